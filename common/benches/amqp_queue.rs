@@ -55,7 +55,7 @@ fn job(number: usize) -> SyncJob {
     }
 }
 
-async fn ours(queue: &dyn JobQueue, jobs: &[SyncJob]) -> Duration {
+async fn measure_tasksync(queue: &dyn JobQueue, jobs: &[SyncJob]) -> Duration {
     let mut consumer = queue
         .consume(QueueName::Background, usize::from(PREFETCH))
         .await
@@ -178,7 +178,7 @@ async fn main() {
     let jobs: Vec<SyncJob> = (0..JOBS).map(job).collect();
     let (mut our_rates, mut bare_rates) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let our = JOBS as f64 / ours(&*queue, &jobs).await.as_secs_f64();
+        let our = JOBS as f64 / measure_tasksync(&*queue, &jobs).await.as_secs_f64();
         let bare = JOBS as f64 / bare(&publisher, &taker, &name, &jobs).await.as_secs_f64();
         // The first round warms up both.
         if round > 0 {

@@ -16,7 +16,7 @@ use support::{end, say};
 use tasksync_common::contract::schedule::successes;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::redis::{RedisOptions, RedisStore, Repeat};
-use tasksync_common::schedule::select::{BatchLimit, Limits, select};
+use tasksync_common::schedule::select::{BatchLimit, SelectionLimits, select};
 use tasksync_common::schedule::topics::*;
 use tasksync_common::schedule::{ClaimAnswer, Epoch, RedisSchedule, Token};
 
@@ -184,21 +184,21 @@ async fn measure(url: &str, prefix: &str, shape: Shape, users: usize) -> Result<
 /// Enrols all users so that those of a tenant have neighbouring stamps, as batches leave them.
 async fn load(schedule: &RedisSchedule, shape: Shape, users: usize) -> Result<(), String> {
     let start = schedule.now().await.map_err(text)? - SignedDuration::from_hours(24);
-    let keys = (0..users).map(|place| {
-        let batch = place / TENANT;
+    let keys = (0..users).map(|index| {
+        let batch = index / TENANT;
         let tenant = match shape {
             Shape::Even => batch + 1,
             // Every other batch belongs to the large tenant.
             Shape::OneHalf if batch.is_multiple_of(2) => 0,
             Shape::OneHalf => batch + 1,
         };
-        (tenant, place)
+        (tenant, index)
     });
     futures::stream::iter(keys)
-        .map(|(tenant, place)| async move {
+        .map(|(tenant, index)| async move {
             let tenant: TenantId = format!("tenant-{tenant}").parse().map_err(text)?;
-            let user: UserId = format!("user{place:07}@contoso").parse().map_err(text)?;
-            let at = start + SignedDuration::from_micros(i64::try_from(place).map_err(text)? * 1_000);
+            let user: UserId = format!("user{index:07}@contoso").parse().map_err(text)?;
+            let at = start + SignedDuration::from_micros(i64::try_from(index).map_err(text)? * 1_000);
             schedule
                 .enrol(&UserKey::new(tenant, user), at, Some(at))
                 .await
@@ -213,7 +213,7 @@ async fn dispatch(
     schedule: &RedisSchedule,
     epoch: Epoch,
 ) -> Result<Vec<(TenantId, Token, Vec<UserId>)>, String> {
-    let limits = Limits {
+    let limits = SelectionLimits {
         minimum: Duration::ZERO,
         tenants: 100,
         users_per_batch: BATCH,

@@ -16,9 +16,9 @@ use jiff::{SignedDuration, Timestamp};
 use support::{end, say};
 use tasksync_common::clock::ManualClock;
 use tasksync_common::model::{TenantId, UserId, UserKey};
-use tasksync_common::schedule::select::{Limits, select};
+use tasksync_common::schedule::select::{SelectionLimits, select};
 use tasksync_common::schedule::topics::*;
-use tasksync_common::schedule::{ClaimAnswer, Epoch, Finish, History, MemorySchedule};
+use tasksync_common::schedule::{ClaimAnswer, Epoch, FinishedAttempt, History, MemorySchedule};
 
 /// A debug build only rehearses, as the gate does: everything runs once and small, and the figures mean
 /// nothing.
@@ -101,7 +101,7 @@ async fn measure(users: usize, tenants: usize) -> Result<String, String> {
         .ok_or("no process leads")?;
 
     let limits = dispatch_limits();
-    let (mut selecting, mut whole, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut selecting, mut rotation, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let turns = [
             only_select(&schedule, &clock, &limits).await?,
@@ -109,23 +109,23 @@ async fn measure(users: usize, tenants: usize) -> Result<String, String> {
             rotate_bare(&mut set, clock_now(&clock)),
         ];
         if round > 0 {
-            for (kind, nanoseconds) in [&mut selecting, &mut whole, &mut bare].into_iter().zip(turns) {
+            for (kind, nanoseconds) in [&mut selecting, &mut rotation, &mut bare].into_iter().zip(turns) {
                 kind.push(nanoseconds);
             }
         }
     }
-    let (selecting, whole, bare) = (median(&selecting), median(&whole), median(&bare));
+    let (selecting, rotation, bare) = (median(&selecting), median(&rotation), median(&bare));
     Ok(format!(
-        "{users:>10} {tenants:>7} {:>9.0} {selecting:>9.0}  {:>9.0} {whole:>8.0}  {:>5.1}x   {bare:>8.0} {memory:>7.0}",
+        "{users:>10} {tenants:>7} {:>9.0} {selecting:>9.0}  {:>9.0} {rotation:>8.0}  {:>5.1}x   {bare:>8.0} {memory:>7.0}",
         1e9 / selecting,
-        1e9 / whole,
-        whole / bare,
+        1e9 / rotation,
+        rotation / bare,
     ))
 }
 
 /// Returns the limits that the dispatch loop uses.
-fn dispatch_limits() -> Limits {
-    Limits {
+fn dispatch_limits() -> SelectionLimits {
+    SelectionLimits {
         minimum: MINIMUM,
         tenants: TENANTS_PER_RUN,
         users_per_batch: 100,
@@ -136,7 +136,11 @@ fn dispatch_limits() -> Limits {
 }
 
 /// Selects repeatedly and claims no users. Returns nanoseconds per user.
-async fn only_select(schedule: &MemorySchedule, clock: &ManualClock, limits: &Limits) -> Result<f64, String> {
+async fn only_select(
+    schedule: &MemorySchedule,
+    clock: &ManualClock,
+    limits: &SelectionLimits,
+) -> Result<f64, String> {
     let (mut users, started) = (0, Instant::now());
     while users < USERS_PER_ROUND {
         let chosen = select(schedule, limits.clone(), clock_now(clock))
@@ -153,7 +157,7 @@ async fn rotate(
     schedule: &MemorySchedule,
     clock: &ManualClock,
     epoch: Epoch,
-    limits: &Limits,
+    limits: &SelectionLimits,
 ) -> Result<f64, String> {
     let (mut users, started) = (0, Instant::now());
     while users < USERS_PER_ROUND {
@@ -173,9 +177,9 @@ async fn rotate(
             else {
                 return Err("the claim was refused".to_owned());
             };
-            let results: Vec<Finish> = claimed
+            let results: Vec<FinishedAttempt> = claimed
                 .into_iter()
-                .map(|claimed| Finish {
+                .map(|claimed| FinishedAttempt {
                     user: claimed.user,
                     result: Ok(()),
                     history: History::default(),

@@ -129,7 +129,7 @@ impl std::error::Error for Failure {}
 /// know; other values are in fields of their own.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Failure")]
-struct Stored<'a> {
+struct StoredFailure<'a> {
     class: StoredClass,
     code: Code,
     detail: Cow<'a, str>,
@@ -155,18 +155,18 @@ enum StoredClass {
 
 impl Serialize for Failure {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Stored::of(self).serialize(serializer)
+        StoredFailure::of(self).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Failure {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Stored::deserialize(deserializer).map(Stored::read)
+        StoredFailure::deserialize(deserializer).map(StoredFailure::into_failure)
     }
 }
 
-impl Stored<'_> {
-    fn of(failure: &Failure) -> Stored<'_> {
+impl StoredFailure<'_> {
+    fn of(failure: &Failure) -> StoredFailure<'_> {
         let class = match failure.class {
             ErrorClass::Transient => StoredClass::Transient,
             ErrorClass::Throttled { retry_after } => StoredClass::Throttled { retry_after },
@@ -181,7 +181,7 @@ impl Stored<'_> {
             ErrorClass::OutcomeUnknown => StoredClass::OutcomeUnknown,
         };
         let code = failure.code.for_earlier_builds();
-        Stored {
+        StoredFailure {
             class,
             code,
             detail: Cow::Borrowed(&failure.detail),
@@ -190,7 +190,7 @@ impl Stored<'_> {
         }
     }
 
-    fn read(self) -> Failure {
+    fn into_failure(self) -> Failure {
         let (class, said) = match self.class {
             StoredClass::Transient => (ErrorClass::Transient, None),
             StoredClass::Throttled { retry_after } => (ErrorClass::Throttled { retry_after }, None),

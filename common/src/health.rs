@@ -25,7 +25,7 @@ const LIFETIME: Duration = Duration::from_secs(1);
 
 /// Something the process needs and does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub struct UnmetRequirement {
     /// Its name: `registry`, `schedule`, `queue`, …
     pub what: &'static str,
     /// The failure; `None` when nothing is wrong with it (the process is stopping).
@@ -33,31 +33,31 @@ pub struct Missing {
 }
 
 /// The names of what was asked, each with its answer.
-type Answers = Vec<(&'static str, Result<(), Failure>)>;
-type Ask = Arc<dyn Fn() -> BoxFuture<'static, Result<(), Failure>> + Send + Sync>;
+type ProbeResults = Vec<(&'static str, Result<(), Failure>)>;
+type ProbeFn = Arc<dyn Fn() -> BoxFuture<'static, Result<(), Failure>> + Send + Sync>;
 
 /// How the process learns whether one needed thing is available.
-enum Need {
+enum Requirement {
     /// The part of the process that works with it reports its state.
-    Told(Result<(), Failure>),
+    Reported(Result<(), Failure>),
     /// It is asked; the code is used when there is no answer.
-    Asked(Code, Ask),
+    Probed(Code, ProbeFn),
 }
 
 struct Inner {
     /// In the order of their first mention.
-    needs: Mutex<Vec<(&'static str, Need)>>,
+    requirements: Mutex<Vec<(&'static str, Requirement)>>,
     pulses: Mutex<Vec<Pulse>>,
     stopping: CancellationToken,
     /// The last answers and when they were asked for.
-    last: tokio::sync::Mutex<Option<(Instant, Answers)>>,
+    last: tokio::sync::Mutex<Option<(Instant, ProbeResults)>>,
 }
 
 /// What one process needs to be ready, and the heartbeats of its loops. Clones share it.
 #[derive(Clone)]
 pub struct Health(Arc<Inner>);
 
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every change is one assignment, so a panic elsewhere leaves nothing half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -68,7 +68,7 @@ impl Health {
     #[must_use]
     pub fn new(stopping: CancellationToken) -> Self {
         Self(Arc::new(Inner {
-            needs: Mutex::default(),
+            requirements: Mutex::default(),
             pulses: Mutex::default(),
             stopping,
             last: tokio::sync::Mutex::default(),
@@ -76,109 +76,111 @@ impl Health {
     }
 
     /// Records whether something the process needs is available.
-    pub fn tell(&self, what: &'static str, state: Result<(), Failure>) {
-        self.put(what, Need::Told(state));
+    pub fn set(&self, what: &'static str, state: Result<(), Failure>) {
+        self.set_requirement(what, Requirement::Reported(state));
     }
 
     /// Has something the process needs asked whenever a probe wants to know. `code` is reported if there is
     /// no answer within 5 seconds.
-    pub fn ask<F>(&self, what: &'static str, code: Code, ask: impl Fn() -> F + Send + Sync + 'static)
+    pub fn add_probe<F>(&self, what: &'static str, code: Code, ask: impl Fn() -> F + Send + Sync + 'static)
     where
         F: Future<Output = Result<(), Failure>> + Send + 'static,
     {
-        self.put(what, Need::Asked(code, Arc::new(move || ask().boxed())));
+        self.set_requirement(what, Requirement::Probed(code, Arc::new(move || ask().boxed())));
     }
 
     /// Has the three stores asked from now on, as `registry`, `schedule` and `queue`.
-    pub fn ask_stores(
+    pub fn add_store_probes(
         &self,
         registry: Arc<dyn Registry>,
         schedule: Arc<dyn Schedule>,
         queue: Arc<dyn JobQueue>,
     ) {
-        self.ask("registry", Code::RegistryUnavailable, move || {
+        self.add_probe("registry", Code::RegistryUnavailable, move || {
             let registry = Arc::clone(&registry);
             async move { registry.check_writable().await }
         });
-        self.ask("schedule", Code::ScheduleUnavailable, move || {
+        self.add_probe("schedule", Code::ScheduleUnavailable, move || {
             let schedule = Arc::clone(&schedule);
             async move { schedule.check_writable().await }
         });
-        self.ask("queue", Code::QueueUnavailable, move || {
+        self.add_probe("queue", Code::QueueUnavailable, move || {
             let queue = Arc::clone(&queue);
             async move { queue.depth(QueueName::Background).await.map(drop) }
         });
     }
 
-    fn put(&self, what: &'static str, need: Need) {
-        let mut needs = held(&self.0.needs);
-        match needs.iter_mut().find(|(name, _)| *name == what) {
-            Some((_, known)) => *known = need,
-            None => needs.push((what, need)),
+    fn set_requirement(&self, what: &'static str, requirement: Requirement) {
+        let mut requirements = lock(&self.0.requirements);
+        match requirements.iter_mut().find(|(name, _)| *name == what) {
+            Some((_, existing)) => *existing = requirement,
+            None => requirements.push((what, requirement)),
         }
     }
 
     /// Adds a loop's pulse to those that [`Self::stuck`] checks.
     pub fn watch(&self, pulse: Pulse) {
-        held(&self.0.pulses).push(pulse);
+        lock(&self.0.pulses).push(pulse);
     }
 
     /// Returns the needs that are not met now; empty if the process is ready.
-    pub async fn missing(&self) -> Vec<Missing> {
+    pub async fn unmet_requirements(&self) -> Vec<UnmetRequirement> {
         let mut last = self.0.last.lock().await;
-        let asked = match &*last {
-            Some((at, answers)) if at.elapsed() < LIFETIME && self.covered_by(answers) => answers.clone(),
+        let results = match &*last {
+            Some((at, answers)) if at.elapsed() < LIFETIME && self.is_covered_by(answers) => answers.clone(),
             _ => {
-                let answers = self.asked().await;
+                let answers = self.probe_all().await;
                 *last = Some((Instant::now(), answers.clone()));
                 answers
             }
         };
         drop(last);
-        let needs = held(&self.0.needs);
-        let mut missing: Vec<Missing> = needs
+        let requirements = lock(&self.0.requirements);
+        let mut unmet: Vec<UnmetRequirement> = requirements
             .iter()
-            .filter_map(|(what, need)| {
-                let state = match need {
-                    Need::Told(state) => Some(state),
+            .filter_map(|(what, requirement)| {
+                let state = match requirement {
+                    Requirement::Reported(state) => Some(state),
                     // Absent from the answers only if it was registered while they were collected; the next
                     // probe asks it.
-                    Need::Asked(..) => asked
+                    Requirement::Probed(..) => results
                         .iter()
                         .find(|(name, _)| name == what)
                         .map(|(_, state)| state),
                 };
                 let why = state?.as_ref().err()?.clone();
-                Some(Missing { what, why: Some(why) })
+                Some(UnmetRequirement { what, why: Some(why) })
             })
             .collect();
         if self.0.stopping.is_cancelled() {
-            missing.push(Missing {
+            unmet.push(UnmetRequirement {
                 what: "the service is stopping",
                 why: None,
             });
         }
-        missing
+        unmet
     }
 
     /// Returns whether `answers` covers everything that has to be asked.
-    fn covered_by(&self, answers: &[(&'static str, Result<(), Failure>)]) -> bool {
-        held(&self.0.needs).iter().all(|(what, need)| match need {
-            Need::Told(_) => true,
-            Need::Asked(..) => answers.iter().any(|(name, _)| name == what),
-        })
+    fn is_covered_by(&self, answers: &[(&'static str, Result<(), Failure>)]) -> bool {
+        lock(&self.0.requirements)
+            .iter()
+            .all(|(what, requirement)| match requirement {
+                Requirement::Reported(_) => true,
+                Requirement::Probed(..) => answers.iter().any(|(name, _)| name == what),
+            })
     }
 
-    async fn asked(&self) -> Answers {
-        let asks: Vec<_> = held(&self.0.needs)
+    async fn probe_all(&self) -> ProbeResults {
+        let probes: Vec<_> = lock(&self.0.requirements)
             .iter()
-            .filter_map(|(what, need)| match need {
-                Need::Asked(code, ask) => Some((*what, *code, Arc::clone(ask))),
-                Need::Told(_) => None,
+            .filter_map(|(what, requirement)| match requirement {
+                Requirement::Probed(code, probe) => Some((*what, *code, Arc::clone(probe))),
+                Requirement::Reported(_) => None,
             })
             .collect();
-        join_all(asks.into_iter().map(|(what, code, ask)| async move {
-            let answer = timeout(PATIENCE, ask()).await.unwrap_or_else(|_| {
+        join_all(probes.into_iter().map(|(what, code, probe)| async move {
+            let answer = timeout(PATIENCE, probe()).await.unwrap_or_else(|_| {
                 Err(Failure::new(
                     ErrorClass::Transient,
                     code,
@@ -194,7 +196,7 @@ impl Health {
     /// alive.
     #[must_use]
     pub fn stuck(&self) -> Vec<(&'static str, Duration)> {
-        held(&self.0.pulses)
+        lock(&self.0.pulses)
             .iter()
             .filter_map(|pulse| Some((pulse.name, pulse.stuck_for()?)))
             .collect()
@@ -231,7 +233,7 @@ impl Pulse {
     }
 
     /// Records that the loop has ended in order.
-    pub fn rest(&self) {
+    pub fn mark_ended(&self) {
         self.last.store(0, Ordering::Relaxed);
     }
 
@@ -258,19 +260,22 @@ mod tests {
     async fn what_is_missing_is_named_with_its_reason() {
         let stopping = CancellationToken::new();
         let health = Health::new(stopping.clone());
-        assert_eq!(health.missing().await, []);
-        health.tell("registry", Err(down("db:5432 refuses connections")));
-        health.ask("queue", Code::QueueUnavailable, std::future::pending);
-        let missing = health.missing().await;
+        assert_eq!(health.unmet_requirements().await, []);
+        health.set("registry", Err(down("db:5432 refuses connections")));
+        health.add_probe("queue", Code::QueueUnavailable, std::future::pending);
+        let missing = health.unmet_requirements().await;
         assert_eq!(missing[0].what, "registry");
         assert_eq!(missing[0].why, Some(down("db:5432 refuses connections")));
         let silent = missing[1].why.as_ref().unwrap();
         assert_eq!((missing[1].what, silent.code), ("queue", Code::QueueUnavailable));
-        health.tell("registry", Ok(()));
-        health.tell("queue", Ok(()));
-        assert_eq!(health.missing().await, []);
+        health.set("registry", Ok(()));
+        health.set("queue", Ok(()));
+        assert_eq!(health.unmet_requirements().await, []);
         stopping.cancel();
-        assert_eq!(health.missing().await[0].what, "the service is stopping");
+        assert_eq!(
+            health.unmet_requirements().await[0].what,
+            "the service is stopping"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -278,16 +283,16 @@ mod tests {
         let health = Health::new(CancellationToken::new());
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&asked);
-        health.ask("queue", Code::QueueUnavailable, move || {
+        health.add_probe("queue", Code::QueueUnavailable, move || {
             counted.fetch_add(1, Ordering::Relaxed);
             async { Ok(()) }
         });
         for _ in 0..5 {
-            assert_eq!(health.missing().await, []);
+            assert_eq!(health.unmet_requirements().await, []);
         }
         assert_eq!(asked.load(Ordering::Relaxed), 1);
         tokio::time::advance(LIFETIME).await;
-        health.missing().await;
+        health.unmet_requirements().await;
         assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 
@@ -303,7 +308,7 @@ mod tests {
         assert_eq!(health.stuck(), []);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(health.stuck(), [("dispatch", Duration::from_secs(61))]);
-        pulse.rest();
+        pulse.mark_ended();
         assert_eq!(health.stuck(), []);
     }
 }

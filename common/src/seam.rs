@@ -12,7 +12,7 @@ use crate::metrics::record::{self, Store};
 
 /// One call of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Call {
+pub struct StoreCall {
     /// The store.
     pub store: Store,
     /// Name of the method.
@@ -25,7 +25,7 @@ pub trait Hook: Send + Sync + 'static {
     ///
     /// # Errors
     /// The answer of the call; the store is not called.
-    fn before(&self, call: Call) -> Result<(), Failure> {
+    fn before(&self, call: StoreCall) -> Result<(), Failure> {
         let _ = call;
         Ok(())
     }
@@ -35,7 +35,7 @@ pub trait Hook: Send + Sync + 'static {
     ///
     /// # Errors
     /// The failure that replaces the store's answer.
-    fn after(&self, call: Call, failure: Option<&Failure>, took: Duration) -> Result<(), Failure> {
+    fn after(&self, call: StoreCall, failure: Option<&Failure>, took: Duration) -> Result<(), Failure> {
         let _ = (call, failure, took);
         Ok(())
     }
@@ -56,7 +56,7 @@ impl<S: ?Sized> Intercept<S> {
 
     pub(crate) async fn call<T>(
         &self,
-        call: Call,
+        call: StoreCall,
         answer: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         self.hook.before(call)?;
@@ -72,13 +72,13 @@ impl<S: ?Sized> Intercept<S> {
 pub struct Measure;
 
 impl Hook for Measure {
-    fn after(&self, call: Call, failure: Option<&Failure>, took: Duration) -> Result<(), Failure> {
+    fn after(&self, call: StoreCall, failure: Option<&Failure>, took: Duration) -> Result<(), Failure> {
         record::call(call.store, call.operation, failure.is_none(), took);
         Ok(())
     }
 }
 
-/// Declares a trait of a store and implements it for [`Intercept`]. The methods in the `told` block are
+/// Declares a trait of a store and implements it for [`Intercept`]. The methods in the `cached` block are
 /// answered from memory: they make no call, and no hook sees them.
 macro_rules! seam {
     (
@@ -90,10 +90,10 @@ macro_rules! seam {
                 async fn $method:ident(&self $(, $argument:ident: $type:ty)* $(,)?) -> Result<$answer:ty, Failure>;
             )*
         }
-        $(told {
+        $(cached {
             $(
-                $(#[$told_doc:meta])*
-                fn $told:ident(&self) -> $told_answer:ty;
+                $(#[$cached_doc:meta])*
+                fn $cached:ident(&self) -> $cached_answer:ty;
             )*
         })?
     ) => {
@@ -105,8 +105,8 @@ macro_rules! seam {
                 async fn $method(&self $(, $argument: $type)*) -> Result<$answer, Failure>;
             )*
             $($(
-                $(#[$told_doc])*
-                fn $told(&self) -> $told_answer;
+                $(#[$cached_doc])*
+                fn $cached(&self) -> $cached_answer;
             )*)?
         }
 
@@ -114,13 +114,13 @@ macro_rules! seam {
         impl<S: $name + ?Sized> $name for $crate::seam::Intercept<S> {
             $(
                 async fn $method(&self $(, $argument: $type)*) -> Result<$answer, Failure> {
-                    let call = $crate::seam::Call { store: $store, operation: stringify!($method) };
+                    let call = $crate::seam::StoreCall { store: $store, operation: stringify!($method) };
                     self.call(call, self.inner.$method($($argument),*)).await
                 }
             )*
             $($(
-                fn $told(&self) -> $told_answer {
-                    self.inner.$told()
+                fn $cached(&self) -> $cached_answer {
+                    self.inner.$cached()
                 }
             )*)?
         }

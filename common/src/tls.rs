@@ -3,7 +3,7 @@
 /// Returns what happened and what to do; `None` for an error that is not about TLS. It is derived from the
 /// TLS library's message, because some clients pass on nothing else. `authorities` names the setting with the
 /// trusted authorities.
-pub(crate) fn refusal(said: &str, authorities: &str) -> Option<String> {
+pub(crate) fn explain_refusal(said: &str, authorities: &str) -> Option<String> {
     if said.contains("received corrupt message") {
         return Some(
             "the server speaks no TLS on that port: name its TLS port, or turn TLS on there".to_owned(),
@@ -73,9 +73,9 @@ mod tests {
             (CertificateError::BadEncoding, "cannot be accepted"),
         ] {
             let said = Error::InvalidCertificate(error).to_string();
-            let refusal = refusal(&said, "x.authorities").unwrap();
+            let refusal = explain_refusal(&said, "x.authorities").unwrap();
             assert!(refusal.contains(says), "{said}: {refusal}");
         }
-        assert_eq!(refusal("connection reset", "x.authorities"), None);
+        assert_eq!(explain_refusal("connection reset", "x.authorities"), None);
     }
 }

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use tasksync_common::model::{LocationKey, SourceKey, Task};
 use tasksync_common::plan::{
-    Absence, Action, Held, Limits, Plan, Removal, Replaced, Side, Standing, Step, held_digest,
+    Absence, Action, GuardLimits, HeldDeletions, Plan, Removal, ReplacedValues, Side, Step, ValueOrigin,
+    held_digest,
 };
 use tasksync_common::state::Link;
 
@@ -51,8 +52,8 @@ fn planned() -> impl Strategy<Value = Vec<Planned>> {
     prop::collection::vec(task, 0..60)
 }
 
-fn limits() -> impl Strategy<Value = Limits> {
-    (0..20_usize, 0..=100_u8, 0..8_usize).prop_map(|(deletions, percent, emptied_from)| Limits {
+fn limits() -> impl Strategy<Value = GuardLimits> {
+    (0..20_usize, 0..=100_u8, 0..8_usize).prop_map(|(deletions, percent, emptied_from)| GuardLimits {
         deletions,
         percent,
         emptied_from,
@@ -78,8 +79,8 @@ fn action(key: SourceKey, wish: Wish) -> (Step, Action) {
                 key,
                 version: String::new(),
                 task: Box::default(),
-                link: Box::new(Link::found("", "", None)),
-                replaces: Box::new(Replaced::read(&Task::default(), Standing::Agreed)),
+                link: Box::new(Link::unagreed("", "", None)),
+                replaces: Box::new(ReplacedValues::from_read(&Task::default(), ValueOrigin::Agreed)),
             };
             (Step::MailboxDeletions, action)
         }
@@ -90,7 +91,7 @@ fn action(key: SourceKey, wish: Wish) -> (Step, Action) {
                 change_key,
                 absence,
                 removal: Removal::Delete,
-                replaces: Box::new(Replaced::read(&Task::default(), Standing::Agreed)),
+                replaces: Box::new(ReplacedValues::from_read(&Task::default(), ValueOrigin::Agreed)),
             };
             (Step::SourceDeletions, action)
         }
@@ -115,7 +116,7 @@ fn action(key: SourceKey, wish: Wish) -> (Step, Action) {
                 key,
                 task: Task::default(),
                 version: String::new(),
-                link: Box::new(Link::found("", "", None)),
+                link: Box::new(Link::unagreed("", "", None)),
                 web_url: String::new(),
                 restored: false,
                 not_permitted: false,
@@ -127,17 +128,17 @@ fn action(key: SourceKey, wish: Wish) -> (Step, Action) {
 
 /// Returns the plan that passes and the deletions that are held. Asserts that both together are the whole
 /// plan.
-fn guard(plan: &Plan, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> (Plan, Vec<Held>) {
-    let guarded = plan.clone().guarded(links, limits);
-    let (passed, held) = (guarded.plan.clone(), guarded.held.clone());
-    let released = guarded.released();
+fn guard(plan: &Plan, links: &BTreeMap<SourceKey, Link>, limits: GuardLimits) -> (Plan, Vec<HeldDeletions>) {
+    let guarded = plan.clone().apply_guard(links, limits);
+    let (passed, held_deletions) = (guarded.plan.clone(), guarded.held_deletions.clone());
+    let released = guarded.with_held_deletions();
     assert_eq!(released.actions.len(), plan.actions.len());
     assert!(
         plan.actions
             .iter()
             .all(|action| released.actions.contains(action))
     );
-    (passed, held)
+    (passed, held_deletions)
 }
 
 fn plan_of(planned: &[Planned]) -> (Plan, BTreeMap<SourceKey, Link>) {
@@ -145,7 +146,7 @@ fn plan_of(planned: &[Planned]) -> (Plan, BTreeMap<SourceKey, Link>) {
     for (number, (location, linked, wish)) in planned.iter().enumerate() {
         let key = key(*location, number);
         if *linked {
-            links.insert(key.clone(), Link::found("item", "ck", None));
+            links.insert(key.clone(), Link::unagreed("item", "ck", None));
         }
         plan.actions.extend(wish.map(|wish| action(key, wish)));
     }
@@ -166,7 +167,7 @@ fn deletions(plan: &Plan, on: Side) -> Vec<&Action> {
 }
 
 /// Returns whether the deletion was concluded from what a folder or list does not show.
-fn follows(action: &Action) -> bool {
+fn is_inferred(action: &Action) -> bool {
     match action {
         Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => true,
         Action::RemoveFromMailbox { absence, .. } => *absence == Absence::LocationGone,
@@ -200,12 +201,12 @@ proptest! {
     #[test]
     fn a_side_with_too_many_deletions_has_none(planned in planned(), limits in limits()) {
         let (plan, links) = plan_of(&planned);
-        let (passed, held) = guard(&plan, &links, limits);
+        let (passed, held_deletions) = guard(&plan, &links, limits);
         for on in [Side::Source, Side::Mailbox] {
             let share = tasks_on(&plan, &links, on) * usize::from(limits.percent) / 100;
             if deletions(&plan, on).len() > limits.deletions.max(share) {
                 prop_assert!(deletions(&passed, on).is_empty());
-                prop_assert!(held.iter().any(|held| held.side == on && held.emptied.is_empty()));
+                prop_assert!(held_deletions.iter().any(|deletions| deletions.side == on && deletions.emptied.is_empty()));
             }
         }
     }
@@ -229,20 +230,20 @@ proptest! {
     #[test]
     fn held_keys_are_the_missing_ones(planned in planned(), limits in limits()) {
         let (plan, links) = plan_of(&planned);
-        let (passed, held) = guard(&plan, &links, limits);
+        let (passed, held_deletions) = guard(&plan, &links, limits);
         for on in [Side::Source, Side::Mailbox] {
             let keys = |plan: &Plan| -> BTreeSet<SourceKey> {
                 deletions(plan, on).iter().map(|action| action.key().clone()).collect()
             };
             let missing: BTreeSet<SourceKey> = keys(&plan).difference(&keys(&passed)).cloned().collect();
-            let told: Vec<&Held> = held.iter().filter(|held| held.side == on).collect();
-            prop_assert!(told.len() <= 1);
-            let keys: BTreeSet<SourceKey> = told.iter().flat_map(|held| held.keys.iter().cloned()).collect();
-            prop_assert_eq!(keys.len(), told.iter().map(|held| held.keys.len()).sum::<usize>());
+            let of_side: Vec<&HeldDeletions> = held_deletions.iter().filter(|deletions| deletions.side == on).collect();
+            prop_assert!(of_side.len() <= 1);
+            let keys: BTreeSet<SourceKey> = of_side.iter().flat_map(|deletions| deletions.keys.iter().cloned()).collect();
+            prop_assert_eq!(keys.len(), of_side.iter().map(|deletions| deletions.keys.len()).sum::<usize>());
             prop_assert_eq!(keys, missing);
-            for held in told {
-                prop_assert!(!held.keys.is_empty());
-                prop_assert_eq!(held.of, tasks_on(&plan, &links, on));
+            for deletions in of_side {
+                prop_assert!(!deletions.keys.is_empty());
+                prop_assert_eq!(deletions.of, tasks_on(&plan, &links, on));
             }
         }
     }
@@ -256,7 +257,7 @@ proptest! {
                 let location = key(number, 0).location();
                 let following = deletions(&passed, on)
                     .iter()
-                    .filter(|action| follows(action) && action.key().location() == location)
+                    .filter(|action| is_inferred(action) && action.key().location() == location)
                     .count();
                 let linked = links.keys().filter(|key| key.location() == location).count();
                 prop_assert!(following < limits.emptied_from.max(1) || following < linked);
@@ -267,7 +268,7 @@ proptest! {
     #[test]
     fn few_deletions_pass_whole(planned in planned()) {
         let (plan, links) = plan_of(&planned);
-        let limits = Limits { deletions: 60, percent: 0, emptied_from: 61 };
+        let limits = GuardLimits { deletions: 60, percent: 0, emptied_from: 61 };
         prop_assert_eq!(guard(&plan, &links, limits), (plan, vec![]));
     }
 
@@ -283,7 +284,7 @@ proptest! {
     }
 }
 
-const USUAL: Limits = Limits {
+const USUAL: GuardLimits = GuardLimits {
     deletions: 10,
     percent: 20,
     emptied_from: 3,
@@ -295,8 +296,8 @@ fn many(count: usize, location: u8, wish: Option<Wish>) -> Vec<Planned> {
 
 #[test]
 fn nothing_on_either_side() {
-    let (plan, held) = guard(&Plan::default(), &BTreeMap::new(), USUAL);
-    assert!(plan.actions.is_empty() && held.is_empty());
+    let (plan, held_deletions) = guard(&Plan::default(), &BTreeMap::new(), USUAL);
+    assert!(plan.actions.is_empty() && held_deletions.is_empty());
 }
 
 #[test]
@@ -307,10 +308,15 @@ fn a_first_sync_creates_what_it_likes_and_removes_little() {
     // The state is empty, and the source shows none of the tasks in the mailbox.
     let removing: Vec<Planned> = vec![(0, false, Some(Wish::Remove(Absence::Deleted))); 50];
     let (plan, links) = plan_of(&removing);
-    let (passed, held) = guard(&plan, &links, USUAL);
+    let (passed, held_deletions) = guard(&plan, &links, USUAL);
     assert!(passed.actions.is_empty());
     assert_eq!(
-        (held.len(), held[0].side, held[0].keys.len(), held[0].of),
+        (
+            held_deletions.len(),
+            held_deletions[0].side,
+            held_deletions[0].keys.len(),
+            held_deletions[0].of
+        ),
         (1, Side::Mailbox, 50, 50)
     );
 }
@@ -336,8 +342,13 @@ fn ten_pass_and_eleven_do_not_unless_they_are_a_fifth() {
         }
         tasks.extend(many(kept, 0, None));
         let (plan, links) = plan_of(&tasks);
-        let (_, held) = guard(&plan, &links, USUAL);
-        assert_eq!(held.is_empty(), passes, "{deleted} of {}", deleted + kept);
+        let (_, held_deletions) = guard(&plan, &links, USUAL);
+        assert_eq!(
+            held_deletions.is_empty(),
+            passes,
+            "{deleted} of {}",
+            deleted + kept
+        );
     }
 }
 
@@ -347,16 +358,12 @@ fn an_emptied_folder_is_held_and_others_pass() {
     tasks.extend(many(3, 1, Some(Wish::DeleteAtSource)));
     tasks.extend(many(1, 1, None));
     let (plan, links) = plan_of(&tasks);
-    let (passed, held) = guard(&plan, &links, USUAL);
+    let (passed, held_deletions) = guard(&plan, &links, USUAL);
     assert_eq!(passed.actions.len(), 3);
-    assert_eq!(held.len(), 1);
-    assert_eq!(held[0].emptied, vec![key(0, 0).location()]);
-    assert!(
-        held[0]
-            .keys
-            .iter()
-            .all(|held| held.location() == key(0, 0).location())
-    );
+    assert_eq!(held_deletions.len(), 1);
+    let emptied = key(0, 0).location();
+    assert_eq!(held_deletions[0].emptied, vec![emptied.clone()]);
+    assert!(held_deletions[0].keys.iter().all(|key| key.location() == emptied));
 }
 
 #[test]
@@ -388,8 +395,8 @@ fn sides_are_counted_apart() {
 #[test]
 fn a_folder_whose_tasks_would_all_be_completed_is_held() {
     let (plan, links) = plan_of(&many(3, 0, Some(Wish::Complete)));
-    let (passed, held) = guard(&plan, &links, USUAL);
-    assert_eq!((passed.actions.len(), held[0].keys.len()), (0, 3));
+    let (passed, held_deletions) = guard(&plan, &links, USUAL);
+    assert_eq!((passed.actions.len(), held_deletions[0].keys.len()), (0, 3));
 }
 
 /// A permit names the same tasks on the same side, in any order.
@@ -397,13 +404,13 @@ fn a_folder_whose_tasks_would_all_be_completed_is_held() {
 fn the_name_of_held_deletions_depends_on_side_and_tasks() {
     let of = |side: Side, numbers: &[usize]| {
         let keys = numbers.iter().map(|number| key(0, *number)).collect();
-        let held = Held {
+        let held_deletions = HeldDeletions {
             side,
             keys,
             of: 40,
             emptied: Vec::new(),
         };
-        held_digest(&[held])
+        held_digest(&[held_deletions])
     };
     assert_eq!(of(Side::Source, &[1, 2]), of(Side::Source, &[2, 1]));
     assert_ne!(of(Side::Source, &[1, 2]), of(Side::Mailbox, &[1, 2]));

@@ -13,7 +13,7 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, Status, Task};
 use tasksync_common::plan::{
     Absence, Action, Agreed, ConflictPolicy, Decision, DeletionPolicy, MailboxSide, MailboxValue, Memo, Pair,
-    Policy, Progress, Replaced, Rules, SourceSide, SourceValue, Standing, decide,
+    Policy, Progress, ReplacedValues, Rules, SourceSide, SourceValue, ValueOrigin, decide,
 };
 use tasksync_common::state::{LetGo, LetGoReason, Link, Parked, Writing};
 
@@ -110,7 +110,7 @@ fn mailbox_value(value: &Value, id: &str) -> MailboxValue {
         created: jiff::Timestamp::UNIX_EPOCH,
         recurring: value["recurring"].as_bool() == Some(true),
         private: value["private"].as_bool() == Some(true),
-        elsewhere: None,
+        other_folder: None,
         write_id: (value["written"].as_bool() == Some(true)).then(|| WRITE.to_owned()),
     }
 }
@@ -123,7 +123,7 @@ fn writing(value: &Value, link: Option<&Link>) -> Writing {
     let after = |version: &str, change_key: &str| Link {
         version: version.to_owned(),
         agreed: Agreed::of(&task(value)),
-        ..Link::found(link.map_or("", |link| &link.item), change_key, None)
+        ..Link::unagreed(link.map_or("", |link| &link.item), change_key, None)
     };
     match value["side"].as_str() {
         Some("source") => Writing::Source {
@@ -142,12 +142,12 @@ fn pair(row: &Row) -> Pair {
         key: LocationKey::sharepoint_list("l").task(1),
         link: row.link.as_ref().map(|value| {
             let agreed = task(value);
-            let own = Progress {
+            let task_progress = Progress {
                 status: agreed.status,
                 percent: agreed.percent,
             };
             if value["found"].as_bool() == Some(true) {
-                return Link::found("item", "ck", None);
+                return Link::unagreed("item", "ck", None);
             }
             let raw: Option<(Status, f64)> = serde_json::from_value(value["raw"].clone()).ok();
             Link {
@@ -156,13 +156,13 @@ fn pair(row: &Row) -> Pair {
                 change_key: "ck-before".to_owned(),
                 version: version(value, "etag"),
                 agreed: Agreed::of(&agreed),
-                source_progress: raw.map_or(own, |(status, percent)| Progress {
+                source_progress: raw.map_or(task_progress, |(status, percent)| Progress {
                     status,
                     percent: Percent::from_percent(percent),
                 }),
                 removing: value["removing"].as_bool() == Some(true),
-                own: fields(&value["own"]),
-                elsewhere: None,
+                personal_fields: fields(&value["own"]),
+                other_folder: None,
                 unsent: value["unsent"].as_bool() == Some(true),
                 disputed: fields(&value["disputed"]),
                 not_kept: fields(&value["not_kept"]),
@@ -179,14 +179,14 @@ fn pair(row: &Row) -> Pair {
                         percent: agreed.percent,
                     },
                     agreed: Agreed::of(&agreed),
-                    ..Link::found("item", "ck", None)
+                    ..Link::unagreed("item", "ck", None)
                 },
                 why: serde_json::from_value(value["why"].clone()).unwrap(),
             }
         }),
         writing: None,
         deep: row.deep,
-        deleted: row.deleted.then(|| WRITE.to_owned()).into_iter().collect(),
+        deleted_write_ids: row.deleted.then(|| WRITE.to_owned()).into_iter().collect(),
         parked: row.parked.then(|| Parked {
             version: Some("etag".to_owned()),
             change_key: None,
@@ -285,9 +285,9 @@ fn every_row_of_the_table_holds() {
         let Some(action) = action.as_ref().or(twins.last().filter(|_| memo.is_none())) else {
             continue;
         };
-        let lost = |replaces: &Replaced| match replaces.standing {
-            Standing::Agreed => None,
-            Standing::Edited | Standing::NotPermitted => Some(replaces.values.title.clone()),
+        let lost = |replaces: &ReplacedValues| match replaces.origin {
+            ValueOrigin::Agreed => None,
+            ValueOrigin::Edited | ValueOrigin::NotPermitted => Some(replaces.values.title.clone()),
         };
         let (fields, lost, means) = match action {
             Action::UpdateSource {

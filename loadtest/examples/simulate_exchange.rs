@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::sync::Arc;
 
-use tasksync_loadtest::accounts::{AccountRights, Scope, ServiceAccount};
+use tasksync_loadtest::accounts::{AccountRights, MailboxScope, ServiceAccount};
 use tasksync_loadtest::exchange::{Exchange, ExchangeSettings, MailboxSpec};
 use tasksync_loadtest::sim::http::Listener;
 use tasksync_loadtest::sim::tls::SimTls;
@@ -24,8 +24,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         user: user.to_owned(),
         password: password.to_owned(),
         rights: AccountRights {
-            impersonate: Scope::All,
-            full_access: Scope::All,
+            impersonate: MailboxScope::All,
+            full_access: MailboxScope::All,
         },
     });
     let authority = std::env::args_os().nth(1);

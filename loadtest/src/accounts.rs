@@ -2,7 +2,7 @@
 
 /// A set of mailboxes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Scope {
+pub enum MailboxScope {
     /// Every mailbox.
     All,
     /// No mailbox.
@@ -12,7 +12,7 @@ pub enum Scope {
     List(Vec<String>),
 }
 
-impl Scope {
+impl MailboxScope {
     /// Returns whether the mailbox with this primary SMTP address is in the set. Addresses compare without case.
     #[must_use]
     pub fn holds(&self, smtp: &str) -> bool {
@@ -28,9 +28,9 @@ impl Scope {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccountRights {
     /// Mailboxes it may act as (role `ApplicationImpersonation`, or the application role in the cloud).
-    pub impersonate: Scope,
+    pub impersonate: MailboxScope,
     /// Mailboxes it may open under its own name (`FullAccess` permission).
-    pub full_access: Scope,
+    pub full_access: MailboxScope,
 }
 
 /// An account of a service.

@@ -6,10 +6,10 @@
 
 pub mod accounts;
 pub mod exchange;
-pub mod liar;
 pub mod population;
 pub mod scenario;
 pub mod services;
 pub mod sharepoint;
 pub mod sim;
 pub mod trial;
+pub mod wrong_answers;

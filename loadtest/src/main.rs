@@ -5,7 +5,7 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use cli::signals::unless_told_to_end;
+use cli::signals::until_signal;
 
 /// Simulated Exchange and SharePoint, and the programs that run tasksync against them.
 #[derive(Debug, Parser)]
@@ -30,9 +30,9 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Demo(arguments) => unless_told_to_end(cli::demo::run(arguments)).await,
+        Command::Demo(arguments) => until_signal(cli::demo::run(arguments)).await,
         Command::Simulate(arguments) => cli::simulate::run(arguments).await,
-        Command::Run(arguments) => unless_told_to_end(cli::run::run(arguments)).await,
+        Command::Run(arguments) => until_signal(cli::run::run(arguments)).await,
         Command::Services(arguments) => cli::services::run(arguments).await,
     };
     match result {

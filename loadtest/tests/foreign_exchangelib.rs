@@ -12,7 +12,7 @@ mod python;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use tasksync_loadtest::accounts::{AccountRights, Scope, ServiceAccount};
+use tasksync_loadtest::accounts::{AccountRights, MailboxScope, ServiceAccount};
 use tasksync_loadtest::exchange::{DateZone, Exchange, ExchangeSettings, MailboxSpec, TaskStatus};
 use tasksync_loadtest::sim::http::Listener;
 use tasksync_loadtest::sim::tls::SimTls;
@@ -21,7 +21,7 @@ use tokio::io::AsyncWriteExt as _;
 const OWN: &str = "svc@contoso.example";
 const PERSON: &str = "ana@contoso.example";
 
-async fn life(time_zone: &str, date_zone: DateZone) {
+async fn task_lifecycle(time_zone: &str, date_zone: DateZone) {
     let python = tokio::task::spawn_blocking(python::interpreter).await.unwrap();
     let exchange = Exchange::new(ExchangeSettings {
         date_zone,
@@ -37,8 +37,8 @@ async fn life(time_zone: &str, date_zone: DateZone) {
         user: OWN.to_owned(),
         password: "secret".to_owned(),
         rights: AccountRights {
-            impersonate: Scope::List(vec![PERSON.to_owned()]),
-            full_access: Scope::None,
+            impersonate: MailboxScope::List(vec![PERSON.to_owned()]),
+            full_access: MailboxScope::None,
         },
     });
     let tls = SimTls::generate().unwrap();
@@ -115,15 +115,15 @@ async fn life(time_zone: &str, date_zone: DateZone) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exchangelib_lives_a_tasks_life_in_utc() {
-    life("UTC", DateZone::Mailbox).await;
+    task_lifecycle("UTC", DateZone::Mailbox).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exchangelib_lives_a_tasks_life_in_berlin() {
-    life("Europe/Berlin", DateZone::Mailbox).await;
+    task_lifecycle("Europe/Berlin", DateZone::Mailbox).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exchangelib_lives_a_tasks_life_in_the_zone_of_the_request() {
-    life("Asia/Tokyo", DateZone::Request).await;
+    task_lifecycle("Asia/Tokyo", DateZone::Request).await;
 }

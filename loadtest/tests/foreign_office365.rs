@@ -59,15 +59,15 @@ async fn a_foreign_client_leads_a_task_through_its_life() {
         .output()
         .await
         .unwrap();
-    let said = format!(
+    let printed = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    assert!(output.status.success(), "{said}");
+    assert!(output.status.success(), "{printed}");
 
     let items = sharepoint.items(SITE, list).unwrap();
-    assert_eq!(items.len(), 7, "{said}");
+    assert_eq!(items.len(), 7, "{printed}");
     let task = &items[0];
     assert_eq!(
         (task.title.as_str(), task.version, task.status, task.percent),

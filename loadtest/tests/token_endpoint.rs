@@ -196,15 +196,18 @@ async fn an_assertion_of_either_kind_gets_a_token() {
 #[tokio::test]
 async fn wrong_assertions_are_refused_with_their_reason() {
     let endpoint = Endpoint::start().await;
-    let (own, other) = (key(), key());
-    endpoint.server.add_certificate(CLIENT, &own.certificate).unwrap();
+    let (registered, other) = (key(), key());
+    endpoint
+        .server
+        .add_certificate(CLIENT, &registered.certificate)
+        .unwrap();
     let with = |name: &str, value: Value| {
         let mut claims = claims(&endpoint);
         claims[name] = value;
-        own.sign(true, &claims)
+        registered.sign(true, &claims)
     };
     let now = endpoint.server.clock.now().as_second();
-    let good = own.sign(true, &claims(&endpoint));
+    let good = registered.sign(true, &claims(&endpoint));
     let (text, _) = good.rsplit_once('.').unwrap();
     let (_, foreign_seal) = other
         .sign(true, &claims(&endpoint))

@@ -7,18 +7,18 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
 use tasksync_common::model::TenantId;
-use tasksync_common::registry::{Alert, Late};
+use tasksync_common::registry::{Alert, LateUsers};
 use tasksync_common::schedule::rebuild::reconcile_tenant;
-use tasksync_common::schedule::{Members, SavedStamp};
+use tasksync_common::schedule::{SavedStamp, TenantUsers};
 
 use crate::dispatch::Dispatcher;
 
 /// Interval at which a part of the tenants is inspected.
 pub(crate) const COMPARE_INTERVAL: Duration = Duration::from_secs(5);
 /// Inspections within which each tenant has its turn: 45 s.
-const LOOKS_PER_ROUND: usize = 9;
+const INSPECTIONS_PER_ROUND: usize = 9;
 /// Inspections between two comparisons with the registry and two searches for late users: 30 s.
-const LOOKS_PER_COMPARISON: usize = 6;
+const INSPECTIONS_PER_COMPARISON: usize = 6;
 /// Tenants read with one query.
 const PAGE: u32 = 500;
 /// Most tenants with late users that get an alert, and most open alerts that are searched.
@@ -28,58 +28,58 @@ const MOST_RECOUNTED: usize = 10;
 /// Names without a digest, written by earlier builds, that get one in one comparison.
 const MOST_DIGESTED: u32 = 5_000;
 /// Time for which an alert about a repaired schedule stays open.
-const MENDED_SHOWN: SignedDuration = SignedDuration::from_hours(1);
+const REPAIR_ALERT_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 
 /// The progress of the comparison.
 #[derive(Debug, Default)]
 pub(crate) struct Comparison {
-    looks: usize,
+    inspections: usize,
     /// The active tenants of the registry at the last comparison; `None` before the first one.
-    members: Option<HashMap<TenantId, Members>>,
+    members: Option<HashMap<TenantId, TenantUsers>>,
 }
 
 /// The result of an inspection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum ComparisonOutcome {
     /// Everything agrees, or was repaired.
-    Whole,
+    Intact,
     /// A tenant is gone or was set back: all users must be put in again.
     Lost,
 }
 
 impl Dispatcher {
     /// Compares a part of the schedule and repairs it.
-    pub(crate) async fn compare(&self, comparison: &mut Comparison) -> Result<Found, Failure> {
+    pub(crate) async fn compare(&self, comparison: &mut Comparison) -> Result<ComparisonOutcome, Failure> {
         let tenants = comparison.members.as_ref().map_or(0, HashMap::len);
-        let limit = tenants.div_ceil(LOOKS_PER_ROUND).max(10);
+        let limit = tenants.div_ceil(INSPECTIONS_PER_ROUND).max(10);
         let inspected = self.continuity.inspect(self.schedule.as_ref(), limit).await?;
-        for tenant in &inspected.mended {
-            self.alert_mended(tenant, "a part of it was gone from the schedule")
+        for tenant in &inspected.repaired_tenants {
+            self.raise_repair_alert(tenant, "a part of it was gone from the schedule")
                 .await?;
         }
         for tenant in &inspected.lost {
-            self.alert_mended(tenant, "it was gone from the schedule, or set back")
+            self.raise_repair_alert(tenant, "it was gone from the schedule, or set back")
                 .await?;
         }
         // During a rebuild the schedule and the registry differ.
-        let comparable = !self.continuity.is_quiet() && inspected.lost.is_empty();
+        let comparable = !self.continuity.is_dispatch_paused() && inspected.lost.is_empty();
         if comparable && let Some(members) = &comparison.members {
-            self.compare_names(&inspected.whole, members).await?;
+            self.compare_names(&inspected.consistent, members).await?;
         }
-        let in_turn = comparison.looks.is_multiple_of(LOOKS_PER_COMPARISON);
+        let in_turn = comparison.inspections.is_multiple_of(INSPECTIONS_PER_COMPARISON);
         // If the first comparison could not be made in its turn, the next inspection makes it.
         if comparable && (in_turn || comparison.members.is_none()) {
             comparison.members = Some(self.compare_with_registry().await?);
         }
         if in_turn {
-            self.report_late().await?;
+            self.alert_late_users().await?;
             self.end_stale_location_alerts().await?;
         }
-        comparison.looks = comparison.looks.wrapping_add(1);
+        comparison.inspections = comparison.inspections.wrapping_add(1);
         Ok(if inspected.lost.is_empty() {
-            Found::Whole
+            ComparisonOutcome::Intact
         } else {
-            Found::Lost
+            ComparisonOutcome::Lost
         })
     }
 
@@ -88,15 +88,15 @@ impl Dispatcher {
     /// names.
     async fn compare_names(
         &self,
-        whole: &[(TenantId, Members)],
-        members: &HashMap<TenantId, Members>,
+        consistent: &[(TenantId, TenantUsers)],
+        members: &HashMap<TenantId, TenantUsers>,
     ) -> Result<(), Failure> {
-        let differs = |(tenant, found): &&(TenantId, Members)| {
+        let differs = |(tenant, found): &&(TenantId, TenantUsers)| {
             members
                 .get(tenant)
                 .is_some_and(|expected| names_differ(*found, *expected))
         };
-        for (tenant, found) in whole.iter().filter(differs).take(MOST_RECOUNTED) {
+        for (tenant, found) in consistent.iter().filter(differs).take(MOST_RECOUNTED) {
             if found.names.is_some() {
                 self.reconcile(tenant, found.users).await?;
             }
@@ -106,7 +106,7 @@ impl Dispatcher {
     }
 
     /// Compares the number of users of every tenant; returns the registry's numbers and digests.
-    async fn compare_with_registry(&self) -> Result<HashMap<TenantId, Members>, Failure> {
+    async fn compare_with_registry(&self) -> Result<HashMap<TenantId, TenantUsers>, Failure> {
         let mut all = HashMap::new();
         let mut left = MOST_DIGESTED;
         let mut after: Option<TenantId> = None;
@@ -153,7 +153,7 @@ impl Dispatcher {
         tracing::info!(%tenant, found = done.added, withdrawn = done.withdrawn, "the tenant was brought in step with the registry");
         // Users who opt in at this moment are not in yet. A tenant that was there and is gone is a loss.
         if left == 0 && done.added > 0 && !self.was_empty(tenant).await? {
-            self.alert_mended(tenant, "all users were gone from the schedule")
+            self.raise_repair_alert(tenant, "all users were gone from the schedule")
                 .await?;
         }
         Ok(())
@@ -165,7 +165,7 @@ impl Dispatcher {
         Ok(stamps.iter().all(SavedStamp::is_first))
     }
 
-    async fn alert_mended(&self, tenant: &TenantId, what: &str) -> Result<(), Failure> {
+    async fn raise_repair_alert(&self, tenant: &TenantId, what: &str) -> Result<(), Failure> {
         self.alert(
             tenant,
             Code::OrderMended,
@@ -203,21 +203,21 @@ impl Dispatcher {
 
     /// Raises one alert for each tenant with late users, and ends those of other tenants. A tenant whose circuit is open
     /// has an alert of its own with the reason.
-    async fn report_late(&self) -> Result<(), Failure> {
+    async fn alert_late_users(&self) -> Result<(), Failure> {
         let now = self.clock.now();
         let after = SignedDuration::try_from(self.limits.late_after).unwrap_or(SignedDuration::MAX);
         let Ok(before) = now.checked_sub(after) else {
             return Ok(());
         };
         let open = self.registry.alerts(None, MOST).await?;
-        let late: Vec<Late> = self
+        let late: Vec<LateUsers> = self
             .registry
             .late(before, MOST)
             .await?
             .into_iter()
-            .filter(|late| !open.iter().any(|alert| explains(alert, &late.tenant)))
+            .filter(|late| !open.iter().any(|alert| explains_lateness(alert, &late.tenant)))
             .collect();
-        for Late {
+        for LateUsers {
             tenant,
             users,
             oldest,
@@ -240,7 +240,7 @@ impl Dispatcher {
 
 /// Returns whether the names of a tenant's users differ although their number is right. Without a digest in the
 /// registry, the names are not compared.
-fn names_differ(found: Members, expected: Members) -> bool {
+fn names_differ(found: TenantUsers, expected: TenantUsers) -> bool {
     expected.users == found.users && expected.names.is_some() && expected.names != found.names
 }
 
@@ -248,12 +248,12 @@ fn names_differ(found: Members, expected: Members) -> bool {
 /// more than an hour ago.
 fn is_over(alert: &Alert, is_late: bool, now: Timestamp) -> bool {
     let code = alert.failure.code;
-    let is_old = now.duration_since(alert.since) > MENDED_SHOWN;
+    let is_old = now.duration_since(alert.since) > REPAIR_ALERT_LIFETIME;
     (code == Code::SyncsLate && !is_late) || (code == Code::OrderMended && is_old)
 }
 
 /// Returns whether this alert already says why no user of the tenant is synced.
-fn explains(alert: &Alert, tenant: &TenantId) -> bool {
+fn explains_lateness(alert: &Alert, tenant: &TenantId) -> bool {
     alert.tenant == *tenant && alert.user.is_none() && alert.failure.stops() == Stops::Tenant
 }
 
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn names_differ_where_their_number_is_right_and_both_digests_are_known() {
-        let members = |users, names| Members { users, names };
+        let members = |users, names| TenantUsers { users, names };
         let table = [
             (members(2, Some(7)), members(2, Some(8)), true),
             (members(2, Some(7)), members(2, Some(7)), false),
@@ -302,8 +302,8 @@ mod tests {
             (Code::ExchangeUnreachable, false, late, false),
         ];
         for (code, is_late, time, over) in table {
-            let told = is_over(&alert("a", None, code), is_late, after(time));
-            assert_eq!(told, over, "{code} {is_late} {time}");
+            let ended = is_over(&alert("a", None, code), is_late, after(time));
+            assert_eq!(ended, over, "{code} {is_late} {time}");
         }
     }
 
@@ -318,7 +318,7 @@ mod tests {
             (alert("a", None, Code::SyncsLate), false),
         ];
         for (alert, explained) in table {
-            assert_eq!(explains(&alert, &tenant), explained, "{alert:?}");
+            assert_eq!(explains_lateness(&alert, &tenant), explained, "{alert:?}");
         }
     }
 }

@@ -16,23 +16,23 @@ use std::time::Duration;
 
 use tasksync_common::error::Failure;
 use tasksync_common::registry::Registry;
-use tasksync_common::schedule::{Epoch, Inspected, Mark, Schedule};
+use tasksync_common::schedule::{Epoch, InspectionResult, Mark, Schedule};
 use tokio::time::Instant;
 
 #[derive(Debug, Default)]
-struct State {
+struct ContinuityState {
     /// Epoch of the leadership under which the schedule was last checked.
-    checked: Option<Epoch>,
+    checked_epoch: Option<Epoch>,
     /// The mark this process left last; `None` if it must be read from the registry.
-    remembered: Option<Mark>,
-    quiet_until: Option<Instant>,
+    last_mark: Option<Mark>,
+    paused_until: Option<Instant>,
 }
 
 /// What this process knows about losses of the schedule.
 #[derive(Debug)]
 pub(crate) struct Continuity {
     lifetime: Duration,
-    state: Mutex<State>,
+    state: Mutex<ContinuityState>,
     /// Serialises saves, so that an older number never replaces a newer one.
     saving: tokio::sync::Mutex<()>,
 }
@@ -47,33 +47,33 @@ impl Continuity {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ContinuityState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops sending from now on until all claims of the lost schedule have expired.
-    pub(crate) fn fall_quiet(&self) {
-        self.state().quiet_until = Some(Instant::now() + self.lifetime);
+    pub(crate) fn pause_dispatch(&self) {
+        self.state().paused_until = Some(Instant::now() + self.lifetime);
     }
 
     /// Returns true if the schedule bears a mark that this process left. Then it lost nothing; if it is empty, no
     /// user has been added yet.
-    pub(crate) fn is_marked(&self) -> bool {
-        self.state().remembered.is_some()
+    pub(crate) fn bears_own_mark(&self) -> bool {
+        self.state().last_mark.is_some()
     }
 
     /// Returns true while workers may still hold claims of a lost schedule.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_dispatch_paused(&self) -> bool {
         self.state()
-            .quiet_until
+            .paused_until
             .is_some_and(|until| Instant::now() < until)
     }
 
     /// Returns true if users may be sent under this leadership: the schedule was checked, and no loss is being waited
     /// out.
-    pub(crate) fn allows(&self, epoch: Epoch) -> bool {
-        let checked = self.state().checked;
-        checked == Some(epoch) && !self.is_quiet()
+    pub(crate) fn may_dispatch(&self, epoch: Epoch) -> bool {
+        let checked = self.state().checked_epoch;
+        checked == Some(epoch) && !self.is_dispatch_paused()
     }
 
     /// Checks the schedule for losses. Returns true, and stops sending, if there was one.
@@ -83,29 +83,29 @@ impl Continuity {
         schedule: &dyn Schedule,
         registry: &dyn Registry,
     ) -> Result<bool, Failure> {
-        let own = {
+        let known_mark = {
             let mut state = self.state();
-            let quiet = state.quiet_until.is_some_and(|until| Instant::now() < until);
+            let quiet = state.paused_until.is_some_and(|until| Instant::now() < until);
             // Another process may have led in the meantime and dealt with a loss, so the registry knows better. Only
             // while this process waits out a loss itself does it know better than the registry.
-            if state.checked != Some(epoch) && !quiet {
-                state.remembered = None;
+            if state.checked_epoch != Some(epoch) && !quiet {
+                state.last_mark = None;
             }
-            state.remembered.clone()
+            state.last_mark.clone()
         };
         // Reads the saved mark before moving the schedule's: if this read fails, the next check still detects the
         // loss.
-        let remembered = match own {
+        let remembered = match known_mark {
             Some(mark) => Some(mark),
             None => registry.mark().await?,
         };
         let Some(marked) = schedule.mark().await? else {
-            self.state().checked = Some(epoch);
+            self.state().checked_epoch = Some(epoch);
             return Ok(false);
         };
         let lost = marked.shows_loss(remembered.as_ref());
         if lost {
-            self.fall_quiet();
+            self.pause_dispatch();
             tracing::warn!(
                 pause_s = self.lifetime.as_secs(),
                 remembered = remembered.map(|mark| mark.number),
@@ -115,10 +115,10 @@ impl Continuity {
         }
         {
             let mut state = self.state();
-            state.remembered = Some(marked.after.clone());
-            state.checked = Some(epoch);
+            state.last_mark = Some(marked.after.clone());
+            state.checked_epoch = Some(epoch);
         }
-        if !self.is_quiet() {
+        if !self.is_dispatch_paused() {
             registry.save_mark(&marked.after).await?;
         }
         Ok(lost)
@@ -126,7 +126,7 @@ impl Continuity {
 
     /// Saves the number of the latest claims in the registry before any worker gets them. A leader that takes over
     /// compares it with the schedule to see whether these claims are still there.
-    pub(crate) async fn remember(
+    pub(crate) async fn save_latest_mark(
         &self,
         schedule: &dyn Schedule,
         registry: &dyn Registry,
@@ -135,17 +135,17 @@ impl Continuity {
         let Some(number) = schedule.acknowledged() else {
             return Ok(());
         };
-        let mark = match self.state().remembered.clone() {
+        let mark = match self.state().last_mark.clone() {
             Some(mark) if mark.number < number => Mark { number, ..mark },
             Some(_) | None => return Ok(()),
         };
         // Until old claims have expired, the registry keeps the mark that shows the loss.
-        if self.is_quiet() {
+        if self.is_dispatch_paused() {
             return Ok(());
         }
         registry.save_mark(&mark).await?;
         let mut state = self.state();
-        if let Some(remembered) = &mut state.remembered
+        if let Some(remembered) = &mut state.last_mark
             && remembered.id == mark.id
         {
             remembered.number = remembered.number.max(mark.number);
@@ -155,14 +155,18 @@ impl Continuity {
 
     /// Checks about `limit` tenants of the schedule against their own data and the index. Stops sending if one was
     /// lost.
-    pub(crate) async fn inspect(&self, schedule: &dyn Schedule, limit: usize) -> Result<Inspected, Failure> {
+    pub(crate) async fn inspect(
+        &self,
+        schedule: &dyn Schedule,
+        limit: usize,
+    ) -> Result<InspectionResult, Failure> {
         let inspected = schedule.inspect(limit, self.lifetime).await?;
         if inspected.repaired > 0 {
             tracing::info!(tenants = inspected.repaired, "the index of tenants was repaired");
         }
         let lost = inspected.lost.len();
         if lost > 0 {
-            self.fall_quiet();
+            self.pause_dispatch();
             tracing::warn!(
                 tenants = lost,
                 first = inspected.lost.first().map(ToString::to_string),

@@ -13,20 +13,20 @@ use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
 use tasksync_common::fleet::Fleet;
 use tasksync_common::model::TenantId;
-use tasksync_common::queue::{Depth, JobQueue, QueueName, Reason};
+use tasksync_common::queue::{JobQueue, QueueDepth, QueueName, Reason};
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::fair;
-use tasksync_common::schedule::select::{Batch, BatchLimit, End, Limits, select};
+use tasksync_common::schedule::select::{BatchLimit, SelectedBatch, SelectionEnd, SelectionLimits, select};
 use tasksync_common::schedule::{Epoch, Schedule};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::continuity::Continuity;
 use crate::limits::DispatchLimits;
-use crate::load::{Load, Memory};
+use crate::load::{DispatchMemory, Load};
 use crate::metrics::DispatchMetrics;
 
-pub(crate) use send::Sent;
+pub(crate) use send::SendResult;
 
 /// Timeout for releasing the users of a job that was not sent. If it passes, their claim expires by itself.
 const RELEASE: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub(crate) struct Dispatcher {
     pub(crate) queue: Arc<dyn JobQueue>,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) fleet: Arc<dyn Fleet>,
-    pub(crate) memory: Mutex<Memory>,
+    pub(crate) memory: Mutex<DispatchMemory>,
     pub(crate) clock: SharedClock,
     pub(crate) limits: DispatchLimits,
     pub(crate) metrics: Arc<DispatchMetrics>,
@@ -53,7 +53,7 @@ pub(crate) struct Dispatcher {
 
 /// Result of one look at the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Filled {
+pub(crate) enum FillResult {
     /// This many users were sent.
     Users(usize),
     /// No user is due.
@@ -62,9 +62,9 @@ pub(crate) enum Filled {
     StaleEpoch,
 }
 
-impl Filled {
+impl FillResult {
     /// Combines the results of two rounds.
-    fn and(self, next: Self) -> Self {
+    fn combined_with(self, next: Self) -> Self {
         match (self, next) {
             (Self::Users(one), Self::Users(other)) => Self::Users(one + other),
             (Self::Users(users), Self::Nobody) | (Self::Nobody, Self::Users(users)) => Self::Users(users),
@@ -75,20 +75,20 @@ impl Filled {
 }
 
 /// Result of one round of selecting and sending.
-struct Round {
-    filled: Filled,
+struct RoundResult {
+    filled: FillResult,
     jobs: usize,
-    end: End,
+    end: SelectionEnd,
 }
 
 /// Whether each tenant is synced, looked up once per run.
-pub(crate) type KnownTenants = HashMap<TenantId, bool>;
+pub(crate) type SyncedTenants = HashMap<TenantId, bool>;
 
 /// Returns how many jobs the queue can take now: the jobs that workers would start at once, plus those they will have
 /// finished by the leader's next look (`ahead`), minus those already waiting. So a fast worker never waits for the
 /// next look, and a job waits at most from one look to the next. With `top_up_interval` zero (a classic timer job), a
 /// run makes all of its work at once, because the next look is the next run.
-pub(crate) fn room(depth: Depth, ahead: usize, limits: &DispatchLimits) -> usize {
+pub(crate) fn jobs_wanted(depth: QueueDepth, ahead: usize, limits: &DispatchLimits) -> usize {
     let wanted = usize::try_from(depth.wanted).unwrap_or(usize::MAX);
     let ready = usize::try_from(depth.ready).unwrap_or(usize::MAX);
     let target = if limits.top_up_interval.is_zero() {
@@ -100,7 +100,7 @@ pub(crate) fn room(depth: Depth, ahead: usize, limits: &DispatchLimits) -> usize
 }
 
 /// Returns how long a user with this stamp has been due.
-fn waited(stamp: Timestamp, now: Timestamp, minimum: Duration) -> Duration {
+fn time_overdue(stamp: Timestamp, now: Timestamp, minimum: Duration) -> Duration {
     Duration::try_from(now.duration_since(stamp))
         .unwrap_or_default()
         .saturating_sub(minimum)
@@ -112,38 +112,44 @@ impl Dispatcher {
     pub(crate) async fn fill(
         &self,
         epoch: Epoch,
-        known: &mut KnownTenants,
+        synced_tenants: &mut SyncedTenants,
         lost: &CancellationToken,
-    ) -> Result<Filled, Failure> {
+    ) -> Result<FillResult, Failure> {
         let load = self.load().await?;
         let depth = load
             .depth(self.queue.as_ref(), self.fleet.as_ref(), QueueName::Background)
             .await?;
         let (in_flight, ahead) = {
             let waiting = usize::try_from(depth.ready).unwrap_or(usize::MAX);
-            let mut memory = self.memory();
-            let in_flight = memory.look(&load, waiting, Instant::now());
-            (in_flight, memory.ended_within(self.limits.top_up_interval))
+            let mut memory = self.lock_memory();
+            let in_flight = memory.observe_load(&load, waiting, Instant::now());
+            (
+                in_flight,
+                memory.expected_completions(self.limits.top_up_interval),
+            )
         };
-        let room = room(depth, ahead, &self.limits);
-        if room == 0 {
-            return Ok(Filled::Users(0));
+        let free_jobs = jobs_wanted(depth, ahead, &self.limits);
+        if free_jobs == 0 {
+            return Ok(FillResult::Users(0));
         }
-        let (first, fair) = self.rounds(epoch, room, &load, in_flight, known, lost).await?;
+        let (first, fair) = self
+            .rounds(epoch, free_jobs, &load, in_flight, synced_tenants, lost)
+            .await?;
         let spare = match first.filled {
-            Filled::Users(_) | Filled::Nobody
-                if fair && first.end == End::NobodyElseDue && !lost.is_cancelled() =>
+            FillResult::Users(_) | FillResult::Nobody
+                if fair && first.end == SelectionEnd::NobodyElseDue && !lost.is_cancelled() =>
             {
-                self.spare(room.saturating_sub(first.jobs), &load).await?
+                self.count_spare_jobs(free_jobs.saturating_sub(first.jobs), &load)
+                    .await?
             }
-            Filled::Users(_) | Filled::Nobody | Filled::StaleEpoch => 0,
+            FillResult::Users(_) | FillResult::Nobody | FillResult::StaleEpoch => 0,
         };
         if spare == 0 {
             return Ok(first.filled);
         }
         let second = self.selection(spare, BatchLimit::default());
-        let second = self.round(epoch, second, spare, known, lost).await?;
-        Ok(first.filled.and(second.filled))
+        let second = self.round(epoch, second, spare, synced_tenants, lost).await?;
+        Ok(first.filled.combined_with(second.filled))
     }
 
     /// Selects and sends until the room is used or no other user is due. Also returns whether any tenant was limited.
@@ -153,41 +159,43 @@ impl Dispatcher {
     async fn rounds(
         &self,
         epoch: Epoch,
-        room: usize,
+        free_jobs: usize,
         load: &Load,
-        mut in_flight: fair::Running,
-        known: &mut KnownTenants,
+        mut in_flight: fair::BatchesInFlight,
+        synced_tenants: &mut SyncedTenants,
         lost: &CancellationToken,
-    ) -> Result<(Round, bool), Failure> {
-        let mut all = Round {
-            filled: Filled::Nobody,
+    ) -> Result<(RoundResult, bool), Failure> {
+        let mut all = RoundResult {
+            filled: FillResult::Nobody,
             jobs: 0,
-            end: End::NobodyElseDue,
+            end: SelectionEnd::NobodyElseDue,
         };
         loop {
             let batches = self.batch_limit(load, &in_flight);
             let fair = !batches.in_flight.is_empty();
-            let limits = self.selection(room - all.jobs, batches);
-            let round = self.round(epoch, limits, usize::MAX, known, lost).await?;
-            all = Round {
-                filled: all.filled.and(round.filled),
+            let limits = self.selection(free_jobs - all.jobs, batches);
+            let round = self
+                .round(epoch, limits, usize::MAX, synced_tenants, lost)
+                .await?;
+            all = RoundResult {
+                filled: all.filled.combined_with(round.filled),
                 jobs: all.jobs + round.jobs,
                 end: round.end,
             };
-            let more = round.end == End::Tenants
+            let more = round.end == SelectionEnd::Tenants
                 && round.jobs > 0
-                && round.filled != Filled::StaleEpoch
-                && all.jobs < room
+                && round.filled != FillResult::StaleEpoch
+                && all.jobs < free_jobs
                 && !self.limits.top_up_interval.is_zero()
                 && !lost.is_cancelled();
             if !more {
                 return Ok((all, fair));
             }
-            in_flight = self.memory().in_flight(load, Instant::now());
+            in_flight = self.lock_memory().in_flight(load, Instant::now());
         }
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn lock_memory(&self) -> MutexGuard<'_, DispatchMemory> {
         // The value is consistent after every change, so a poisoned lock is safe to use.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -203,29 +211,34 @@ impl Dispatcher {
         match timeout(RELEASE, self.load()).await {
             Ok(Ok(load)) => {
                 let cap = load.interactive_cap();
-                cap == 0 || self.memory().interactive(&load, tenant, Instant::now()) < cap
+                cap == 0 || self.lock_memory().interactive(&load, tenant, Instant::now()) < cap
             }
             Ok(Err(_)) | Err(_) => true,
         }
     }
 
     /// Returns which tenants are limited while others wait, and to how many batches.
-    fn batch_limit(&self, load: &Load, in_flight: &fair::Running) -> BatchLimit {
+    fn batch_limit(&self, load: &Load, in_flight: &fair::BatchesInFlight) -> BatchLimit {
         let percent = self.limits.tenant_share_percent;
-        fair::limit(load.background.permits, percent, &self.memory().usage, in_flight)
+        fair::limit(
+            load.background.permits,
+            percent,
+            &self.lock_memory().usage,
+            in_flight,
+        )
     }
 
     /// Returns how much of the remaining room may go to tenants at their cap.
-    async fn spare(&self, room: usize, load: &Load) -> Result<usize, Failure> {
-        if room == 0 {
+    async fn count_spare_jobs(&self, free_jobs: usize, load: &Load) -> Result<usize, Failure> {
+        if free_jobs == 0 {
             return Ok(0);
         }
         let heads = self.schedule.heads(fair::HEADS).await?;
         let now = self.schedule.now().await?;
-        let mut memory = self.memory();
+        let mut memory = self.lock_memory();
         let in_flight = memory.in_flight(load, Instant::now());
-        Ok(fair::spare(
-            room,
+        Ok(fair::spare_jobs(
+            free_jobs,
             &heads,
             &in_flight,
             &memory.usage,
@@ -239,15 +252,15 @@ impl Dispatcher {
     async fn round(
         &self,
         epoch: Epoch,
-        limits: Limits,
+        limits: SelectionLimits,
         most: usize,
-        known: &mut KnownTenants,
+        synced_tenants: &mut SyncedTenants,
         lost: &CancellationToken,
-    ) -> Result<Round, Failure> {
+    ) -> Result<RoundResult, Failure> {
         let now = self.schedule.now().await?;
         let chosen = select(self.schedule.as_ref(), limits, now).await?;
-        let mut round = Round {
-            filled: Filled::Nobody,
+        let mut round = RoundResult {
+            filled: FillResult::Nobody,
             jobs: 0,
             end: chosen.end,
         };
@@ -257,7 +270,7 @@ impl Dispatcher {
         let mut batches = Vec::new();
         let mut failed = None;
         for batch in chosen.batches.into_iter().take(most) {
-            match self.is_synced(&batch.tenant, known).await {
+            match self.is_synced(&batch.tenant, synced_tenants).await {
                 Ok(true) => batches.push(batch),
                 Ok(false) => {}
                 // The batches before it are sent all the same.
@@ -270,13 +283,13 @@ impl Dispatcher {
         let mut sent = 0;
         for outcome in self.send_all(epoch, batches, lost).await {
             match outcome {
-                Ok(Sent::Published(users)) => {
+                Ok(SendResult::Published(users)) => {
                     sent += users;
                     round.jobs += 1;
                 }
-                Ok(Sent::Nobody) => {}
-                Ok(Sent::StaleEpoch) => {
-                    round.filled = Filled::StaleEpoch;
+                Ok(SendResult::Nobody) => {}
+                Ok(SendResult::StaleEpoch) => {
+                    round.filled = FillResult::StaleEpoch;
                     return Ok(round);
                 }
                 Err(failure) => failed = failed.or(Some(failure)),
@@ -285,7 +298,7 @@ impl Dispatcher {
         if let Some(failure) = failed {
             return Err(failure);
         }
-        round.filled = Filled::Users(sent);
+        round.filled = FillResult::Users(sent);
         Ok(round)
     }
 
@@ -295,9 +308,9 @@ impl Dispatcher {
     async fn send_all(
         &self,
         epoch: Epoch,
-        batches: Vec<Batch>,
+        batches: Vec<SelectedBatch>,
         lost: &CancellationToken,
-    ) -> Vec<Result<Sent, Failure>> {
+    ) -> Vec<Result<SendResult, Failure>> {
         let over = lost.child_token();
         futures::stream::iter(batches)
             .map(|batch| self.send_unless(epoch, batch, &over))
@@ -310,29 +323,29 @@ impl Dispatcher {
     async fn send_unless(
         &self,
         epoch: Epoch,
-        Batch { tenant, users, .. }: Batch,
+        SelectedBatch { tenant, users, .. }: SelectedBatch,
         over: &CancellationToken,
-    ) -> Result<Sent, Failure> {
+    ) -> Result<SendResult, Failure> {
         if over.is_cancelled() {
-            return Ok(Sent::Nobody);
+            return Ok(SendResult::Nobody);
         }
         let sent = self
             .send(epoch, QueueName::Background, Reason::Scheduled, &tenant, &users)
             .await;
-        if matches!(sent, Ok(Sent::StaleEpoch) | Err(_)) {
+        if matches!(sent, Ok(SendResult::StaleEpoch) | Err(_)) {
             over.cancel();
         }
         sent
     }
 
     /// Returns the limits of one selection: at most as many users as fit into the jobs the queue has room for.
-    fn selection(&self, room: usize, batches: BatchLimit) -> Limits {
+    fn selection(&self, jobs: usize, batches: BatchLimit) -> SelectionLimits {
         let limits = &self.limits;
-        Limits {
+        SelectionLimits {
             minimum: limits.minimum_time_between_user_syncs,
             tenants: limits.tenants_per_run,
             users_per_batch: limits.users_per_batch,
-            users: room.saturating_mul(limits.users_per_batch),
+            users: jobs.saturating_mul(limits.users_per_batch),
             tenant_in_flight: limits.tenant_in_flight,
             batches,
         }
@@ -340,8 +353,12 @@ impl Dispatcher {
 
     /// Returns whether the tenant is synced. Withdraws a disabled or removed tenant from the schedule, so that it
     /// does not take the place of others.
-    async fn is_synced(&self, tenant: &TenantId, known: &mut KnownTenants) -> Result<bool, Failure> {
-        if let Some(&synced) = known.get(tenant) {
+    async fn is_synced(
+        &self,
+        tenant: &TenantId,
+        synced_tenants: &mut SyncedTenants,
+    ) -> Result<bool, Failure> {
+        if let Some(&synced) = synced_tenants.get(tenant) {
             return Ok(synced);
         }
         let synced = self
@@ -352,7 +369,7 @@ impl Dispatcher {
         if !synced {
             self.withdraw(tenant).await?;
         }
-        known.insert(tenant.clone(), synced);
+        synced_tenants.insert(tenant.clone(), synced);
         Ok(synced)
     }
 

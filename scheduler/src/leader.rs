@@ -16,7 +16,7 @@ const RESIGN: Duration = Duration::from_secs(3);
 
 /// Takes part in the election for as long as it runs. Publishes through `leading` under which epoch this process
 /// leads.
-pub(crate) struct Candidate {
+pub(crate) struct LeaderCandidate {
     pub(crate) schedule: Arc<dyn Schedule>,
     /// Unique per process and start, so that a restarted process counts as another holder.
     pub(crate) holder: String,
@@ -28,7 +28,7 @@ pub(crate) struct Candidate {
 
 /// What this process knows of its own lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lease {
+enum LeadershipLease {
     /// Another process leads, or it is not known which one does.
     None,
     /// This process leads until `until`. The time is measured on its own clock, from before the call that took the
@@ -36,25 +36,27 @@ enum Lease {
     Held { epoch: Epoch, until: Instant },
 }
 
-impl Candidate {
+impl LeaderCandidate {
     /// Runs until `stop` is cancelled. Keeps the lease; [`Self::resign`] gives it up.
     pub(crate) async fn run(&self, stop: &CancellationToken) {
-        self.stand(stop).await;
-        self.pulse.rest();
+        self.campaign(stop).await;
+        self.pulse.mark_ended();
     }
 
-    async fn stand(&self, stop: &CancellationToken) {
-        let mut lease = Lease::None;
+    async fn campaign(&self, stop: &CancellationToken) {
+        let mut lease = LeadershipLease::None;
         let mut answers = true;
         while !stop.is_cancelled() {
             self.pulse.beat();
             let began = Instant::now();
             // A renewal that hangs is given up in time for the next one, and always before the lease ends.
-            let patience = match lease {
-                Lease::None => self.lifetime / 3,
-                Lease::Held { until, .. } => (self.lifetime / 3).min(until.saturating_duration_since(began)),
+            let call_timeout = match lease {
+                LeadershipLease::None => self.lifetime / 3,
+                LeadershipLease::Held { until, .. } => {
+                    (self.lifetime / 3).min(until.saturating_duration_since(began))
+                }
             };
-            let call = timeout(patience, self.schedule.lead(&self.holder, self.lifetime));
+            let call = timeout(call_timeout, self.schedule.lead(&self.holder, self.lifetime));
             let Some(answer) = stop.run_until_cancelled(call).await else {
                 return;
             };
@@ -64,14 +66,14 @@ impl Candidate {
                     // A sixth of the lifetime is kept in reserve, for clocks that run at different speeds and for
                     // work in flight.
                     let until = began + self.lifetime - self.lifetime / 6;
-                    lease = Lease::Held { epoch, until };
-                    self.tell(Some(epoch));
+                    lease = LeadershipLease::Held { epoch, until };
+                    self.publish_leadership(Some(epoch));
                     self.lifetime / 3
                 }
                 Ok(Ok(None)) => {
                     answers = true;
-                    lease = Lease::None;
-                    self.tell(None);
+                    lease = LeadershipLease::None;
+                    self.publish_leadership(None);
                     self.lifetime / 10
                 }
                 failed @ (Ok(Err(_)) | Err(_)) => {
@@ -83,18 +85,20 @@ impl Candidate {
                         };
                         tracing::warn!(failure, "the leadership could not be requested or renewed");
                     }
-                    if let Lease::Held { until, .. } = lease
+                    if let LeadershipLease::Held { until, .. } = lease
                         && Instant::now() >= until
                     {
-                        lease = Lease::None;
-                        self.tell(None);
+                        lease = LeadershipLease::None;
+                        self.publish_leadership(None);
                     }
                     self.lifetime / 10
                 }
             };
             let wait = match lease {
-                Lease::Held { until, .. } => wait.min(until.saturating_duration_since(Instant::now())),
-                Lease::None => wait,
+                LeadershipLease::Held { until, .. } => {
+                    wait.min(until.saturating_duration_since(Instant::now()))
+                }
+                LeadershipLease::None => wait,
             };
             // At least 10 ms, so that this never becomes a busy loop, even when the lease is about to end.
             let wait = wait.max(Duration::from_millis(10));
@@ -107,7 +111,7 @@ impl Candidate {
     /// Gives the leadership up, so that another process takes it at once.
     pub(crate) async fn resign(&self) {
         let led = self.leading.borrow().is_some();
-        self.tell(None);
+        self.publish_leadership(None);
         if led
             && !matches!(
                 timeout(RESIGN, self.schedule.resign(&self.holder)).await,
@@ -119,7 +123,7 @@ impl Candidate {
     }
 
     /// Publishes and logs the state if it changed.
-    fn tell(&self, now: Option<Epoch>) {
+    fn publish_leadership(&self, now: Option<Epoch>) {
         let changed = self.leading.send_if_modified(|leading| {
             let changed = *leading != now;
             *leading = now;

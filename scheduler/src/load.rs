@@ -6,15 +6,15 @@ use std::time::Duration;
 use tasksync_common::error::Failure;
 use tasksync_common::fleet::{Fleet, Member, Permits};
 use tasksync_common::model::TenantId;
-use tasksync_common::queue::{Depth, JobQueue, QueueName};
-use tasksync_common::schedule::fair::{Running, Usage};
+use tasksync_common::queue::{JobQueue, QueueDepth, QueueName};
+use tasksync_common::schedule::fair::{BatchesInFlight, Usage};
 use tokio::time::Instant;
 
 /// Workers report a new job within a fraction of a second. Until this time has passed, the leader counts it itself.
 const UNSEEN: Duration = Duration::from_millis(500);
 
 /// Most jobs counted like that. Further jobs are sent, but not counted.
-const MOST_UNSEEN: usize = 10_000;
+const MAXIMUM_UNREPORTED: usize = 10_000;
 
 /// Time constant of the pace's moving average.
 const PACE_MEMORY: Duration = Duration::from_secs(3);
@@ -28,25 +28,25 @@ pub(crate) struct Load {
     /// Live processes that take jobs.
     pub(crate) workers: usize,
     /// Permits for scheduled batches.
-    pub(crate) background: Total,
+    pub(crate) background: PermitTotals,
     /// Permits for interactive batches, which a user waits for.
-    pub(crate) interactive: Total,
+    pub(crate) interactive: PermitTotals,
     /// Scheduled batches that run, by tenant.
-    pub(crate) running: Running,
+    pub(crate) running: BatchesInFlight,
     /// Interactive batches that run, by tenant.
-    pub(crate) running_interactive: Running,
+    pub(crate) running_interactive: BatchesInFlight,
     /// Scheduled batches that each process finished since it started.
     done: HashMap<String, u64>,
 }
 
 /// Permits of many processes: all of them, and the free ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Total {
+pub(crate) struct PermitTotals {
     pub(crate) permits: usize,
     pub(crate) free: u64,
 }
 
-impl Total {
+impl PermitTotals {
     fn add(&mut self, permits: Permits) {
         self.permits = self.permits.saturating_add(permits.total as usize);
         self.free = self.free.saturating_add(u64::from(permits.free));
@@ -85,10 +85,10 @@ impl Load {
         queue: &dyn JobQueue,
         fleet: &dyn Fleet,
         name: QueueName,
-    ) -> Result<Depth, Failure> {
+    ) -> Result<QueueDepth, Failure> {
         let depth = queue.depth(name).await?;
         Ok(if fleet.is_shared() {
-            Depth {
+            QueueDepth {
                 wanted: self.of_queue(name).free,
                 ..depth
             }
@@ -97,7 +97,7 @@ impl Load {
         })
     }
 
-    fn of_queue(&self, name: QueueName) -> Total {
+    fn of_queue(&self, name: QueueName) -> PermitTotals {
         match name {
             QueueName::Background => self.background,
             QueueName::Interactive => self.interactive,
@@ -113,22 +113,22 @@ impl Load {
 
 /// What the leader remembers between two looks.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub(crate) struct DispatchMemory {
     pub(crate) usage: Usage,
-    looked: Option<Instant>,
-    pace: Pace,
-    background: Unseen,
-    interactive: Unseen,
+    observed_at: Option<Instant>,
+    pace: CompletionRate,
+    background: UnreportedJobs,
+    interactive: UnreportedJobs,
 }
 
 /// How many batches all workers finish per second, as a moving average over the last seconds.
 #[derive(Debug, Default)]
-struct Pace {
+struct CompletionRate {
     per_second: f64,
     done: HashMap<String, u64>,
 }
 
-impl Pace {
+impl CompletionRate {
     /// Adds what was finished since the last look, `elapsed` ago. Batches that a process finished before its first
     /// look do not count.
     fn observe(&mut self, done: &HashMap<String, u64>, elapsed: Duration) {
@@ -159,15 +159,15 @@ impl Pace {
 /// Jobs that the leader sent and counts itself: those sent less than [`UNSEEN`] ago, and those that still wait in the
 /// queue.
 #[derive(Debug, Default)]
-struct Unseen {
+struct UnreportedJobs {
     sent: VecDeque<(Instant, TenantId)>,
     /// How many of the youngest jobs still wait in the queue, however long ago they were sent.
     waiting: usize,
 }
 
-impl Unseen {
+impl UnreportedJobs {
     fn add(&mut self, tenant: &TenantId, now: Instant) {
-        if self.sent.len() < MOST_UNSEEN {
+        if self.sent.len() < MAXIMUM_UNREPORTED {
             self.sent.push_back((now, tenant.clone()));
         }
     }
@@ -184,8 +184,8 @@ impl Unseen {
     }
 }
 
-impl Memory {
-    fn unseen(&mut self, queue: QueueName) -> &mut Unseen {
+impl DispatchMemory {
+    fn unreported_jobs(&mut self, queue: QueueName) -> &mut UnreportedJobs {
         match queue {
             QueueName::Background => &mut self.background,
             QueueName::Interactive => &mut self.interactive,
@@ -193,20 +193,20 @@ impl Memory {
     }
 
     /// Remembers a job that was sent.
-    pub(crate) fn sent(&mut self, queue: QueueName, tenant: &TenantId, users: usize, now: Instant) {
+    pub(crate) fn record_sent(&mut self, queue: QueueName, tenant: &TenantId, users: usize, now: Instant) {
         if queue == QueueName::Background {
-            self.usage.sent(tenant, users);
+            self.usage.record_sent(tenant, users);
         }
-        self.unseen(queue).add(tenant, now);
+        self.unreported_jobs(queue).add(tenant, now);
     }
 
     /// Updates usage and pace with what the workers run and how many jobs wait in the queue. Returns the batches in
     /// flight: those that run, and the sent jobs that workers do not report yet.
-    pub(crate) fn look(&mut self, load: &Load, waiting: usize, now: Instant) -> Running {
-        let elapsed = self
-            .looked
-            .map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));
-        self.looked = Some(now);
+    pub(crate) fn observe_load(&mut self, load: &Load, waiting: usize, now: Instant) -> BatchesInFlight {
+        let elapsed = self.observed_at.map_or(Duration::ZERO, |observed_at| {
+            now.saturating_duration_since(observed_at)
+        });
+        self.observed_at = Some(now);
         self.usage.observe(&load.running, elapsed);
         self.pace.observe(&load.done, elapsed);
         self.background.waiting = waiting;
@@ -214,28 +214,28 @@ impl Memory {
     }
 
     /// Returns how many more jobs the workers will finish within this time at their recent pace.
-    pub(crate) fn ended_within(&self, time: Duration) -> usize {
+    pub(crate) fn expected_completions(&self, time: Duration) -> usize {
         self.pace.within(time)
     }
 
     /// Returns the batches in flight without updating usage and pace.
-    pub(crate) fn in_flight(&mut self, load: &Load, now: Instant) -> Running {
-        self.with_unseen(QueueName::Background, load.running.clone(), now)
+    pub(crate) fn in_flight(&mut self, load: &Load, now: Instant) -> BatchesInFlight {
+        self.with_unreported(QueueName::Background, load.running.clone(), now)
     }
 
     /// Returns how many interactive batches of one tenant are in flight.
     pub(crate) fn interactive(&mut self, load: &Load, tenant: &TenantId, now: Instant) -> usize {
-        let all = self.with_unseen(QueueName::Interactive, load.running_interactive.clone(), now);
+        let all = self.with_unreported(QueueName::Interactive, load.running_interactive.clone(), now);
         all.get(tenant).copied().unwrap_or(0)
     }
 
-    fn with_unseen(
+    fn with_unreported(
         &mut self,
         queue: QueueName,
         mut running: HashMap<TenantId, usize>,
         now: Instant,
-    ) -> Running {
-        let unseen = self.unseen(queue);
+    ) -> BatchesInFlight {
+        let unseen = self.unreported_jobs(queue);
         unseen.forget(now);
         for (_, tenant) in &unseen.sent {
             *running.entry(tenant.clone()).or_default() += 1;
@@ -281,27 +281,27 @@ mod tests {
             (load.interactive_cap(), Load::default().interactive_cap()),
             (4, 0)
         );
-        let mut memory = Memory::default();
+        let mut memory = DispatchMemory::default();
         let contoso: TenantId = "contoso".parse().unwrap();
         let start = Instant::now();
-        memory.sent(QueueName::Background, &contoso, 100, start);
-        memory.sent(QueueName::Interactive, &contoso, 1, start);
-        assert_eq!(memory.look(&load, 1, start)[&contoso], 13);
+        memory.record_sent(QueueName::Background, &contoso, 100, start);
+        memory.record_sent(QueueName::Interactive, &contoso, 1, start);
+        assert_eq!(memory.observe_load(&load, 1, start)[&contoso], 13);
         assert_eq!(memory.interactive(&load, &contoso, start), 1);
         let later = start + UNSEEN;
         assert_eq!(
-            memory.look(&load, 1, later)[&contoso],
+            memory.observe_load(&load, 1, later)[&contoso],
             13,
             "it waits in the queue"
         );
-        assert_eq!(memory.look(&load, 0, later)[&contoso], 12);
+        assert_eq!(memory.observe_load(&load, 0, later)[&contoso], 12);
         assert_eq!(memory.interactive(&load, &contoso, later), 0);
         assert!(memory.usage.of(&contoso) > 0.0);
     }
 
     #[test]
     fn the_pace_counts_what_known_processes_finished_lately() {
-        let told = |done: &[(&str, u64)]| {
+        let load_of = |done: &[(&str, u64)]| {
             let members: Vec<Member> = done
                 .iter()
                 .map(|(name, done)| Member {
@@ -312,28 +312,28 @@ mod tests {
             Load::of(&members)
         };
         let second = Duration::from_secs(1);
-        let mut memory = Memory::default();
+        let mut memory = DispatchMemory::default();
         let mut now = Instant::now();
         // Batches finished before the first look do not count for the pace.
-        memory.look(&told(&[("w1", 1_000_000)]), 0, now);
-        assert_eq!(memory.ended_within(second), 0);
+        memory.observe_load(&load_of(&[("w1", 1_000_000)]), 0, now);
+        assert_eq!(memory.expected_completions(second), 0);
         for step in 1..=30 {
             now += second;
-            memory.look(&told(&[("w1", 1_000_000 + 40 * step)]), 0, now);
+            memory.observe_load(&load_of(&[("w1", 1_000_000 + 40 * step)]), 0, now);
         }
-        assert_eq!(memory.ended_within(second), 40);
-        assert_eq!(memory.ended_within(second / 2), 20);
+        assert_eq!(memory.expected_completions(second), 40);
+        assert_eq!(memory.expected_completions(second / 2), 20);
         // A new process, or a restarted one under another name, counts only from its first look on.
         now += second;
-        memory.look(&told(&[("w2", 5_000)]), 0, now);
-        assert!(memory.ended_within(second) < 40);
+        memory.observe_load(&load_of(&[("w2", 5_000)]), 0, now);
+        assert!(memory.expected_completions(second) < 40);
         for _ in 0..60 {
             now += second;
-            memory.look(&told(&[("w2", 5_000)]), 0, now);
+            memory.observe_load(&load_of(&[("w2", 5_000)]), 0, now);
         }
-        assert_eq!(memory.ended_within(second), 0);
+        assert_eq!(memory.expected_completions(second), 0);
         now += second;
-        memory.look(&told(&[("w2", u64::MAX)]), 0, now);
-        assert_eq!(memory.ended_within(Duration::from_secs(3600)), MOST_AHEAD);
+        memory.observe_load(&load_of(&[("w2", u64::MAX)]), 0, now);
+        assert_eq!(memory.expected_completions(Duration::from_secs(3600)), MOST_AHEAD);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::metrics::{Metrics, Row, catalogue};
+use tasksync_common::metrics::{MetricRow, Metrics, catalogue};
 
 tasksync_common::counters! {
     /// The scheduler's counters, shared by all parts of one process.
@@ -48,7 +48,7 @@ tasksync_common::counters! {
 }
 
 /// Maps counters to metrics. Rows of one metric stand together.
-const TABLE: &[Row<DispatchMetrics>] = &[
+const TABLE: &[MetricRow<DispatchMetrics>] = &[
     (&catalogue::LEADER, &[], |m| m.leading.get()),
     (&catalogue::LEADERSHIPS, &[], |m| m.leaderships.get()),
     (&catalogue::DISPATCHES, &["run"], |m| m.runs.get()),
@@ -63,8 +63,8 @@ const TABLE: &[Row<DispatchMetrics>] = &[
         m.publish_unconfirmed.get()
     }),
     (&catalogue::PUBLISH_FAILURES, &["unavailable"], |m| {
-        let known = m.publish_refused.get() + m.publish_unconfirmed.get();
-        m.publish_failures.get().saturating_sub(known)
+        let refused_or_unconfirmed = m.publish_refused.get() + m.publish_unconfirmed.get();
+        m.publish_failures.get().saturating_sub(refused_or_unconfirmed)
     }),
     (&catalogue::STALE_EPOCHS, &[], |m| m.stale_epochs.get()),
     (&catalogue::USERS_RECLAIMED, &[], |m| m.users_reclaimed.get()),
@@ -85,7 +85,7 @@ impl DispatchMetrics {
     }
 
     /// Counts a job that the queue did not take, by reason.
-    pub(crate) fn not_published(&self, failure: &Failure) {
+    pub(crate) fn count_unpublished(&self, failure: &Failure) {
         // The parts are counted before the total, so that a read between the two never makes a counter shrink.
         if failure.code == Code::QueueFull {
             self.publish_refused.add(1);
@@ -108,7 +108,7 @@ mod tests {
             (ErrorClass::OutcomeUnknown, Code::QueueUnavailable),
             (ErrorClass::Transient, Code::QueueUnavailable),
         ] {
-            metrics.not_published(&Failure::new(class, code, "made to fail"));
+            metrics.count_unpublished(&Failure::new(class, code, "made to fail"));
         }
         let counted: Vec<u64> = TABLE
             .iter()

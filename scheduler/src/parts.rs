@@ -19,7 +19,7 @@ use crate::checks::TenantChecks;
 /// Which process leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum Leadership {
+pub enum LeadershipStatus {
     /// This process leads.
     Leading {
         /// Epoch of the leadership.
@@ -38,7 +38,7 @@ pub enum Leadership {
 
 /// The parts that the API and the doctor work with.
 #[derive(Clone)]
-pub struct Parts {
+pub struct ServiceParts {
     /// The registry, which has the truth.
     pub registry: Arc<dyn Registry>,
     /// The schedule.
@@ -61,21 +61,21 @@ pub struct Parts {
     pub health: Health,
 }
 
-impl Parts {
+impl ServiceParts {
     /// Returns which process leads. This process knows whether it leads itself; the schedule knows the other holders.
     ///
     /// # Errors
     /// The schedule's failures.
-    pub(crate) async fn leadership(&self) -> Result<Leadership, Failure> {
+    pub(crate) async fn leadership(&self) -> Result<LeadershipStatus, Failure> {
         let holder = self.schedule.leader().await?;
         let epoch = *self.leading.borrow();
         Ok(match (epoch, holder) {
-            (Some(epoch), holder) => Leadership::Leading {
+            (Some(epoch), holder) => LeadershipStatus::Leading {
                 epoch: epoch.0,
                 holder,
             },
-            (None, Some(holder)) => Leadership::NotHere { holder },
-            (None, None) => Leadership::Nobody,
+            (None, Some(holder)) => LeadershipStatus::NotHere { holder },
+            (None, None) => LeadershipStatus::Nobody,
         })
     }
 }

@@ -9,7 +9,7 @@ use tasksync_common::model::{TenantId, UserKey};
 use tasksync_common::registry::Tenant;
 use tasksync_common::schedule::UserStatus;
 
-use crate::parts::Parts;
+use crate::parts::ServiceParts;
 
 /// Users read per page, and looked up at a time.
 const PAGE: usize = 500;
@@ -17,7 +17,7 @@ const AT_ONCE: usize = 16;
 
 /// A server that is paused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Pause {
+pub(crate) struct TenantPause {
     /// Host and port.
     pub(crate) server: String,
     /// The service on it, as metrics name it.
@@ -38,7 +38,10 @@ pub(crate) struct Pause {
 ///
 /// # Errors
 /// The fleet store's failure when it does not answer.
-pub(crate) async fn of_tenant(parts: &Parts, tenant: &Tenant) -> Result<Vec<Pause>, Failure> {
+pub(crate) async fn pauses_of_tenant(
+    parts: &ServiceParts,
+    tenant: &Tenant,
+) -> Result<Vec<TenantPause>, Failure> {
     let servers = ServerName::of_tenant(tenant);
     let pauses = parts.fleet.pauses(&servers).await?;
     Ok(servers
@@ -46,7 +49,7 @@ pub(crate) async fn of_tenant(parts: &Parts, tenant: &Tenant) -> Result<Vec<Paus
         .zip(pauses)
         .filter_map(|(server, pause)| {
             let pause = pause?;
-            Some(Pause {
+            Some(TenantPause {
                 service: server.service(),
                 server: server.host,
                 account: server.account,
@@ -61,7 +64,7 @@ pub(crate) async fn of_tenant(parts: &Parts, tenant: &Tenant) -> Result<Vec<Paus
 
 /// What ending pauses did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) struct Ended {
+pub(crate) struct EndedPauses {
     /// Pauses that were ended.
     pub(crate) ended: usize,
     /// Users who were put off because of them and are due now.
@@ -72,20 +75,24 @@ pub(crate) struct Ended {
 ///
 /// # Errors
 /// A store's failure when it does not answer. Pauses that were ended stay ended.
-pub(crate) async fn end(parts: &Parts, tenant: &TenantId, servers: &[ServerName]) -> Result<Ended, Failure> {
+pub(crate) async fn end_pauses(
+    parts: &ServiceParts,
+    tenant: &TenantId,
+    servers: &[ServerName],
+) -> Result<EndedPauses, Failure> {
     let ended = parts.fleet.end_pauses(servers).await?;
     if ended == 0 {
-        return Ok(Ended { ended, due: 0 });
+        return Ok(EndedPauses { ended, due: 0 });
     }
     // Every worker learns of the end with its next exchange. A user tried before that would be put off until the old
     // end.
     tokio::time::sleep(parts.settings.schedule.heartbeat_interval * 2).await;
     let due = make_waiting_due(parts, tenant).await?;
-    Ok(Ended { ended, due })
+    Ok(EndedPauses { ended, due })
 }
 
 /// Makes all users of the tenant due whom a pause put off. Returns how many.
-async fn make_waiting_due(parts: &Parts, tenant: &TenantId) -> Result<u64, Failure> {
+async fn make_waiting_due(parts: &ServiceParts, tenant: &TenantId) -> Result<u64, Failure> {
     let schedule = &*parts.schedule;
     let mut due = 0;
     let mut after = None;

@@ -11,7 +11,7 @@ use tasksync_common::schedule::Epoch;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::dispatch::{Dispatcher, Sent};
+use crate::dispatch::{Dispatcher, SendResult};
 
 /// Requests that a tenant may make in a burst, and per minute.
 pub const REQUESTS_PER_MINUTE: u32 = 30;
@@ -50,7 +50,7 @@ impl Bucket {
 
 /// Answer to a "sync now" request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Requested {
+pub enum SyncNowResult {
     /// The user's sync was sent to the workers.
     Sent,
     /// The user is due at once, and the leader sends the sync with its next look at the queue. Reasons: this process
@@ -83,26 +83,26 @@ impl Requests {
     ///
     /// # Errors
     /// The schedule's failure when it does not answer. A queue that does not answer is no error: the user stays due.
-    pub async fn sync_now(&self, user: &UserKey, reason: Reason) -> Result<Requested, Failure> {
+    pub async fn sync_now(&self, user: &UserKey, reason: Reason) -> Result<SyncNowResult, Failure> {
         let metrics = &self.dispatcher.metrics;
         if let Err(after) = self.take(&user.tenant) {
             metrics.requests_refused.add(1);
-            return Ok(Requested::TooMany(after));
+            return Ok(SyncNowResult::TooMany(after));
         }
         if !self.dispatcher.schedule.make_due(user).await? {
-            return Ok(Requested::NotEnrolled);
+            return Ok(SyncNowResult::NotEnrolled);
         }
         metrics.requests.add(1);
         let Some(epoch) = *self.leading.borrow() else {
-            return Ok(Requested::Due);
+            return Ok(SyncNowResult::Due);
         };
-        if !self.dispatcher.continuity.allows(epoch) {
-            return Ok(Requested::Due);
+        if !self.dispatcher.continuity.may_dispatch(epoch) {
+            return Ok(SyncNowResult::Due);
         }
         if !self.dispatcher.may_send_interactive(&user.tenant).await {
             // The tenant has its share of the permits for interactive jobs; the next look at the queue sends this
             // one.
-            return Ok(Requested::Due);
+            return Ok(SyncNowResult::Due);
         }
         let users = [user.user.clone()];
         let sent = self
@@ -110,11 +110,11 @@ impl Requests {
             .send(epoch, QueueName::Interactive, reason, &user.tenant, &users)
             .await;
         match sent {
-            Ok(Sent::Published(_)) => Ok(Requested::Sent),
-            Ok(Sent::Nobody | Sent::StaleEpoch) => Ok(Requested::Due),
+            Ok(SendResult::Published(_)) => Ok(SyncNowResult::Sent),
+            Ok(SendResult::Nobody | SendResult::StaleEpoch) => Ok(SyncNowResult::Due),
             Err(failure) => {
                 tracing::warn!(%user, %failure, "a requested sync waits for the next run");
-                Ok(Requested::Due)
+                Ok(SyncNowResult::Due)
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tasksync_common::error::Failure;
-use tasksync_common::fleet::{Answer, Part, Report};
+use tasksync_common::fleet::{FleetAnswer, FleetParticipant, FleetReport};
 use tasksync_common::health::Pulse;
 use tasksync_common::metrics::Metrics;
 use tasksync_common::metrics::record::{self, Dispatch};
@@ -16,13 +16,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::compare::{COMPARE_INTERVAL, Comparison, Found};
+use crate::compare::{COMPARE_INTERVAL, Comparison, ComparisonOutcome};
 use crate::continuity::Continuity;
-use crate::dispatch::{Dispatcher, Filled, KnownTenants};
-use crate::freshness::Onlooker;
-use crate::leader::Candidate;
+use crate::dispatch::{Dispatcher, FillResult, SyncedTenants};
+use crate::leader::LeaderCandidate;
 use crate::limits::DispatchLimits;
 use crate::metrics::DispatchMetrics;
+use crate::observer::InstallationObserver;
 use crate::requests::Requests;
 use crate::search::PRUNE_INTERVAL;
 
@@ -38,18 +38,18 @@ const DISPATCH_SILENT: Duration = Duration::from_secs(15 * 60);
 const RUNS_SILENT: u32 = 10;
 
 /// Reports to the fleet whether this process leads.
-struct Leads(watch::Receiver<Option<Epoch>>);
+struct LeadershipReporter(watch::Receiver<Option<Epoch>>);
 
-impl Part for Leads {
-    fn tell(&self, report: &mut Report) {
+impl FleetParticipant for LeadershipReporter {
+    fn add_to_report(&self, report: &mut FleetReport) {
         report.member.leads = self.0.borrow().is_some();
     }
 
-    fn learn(&self, _report: &Report, _answer: &Answer) {}
+    fn apply_answer(&self, _report: &FleetReport, _answer: &FleetAnswer) {}
 
-    fn unanswered(&self, _report: &Report) {}
+    fn on_no_answer(&self, _report: &FleetReport) {}
 
-    fn apart(&self, _workers: u32) {}
+    fn on_store_lost(&self, _workers: u32) {}
 
     fn end(&self) {}
 }
@@ -57,8 +57,8 @@ impl Part for Leads {
 /// The scheduler of one process.
 pub struct Scheduler {
     dispatcher: Arc<Dispatcher>,
-    onlooker: Onlooker,
-    candidate: Candidate,
+    observer: InstallationObserver,
+    candidate: LeaderCandidate,
     requests: Arc<Requests>,
     /// Triggers a comparison of registry and schedule now.
     search: Notify,
@@ -78,9 +78,9 @@ impl Scheduler {
         holder: impl Into<String>,
         metrics: Arc<DispatchMetrics>,
     ) -> Self {
-        let (leading, told) = watch::channel(None);
+        let (leading, leading_receiver) = watch::channel(None);
         let dispatch_limit = (limits.run_interval * RUNS_SILENT).max(DISPATCH_SILENT);
-        let candidate = Candidate {
+        let candidate = LeaderCandidate {
             schedule: Arc::clone(&stores.schedule),
             holder: holder.into(),
             lifetime: limits.leader_lifetime,
@@ -88,7 +88,7 @@ impl Scheduler {
             leading,
             pulse: Pulse::new("election", limits.leader_lifetime * LEASES_SILENT),
         };
-        let onlooker = Onlooker::new(stores.clone());
+        let observer = InstallationObserver::new(stores.clone());
         let continuity = Continuity::new(limits.claim_lifetime);
         let dispatcher = Arc::new(Dispatcher {
             continuity,
@@ -101,10 +101,10 @@ impl Scheduler {
             limits,
             metrics,
         });
-        let requests = Arc::new(Requests::new(Arc::clone(&dispatcher), told));
+        let requests = Arc::new(Requests::new(Arc::clone(&dispatcher), leading_receiver));
         Self {
             dispatcher,
-            onlooker,
+            observer,
             candidate,
             requests,
             search: Notify::new(),
@@ -128,19 +128,19 @@ impl Scheduler {
     /// Registers this scheduler's metrics with the process's.
     pub fn register(&self, metrics: &Metrics) {
         self.dispatcher.metrics.register(metrics);
-        self.onlooker.register(metrics);
+        self.observer.register(metrics);
     }
 
     /// Returns a receiver of the epoch under which this process leads, if it does.
     #[must_use]
-    pub fn leading(&self) -> watch::Receiver<Option<Epoch>> {
+    pub fn leading_epoch(&self) -> watch::Receiver<Option<Epoch>> {
         self.candidate.leading.subscribe()
     }
 
     /// Returns the scheduler's part of the process's heartbeat, which reports whether this process leads.
     #[must_use]
-    pub fn presence(&self) -> Arc<dyn Part> {
-        Arc::new(Leads(self.leading()))
+    pub fn heartbeat_part(&self) -> Arc<dyn FleetParticipant> {
+        Arc::new(LeadershipReporter(self.leading_epoch()))
     }
 
     /// Runs until `stop` is cancelled. Returns when the last job is sent and the leadership is given up.
@@ -152,7 +152,7 @@ impl Scheduler {
     }
 
     async fn lead_when_elected(&self, stop: &CancellationToken) {
-        let mut leading = self.leading();
+        let mut leading = self.leading_epoch();
         loop {
             let elected = stop.run_until_cancelled(leading.wait_for(Option::is_some));
             let epoch = match elected.await {
@@ -175,55 +175,55 @@ impl Scheduler {
     async fn lead(&self, epoch: Epoch, lost: &CancellationToken) {
         let housekeeping = async {
             tokio::join!(
-                self.search_in_turn(),
-                self.compare_in_turn(),
-                self.prune_in_turn(),
-                self.onlooker.look_in_turn()
+                self.search_loop(),
+                self.compare_loop(),
+                self.prune_loop(),
+                self.observer.observe_loop()
             );
         };
         tokio::join!(
             async {
-                self.dispatch_in_turn(epoch, lost).await;
-                self.pulse.rest();
+                self.dispatch_loop(epoch, lost).await;
+                self.pulse.mark_ended();
             },
             // Safe to drop at any await point: each change is complete in itself, and the next leader does the rest.
             lost.run_until_cancelled(housekeeping),
         );
     }
 
-    async fn dispatch_in_turn(&self, epoch: Epoch, lost: &CancellationToken) {
+    async fn dispatch_loop(&self, epoch: Epoch, lost: &CancellationToken) {
         let limits = &self.dispatcher.limits;
         let metrics = &self.dispatcher.metrics;
         let mut next_run = Instant::now();
-        let mut known = KnownTenants::new();
+        let mut synced_tenants = SyncedTenants::new();
         let mut failures = 0_u32;
         while !lost.is_cancelled() {
             self.pulse.beat();
             let began = Instant::now();
             let result = if began >= next_run {
                 next_run = began + limits.run_interval;
-                known.clear();
+                synced_tenants.clear();
                 metrics.runs.add(1);
-                let run = self.run_once(epoch, &mut known, lost);
-                ticked(Dispatch::Run, epoch, run).await
-            } else if !self.dispatcher.continuity.allows(epoch) {
-                Ok(Filled::Users(0))
+                let run = self.run_once(epoch, &mut synced_tenants, lost);
+                traced_tick(Dispatch::Run, epoch, run).await
+            } else if !self.dispatcher.continuity.may_dispatch(epoch) {
+                Ok(FillResult::Users(0))
             } else {
                 metrics.top_ups.add(1);
-                let fill = self.dispatcher.fill(epoch, &mut known, lost);
-                ticked(Dispatch::TopUp, epoch, fill).await
+                let fill = self.dispatcher.fill(epoch, &mut synced_tenants, lost);
+                traced_tick(Dispatch::TopUp, epoch, fill).await
             };
             let next = match result {
-                Ok(Filled::StaleEpoch) => {
+                Ok(FillResult::StaleEpoch) => {
                     tracing::warn!(
                         epoch = epoch.0,
                         "a newer leader exists; this process sends no more jobs"
                     );
-                    self.pulse.rest();
+                    self.pulse.mark_ended();
                     lost.cancelled().await;
                     return;
                 }
-                Ok(Filled::Users(_) | Filled::Nobody) => {
+                Ok(FillResult::Users(_) | FillResult::Nobody) => {
                     if failures > 0 {
                         tracing::info!("dispatch works again");
                     }
@@ -259,9 +259,9 @@ impl Scheduler {
     async fn run_once(
         &self,
         epoch: Epoch,
-        known: &mut KnownTenants,
+        synced_tenants: &mut SyncedTenants,
         lost: &CancellationToken,
-    ) -> Result<Filled, Failure> {
+    ) -> Result<FillResult, Failure> {
         let Dispatcher {
             continuity,
             schedule,
@@ -275,11 +275,11 @@ impl Scheduler {
             self.search.notify_one();
         }
         self.dispatcher.reclaim().await?;
-        if continuity.is_quiet() {
-            return Ok(Filled::Users(0));
+        if continuity.is_dispatch_paused() {
+            return Ok(FillResult::Users(0));
         }
-        let filled = self.dispatcher.fill(epoch, known, lost).await?;
-        if filled == Filled::Nobody && self.order_is_lost().await? {
+        let filled = self.dispatcher.fill(epoch, synced_tenants, lost).await?;
+        if filled == FillResult::Nobody && self.schedule_is_lost().await? {
             self.search.notify_one();
         }
         Ok(filled)
@@ -288,7 +288,7 @@ impl Scheduler {
     /// Returns whether the schedule is empty although users are opted in. The schedule is read before and after the
     /// registry: the second read finds a user whose opt-in was completed in between, so that this does not count as a
     /// loss.
-    async fn order_is_lost(&self) -> Result<bool, Failure> {
+    async fn schedule_is_lost(&self) -> Result<bool, Failure> {
         if !self.dispatcher.schedule.is_empty().await? {
             return Ok(false);
         }
@@ -300,7 +300,7 @@ impl Scheduler {
     }
 
     /// Compares registry and schedule when leading begins, at every interval, and when the schedule was found empty.
-    async fn search_in_turn(&self) {
+    async fn search_loop(&self) {
         let mut failures = 0_u32;
         loop {
             let next = match self.search_once().await {
@@ -328,9 +328,9 @@ impl Scheduler {
 
     async fn search_once(&self) -> Result<(), Failure> {
         // A schedule with this process's mark lost nothing: users were opted in just now and are not in it yet.
-        if !self.dispatcher.continuity.is_marked() && self.order_is_lost().await? {
+        if !self.dispatcher.continuity.bears_own_mark() && self.schedule_is_lost().await? {
             // Workers may still run under claims of the lost schedule, so no user is sent before those have expired.
-            self.dispatcher.continuity.fall_quiet();
+            self.dispatcher.continuity.pause_dispatch();
             tracing::warn!(
                 pause_s = self.dispatcher.limits.claim_lifetime.as_secs(),
                 "the schedule was lost and is rebuilt from the registry"
@@ -340,14 +340,14 @@ impl Scheduler {
     }
 
     /// Compares the schedule with itself continuously, a part of the tenants at each look.
-    async fn compare_in_turn(&self) {
+    async fn compare_loop(&self) {
         let mut comparison = Comparison::default();
         let mut failing = false;
         loop {
             match self.dispatcher.compare(&mut comparison).await {
                 Ok(found) => {
                     failing = false;
-                    if found == Found::Lost {
+                    if found == ComparisonOutcome::Lost {
                         self.search.notify_one();
                     }
                 }
@@ -362,7 +362,7 @@ impl Scheduler {
         }
     }
 
-    async fn prune_in_turn(&self) {
+    async fn prune_loop(&self) {
         loop {
             if let Err(failure) = self.dispatcher.prune().await {
                 tracing::warn!(%failure, "old journal entries could not be deleted, retrying later");
@@ -373,11 +373,11 @@ impl Scheduler {
 }
 
 /// Runs one look of the leader as the root of a trace, and records its duration.
-async fn ticked(
+async fn traced_tick(
     kind: Dispatch,
     epoch: Epoch,
-    look: impl Future<Output = Result<Filled, Failure>>,
-) -> Result<Filled, Failure> {
+    fill: impl Future<Output = Result<FillResult, Failure>>,
+) -> Result<FillResult, Failure> {
     let span = tracing::info_span!(
         target: spans::TARGET,
         parent: None,
@@ -389,17 +389,17 @@ async fn ticked(
         tasksync.users = tracing::field::Empty,
     );
     let began = std::time::Instant::now();
-    let result = look.instrument(span.clone()).await;
+    let result = fill.instrument(span.clone()).await;
     record::dispatch(kind, began.elapsed());
     match &result {
-        Ok(Filled::Users(users)) => {
+        Ok(FillResult::Users(users)) => {
             span.record("tasksync.users", spans::number(*users));
         }
-        Ok(Filled::Nobody) => {
+        Ok(FillResult::Nobody) => {
             span.record("tasksync.users", 0_i64);
         }
-        Ok(Filled::StaleEpoch) => spans::failed(&span, "stale_epoch"),
-        Err(failure) => spans::failed(&span, failure.code.as_str()),
+        Ok(FillResult::StaleEpoch) => spans::mark_failed(&span, "stale_epoch"),
+        Err(failure) => spans::mark_failed(&span, failure.code.as_str()),
     }
     result
 }

@@ -53,14 +53,14 @@ fn run() -> Result<(), String> {
     for case in cases()? {
         let bytes = case.answer.as_bytes();
         let repeat = repetitions(|| bare(bytes).map(|_| ()))?;
-        let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut parser_times, mut bare_times, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..=ROUNDS {
             let bare = timed(repeat, || bare(black_box(bytes)))?;
             let parser = timed(repeat, || (case.parse)(black_box(bytes)))?;
             // The first round warms caches.
             if round > 0 {
-                ours.push(parser);
-                theirs.push(bare);
+                parser_times.push(parser);
+                bare_times.push(bare);
                 ratios.push(parser / bare);
             }
         }
@@ -70,8 +70,8 @@ fn run() -> Result<(), String> {
             "  {:<40} {:>7} {:>6.1} µs {:>6.1} µs {ratio:>6.2}x  {aim}",
             case.name,
             bytes.len(),
-            median(&ours) * 1e6,
-            median(&theirs) * 1e6,
+            median(&parser_times) * 1e6,
+            median(&bare_times) * 1e6,
         ));
     }
     say("");

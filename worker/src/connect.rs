@@ -13,7 +13,7 @@ use crate::auth::Authenticator;
 use crate::http::{Http, HttpSetupError};
 use crate::mailbox::ews::{EwsConnection, EwsLimits, EwsMailbox};
 use crate::source::sharepoint::{SharePointSettings, SharePointSource};
-use crate::sync::{Connections, Connector};
+use crate::sync::{Connections, TenantConnector};
 use crate::throttle::{MailboxLocks, Servers};
 
 /// Connects tenants to Exchange and SharePoint with one HTTP client, one set of limits and one token cache.
@@ -83,7 +83,7 @@ impl ServerConnector {
     }
 }
 
-impl Connector for ServerConnector {
+impl TenantConnector for ServerConnector {
     fn connect(&self, tenant: &Tenant) -> Result<Connections, Failure> {
         let SourceConnection::SharePoint(sharepoint) = &tenant.source;
         let MailboxConnection::Ews {
@@ -112,7 +112,7 @@ impl Connector for ServerConnector {
             Arc::clone(&self.clock),
             self.ews.clone(),
             self.servers
-                .of(url, Server::Ews, &account(&tenant.id, credentials)),
+                .limits_of(url, Server::Ews, &account(&tenant.id, credentials)),
             self.mailboxes.clone(),
         );
         Ok(Connections {

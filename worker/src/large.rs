@@ -13,7 +13,7 @@ static AT_ONCE: Semaphore = Semaphore::const_new(2);
 ///
 /// # Errors
 /// `read` panicked.
-pub(crate) async fn read<T: Send + 'static>(
+pub(crate) async fn parse_off_thread<T: Send + 'static>(
     bytes: usize,
     read: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
@@ -41,19 +41,19 @@ mod tests {
     async fn only_large_answers_leave_the_async_thread() {
         let here = std::thread::current().id();
         let thread = || std::thread::current().id();
-        assert_eq!(read(LARGE, thread).await.unwrap(), here);
-        assert_ne!(read(LARGE + 1, thread).await.unwrap(), here);
+        assert_eq!(parse_off_thread(LARGE, thread).await.unwrap(), here);
+        assert_ne!(parse_off_thread(LARGE + 1, thread).await.unwrap(), here);
     }
 
     #[tokio::test]
     async fn a_third_large_answer_waits_for_one_of_two_places() {
-        let places = || AT_ONCE.available_permits();
+        let free_permits = || AT_ONCE.available_permits();
         let both = AT_ONCE.acquire_many(2).await.unwrap();
-        assert_eq!(places(), 0);
-        let mut third = std::pin::pin!(read(LARGE + 1, places));
+        assert_eq!(free_permits(), 0);
+        let mut third = std::pin::pin!(parse_off_thread(LARGE + 1, free_permits));
         assert!(third.as_mut().now_or_never().is_none());
         assert_eq!(
-            read(LARGE, places).await.unwrap(),
+            parse_off_thread(LARGE, free_permits).await.unwrap(),
             0,
             "a small answer needs no place"
         );

@@ -285,8 +285,8 @@ fn add_text(text: &mut String, escaped: &str) {
         let (character, length) = entities
             .iter()
             .find(|(entity, _)| character == '&' && rest.starts_with(entity))
-            .map_or((character, character.len_utf8()), |&(entity, meant)| {
-                (meant, entity.len())
+            .map_or((character, character.len_utf8()), |&(entity, decoded)| {
+                (decoded, entity.len())
             });
         rest = &rest[length..];
         if !character.is_whitespace() {

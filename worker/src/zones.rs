@@ -40,12 +40,12 @@ static REMEMBERED: LazyLock<Mutex<HashMap<String, Option<&'static str>>>> = Lazy
 pub(crate) fn owner_zone(zone: &TimeZone) -> OwnerZone {
     let windows = match zone.iana_name() {
         Some(name) => {
-            let known = REMEMBERED
+            let cached = REMEMBERED
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .get(name)
                 .copied();
-            known.unwrap_or_else(|| {
+            cached.unwrap_or_else(|| {
                 let found = find(zone);
                 let mut remembered = REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner);
                 if remembered.len() < MAXIMUM_REMEMBERED {

@@ -188,13 +188,16 @@ mod tests {
         assert_eq!(read.links.len(), 5);
         assert!(read.links[&plan.task(2)].has_lost_its_folder());
         assert_eq!(
-            read.links[&plan.task(3)].elsewhere.as_deref(),
+            read.links[&plan.task(3)].other_folder.as_deref(),
             Some("a-folder-of-the-person")
         );
         assert!(read.links[&other.task(4)].removing);
         assert!(!read.links[&other.task(5)].is_agreed());
         assert_eq!(read.writing.len(), 2);
-        assert_eq!((read.pending.len(), read.held.len(), read.fresh.len()), (2, 1, 1));
+        assert_eq!(
+            (read.pending.len(), read.held.len(), read.unconfirmed_copies.len()),
+            (2, 1, 1)
+        );
         let refused = &read.parked[&plan.task(6)].failure;
         assert_eq!(
             (refused.class, refused.scope),
@@ -228,7 +231,7 @@ mod tests {
         );
         full.reasons.insert(key.clone(), other.clone());
         full.unread.insert(key.location(), other.clone());
-        let failing = state::Failing {
+        let failing = state::FailingWrite {
             passes: 2,
             refusal: state::Parked {
                 version: None,
@@ -239,9 +242,11 @@ mod tests {
         full.failing.insert(key.clone(), failing);
         full.left_folder.insert(key.clone());
         full.left_source.insert(key.clone());
-        full.note_foreign("key", "somebody");
+        full.record_foreign_marker("key", "somebody");
         full.links.get_mut(&key).unwrap().unsent = true;
-        full.locations.values_mut().for_each(|place| place.found = true);
+        full.locations
+            .values_mut()
+            .for_each(|location_state| location_state.name_read_from_folder = true);
         let refused = key.location().task(6);
         full.parked.get_mut(&refused).unwrap().failure.code = error::Code::ExchangeForeignAnswer;
         let seen = super::state(&full.encode().unwrap()).unwrap();

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::{FleetBench, tenant_id};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::fleet::{
-    Answer, CircuitLearned, CircuitTold, Fleet, Member, OpenCircuit, PauseTold, Permits, Report, Role,
-    ServerAsk, ServerGiven, ServerName,
+    CircuitReport, CircuitUpdate, Fleet, FleetAnswer, FleetReport, Member, OpenCircuit, PauseReport, Permits,
+    Role, ServerAnswer, ServerName, ServerReport,
 };
 use crate::metrics::record::Server;
 
@@ -27,14 +27,14 @@ fn worker(name: &str) -> Member {
     }
 }
 
-fn report(name: &str, number: u64, servers: &[ServerAsk]) -> Report {
-    Report {
+fn report(name: &str, number: u64, servers: &[ServerReport]) -> FleetReport {
+    FleetReport {
         number,
         lifetime: LONG,
         member: worker(name),
         servers: servers.to_vec(),
         circuits: Vec::new(),
-        known: 0,
+        circuits_version: 0,
     }
 }
 
@@ -43,8 +43,8 @@ fn server() -> ServerName {
     ServerName::new(&url, Server::Ews, "svc")
 }
 
-fn ask(holds: u32, wants: u32) -> ServerAsk {
-    ServerAsk {
+fn server_report(holds: u32, wants: u32) -> ServerReport {
+    ServerReport {
         name: server().to_string(),
         limit: 25,
         holds,
@@ -55,24 +55,24 @@ fn ask(holds: u32, wants: u32) -> ServerAsk {
 }
 
 /// Returns a request about a server with a pause that began `ago_ms` ago and ends in `left_ms`.
-fn paused(left_ms: u64, ago_ms: u64) -> ServerAsk {
-    ServerAsk {
-        pause: Some(PauseTold {
+fn paused_server_report(left_ms: u64, ago_ms: u64) -> ServerReport {
+    ServerReport {
+        pause: Some(PauseReport {
             left_ms,
             ago_ms,
             tenant: Some(tenant_id("contoso")),
             why: "GetFolder: \u{201e}busy\u{201c}".to_owned(),
         }),
-        ..ask(0, 0)
+        ..server_report(0, 0)
     }
 }
 
-async fn tell(fleet: &dyn Fleet, name: &str, number: u64, holds: u32, wants: u32) -> ServerGiven {
-    let report = report(name, number, &[ask(holds, wants)]);
-    only(fleet.exchange(&report).await.unwrap())
+async fn report_server(fleet: &dyn Fleet, name: &str, number: u64, holds: u32, wants: u32) -> ServerAnswer {
+    let report = report(name, number, &[server_report(holds, wants)]);
+    only_server(fleet.exchange(&report).await.unwrap())
 }
 
-fn only(answer: Answer) -> ServerGiven {
+fn only_server(answer: FleetAnswer) -> ServerAnswer {
     assert_eq!(answer.servers.len(), 1);
     answer.servers.into_iter().next().unwrap()
 }
@@ -90,24 +90,24 @@ fn open(failures: u32) -> OpenCircuit {
     }
 }
 
-fn told(tenant: &str, base: u64, circuit: Option<OpenCircuit>) -> CircuitTold {
-    CircuitTold {
+fn circuit_report(tenant: &str, base: u64, circuit: Option<OpenCircuit>) -> CircuitReport {
+    CircuitReport {
         tenant: tenant_id(tenant),
         base,
         circuit,
     }
 }
 
-async fn tell_circuit(
+async fn report_circuits(
     fleet: &dyn Fleet,
     name: &str,
     number: u64,
-    known: u64,
-    told: Vec<CircuitTold>,
-) -> Answer {
-    let report = Report {
-        circuits: told,
-        known,
+    circuits_version: u64,
+    reports: Vec<CircuitReport>,
+) -> FleetAnswer {
+    let report = FleetReport {
+        circuits: reports,
+        circuits_version,
         ..report(name, number, &[])
     };
     fleet.exchange(&report).await.unwrap()
@@ -118,13 +118,13 @@ async fn tell_circuit(
 pub async fn a_process_is_a_member_until_it_is_silent(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     assert!(fleet.members().await.unwrap().is_empty());
-    let short = Report {
+    let short = FleetReport {
         lifetime: bench.unit(),
         ..report("w1", 1, &[])
     };
     assert_eq!(fleet.exchange(&short).await.unwrap().workers, 1);
     assert_eq!(fleet.exchange(&report("w2", 1, &[])).await.unwrap().workers, 2);
-    let scheduler = Report {
+    let scheduler = FleetReport {
         member: Member {
             leads: true,
             ..Member::new("s1", Role::Scheduler, started())
@@ -146,17 +146,17 @@ pub async fn a_process_is_a_member_until_it_is_silent(bench: &dyn FleetBench) {
 /// A share is taken from what no process holds.
 pub async fn shares_are_never_more_than_the_limit(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
-    assert_eq!(tell(fleet, "a", 1, 0, 20).await.share, 20);
-    assert_eq!(tell(fleet, "b", 1, 0, 20).await.share, 5);
-    assert_eq!(tell(fleet, "c", 1, 0, 20).await.share, 0);
-    assert_eq!(tell(fleet, "a", 2, 20, 30).await.share, 20);
+    assert_eq!(report_server(fleet, "a", 1, 0, 20).await.share, 20);
+    assert_eq!(report_server(fleet, "b", 1, 0, 20).await.share, 5);
+    assert_eq!(report_server(fleet, "c", 1, 0, 20).await.share, 0);
+    assert_eq!(report_server(fleet, "a", 2, 20, 30).await.share, 20);
     // Another account of the same host is another server.
-    let other = ServerAsk {
+    let other = ServerReport {
         name: "mail.contoso.example:443\0contoso/app".to_owned(),
-        ..ask(0, 40)
+        ..server_report(0, 40)
     };
     let given = fleet
-        .exchange(&report("c", 2, &[other, ask(0, 1)]))
+        .exchange(&report("c", 2, &[other, server_report(0, 1)]))
         .await
         .unwrap();
     let shares: Vec<u32> = given.servers.iter().map(|given| given.share).collect();
@@ -166,32 +166,32 @@ pub async fn shares_are_never_more_than_the_limit(bench: &dyn FleetBench) {
 /// Requests beyond a smaller share count as in flight until the process reports that they ended.
 pub async fn what_is_let_go_is_free_once_it_is_reported(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
-    assert_eq!(tell(fleet, "a", 1, 0, 25).await.share, 25);
+    assert_eq!(report_server(fleet, "a", 1, 0, 25).await.share, 25);
     // It wants less, but all its requests are in flight.
-    assert_eq!(tell(fleet, "a", 2, 25, 10).await.share, 10);
-    assert_eq!(tell(fleet, "b", 1, 0, 15).await.share, 0);
-    assert_eq!(tell(fleet, "a", 3, 14, 10).await.share, 10);
-    assert_eq!(tell(fleet, "b", 2, 0, 15).await.share, 11);
-    assert_eq!(tell(fleet, "a", 4, 10, 10).await.share, 10);
-    assert_eq!(tell(fleet, "b", 3, 11, 15).await.share, 15);
-    assert_eq!(tell(fleet, "a", 5, 0, 0).await.share, 0);
-    assert_eq!(tell(fleet, "b", 4, 15, 25).await.share, 25);
+    assert_eq!(report_server(fleet, "a", 2, 25, 10).await.share, 10);
+    assert_eq!(report_server(fleet, "b", 1, 0, 15).await.share, 0);
+    assert_eq!(report_server(fleet, "a", 3, 14, 10).await.share, 10);
+    assert_eq!(report_server(fleet, "b", 2, 0, 15).await.share, 11);
+    assert_eq!(report_server(fleet, "a", 4, 10, 10).await.share, 10);
+    assert_eq!(report_server(fleet, "b", 3, 11, 15).await.share, 15);
+    assert_eq!(report_server(fleet, "a", 5, 0, 0).await.share, 0);
+    assert_eq!(report_server(fleet, "b", 4, 15, 25).await.share, 25);
     // A process that returns holding what was given to another one is cut down to the rest.
-    assert_eq!(tell(fleet, "a", 6, 10, 10).await.share, 0);
-    assert_eq!(tell(fleet, "b", 5, 25, 25).await.share, 15);
+    assert_eq!(report_server(fleet, "a", 6, 10, 10).await.share, 0);
+    assert_eq!(report_server(fleet, "b", 5, 25, 25).await.share, 15);
 }
 
 /// What a process held is free after its lifetime, and not before.
 pub async fn what_a_dead_process_held_is_free(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
-    let dying = Report {
+    let dying = FleetReport {
         lifetime: bench.unit(),
-        ..report("a", 1, &[ask(0, 20)])
+        ..report("a", 1, &[server_report(0, 20)])
     };
-    assert_eq!(only(fleet.exchange(&dying).await.unwrap()).share, 20);
-    assert_eq!(tell(fleet, "b", 1, 0, 25).await.share, 5);
+    assert_eq!(only_server(fleet.exchange(&dying).await.unwrap()).share, 20);
+    assert_eq!(report_server(fleet, "b", 1, 0, 25).await.share, 5);
     bench.pass_time(bench.unit() * 2).await;
-    let given = tell(fleet, "b", 2, 5, 25).await;
+    let given = report_server(fleet, "b", 2, 5, 25).await;
     assert_eq!((given.share, given.demands, given.place), (25, vec![25], Some(0)));
 }
 
@@ -199,31 +199,31 @@ pub async fn what_a_dead_process_held_is_free(bench: &dyn FleetBench) {
 pub async fn all_demands_are_returned_in_order_of_names(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     for (name, demand) in [("w10", 3), ("w2", 7), ("idle", 0), ("w1", 5)] {
-        tell(fleet, name, 1, 0, demand).await;
+        report_server(fleet, name, 1, 0, demand).await;
     }
-    let given = tell(fleet, "w2", 2, 7, 8).await;
+    let given = report_server(fleet, "w2", 2, 7, 8).await;
     assert_eq!((given.demands, given.place), (vec![5, 3, 8], Some(2)));
-    let given = tell(fleet, "idle", 2, 0, 0).await;
+    let given = report_server(fleet, "idle", 2, 0, 0).await;
     assert_eq!((given.demands, given.place), (vec![5, 3, 8], None));
     // A process without demand is left out.
-    tell(fleet, "w10", 2, 0, 0).await;
-    let given = tell(fleet, "w1", 2, 5, 5).await;
+    report_server(fleet, "w10", 2, 0, 0).await;
+    let given = report_server(fleet, "w1", 2, 5, 5).await;
     assert_eq!((given.demands, given.place), (vec![5, 8], Some(0)));
 }
 
 /// One process reports a pause and all processes wait. A shorter pause does not replace a longer one.
 pub async fn a_pause_reported_by_one_is_learned_by_all(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
-    assert_eq!(tell(fleet, "b", 1, 0, 1).await.pause_ms, 0);
+    assert_eq!(report_server(fleet, "b", 1, 0, 1).await.pause_ms, 0);
     fleet
-        .exchange(&report("a", 1, &[paused(1_800_000, 0)]))
+        .exchange(&report("a", 1, &[paused_server_report(1_800_000, 0)]))
         .await
         .unwrap();
-    let learned = tell(fleet, "b", 2, 1, 1).await.pause_ms;
+    let learned = report_server(fleet, "b", 2, 1, 1).await.pause_ms;
     assert!((1_700_000..=1_800_000).contains(&learned), "{learned}");
-    let given = only(
+    let given = only_server(
         fleet
-            .exchange(&report("c", 1, &[paused(1_000, 0)]))
+            .exchange(&report("c", 1, &[paused_server_report(1_000, 0)]))
             .await
             .unwrap(),
     );
@@ -233,10 +233,10 @@ pub async fn a_pause_reported_by_one_is_learned_by_all(bench: &dyn FleetBench) {
         given.pause_ms
     );
     fleet
-        .exchange(&report("c", 2, &[paused(3_600_000, 0)]))
+        .exchange(&report("c", 2, &[paused_server_report(3_600_000, 0)]))
         .await
         .unwrap();
-    let learned = tell(fleet, "a", 2, 0, 0).await.pause_ms;
+    let learned = report_server(fleet, "a", 2, 0, 0).await.pause_ms;
     assert!((3_500_000..=3_600_000).contains(&learned), "{learned}");
 }
 
@@ -244,23 +244,23 @@ pub async fn a_pause_reported_by_one_is_learned_by_all(bench: &dyn FleetBench) {
 pub async fn a_pause_outlives_its_reporter_and_ends(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     let unit = u64::try_from(bench.unit().as_millis()).unwrap();
-    let pause = |pause_ms| Report {
+    let pause = |pause_ms| FleetReport {
         lifetime: bench.unit(),
         ..report(
             "a",
             1,
-            &[ServerAsk {
+            &[ServerReport {
                 demand: 1,
                 wants: 1,
-                ..paused(pause_ms, 0)
+                ..paused_server_report(pause_ms, 0)
             }],
         )
     };
     fleet.exchange(&pause(unit * 6)).await.unwrap();
     bench.pass_time(bench.unit() * 2).await;
-    assert!(tell(fleet, "b", 1, 0, 1).await.pause_ms > 0);
+    assert!(report_server(fleet, "b", 1, 0, 1).await.pause_ms > 0);
     bench.pass_time(bench.unit() * 5).await;
-    let given = tell(fleet, "b", 2, 1, 1).await;
+    let given = report_server(fleet, "b", 2, 1, 1).await;
     assert_eq!((given.pause_ms, given.share), (0, 1));
 }
 
@@ -272,12 +272,12 @@ pub async fn a_pause_is_shown_with_its_reason(bench: &dyn FleetBench) {
     let servers = [server(), ServerName::new(&url, Server::SharePoint, "svc")];
     assert_eq!(fleet.pauses(&servers).await.unwrap(), [None, None]);
     let answer = fleet
-        .exchange(&report("a", 1, &[paused(60_000, 0)]))
+        .exchange(&report("a", 1, &[paused_server_report(60_000, 0)]))
         .await
         .unwrap();
     let now = i64::try_from(answer.now_ms).unwrap();
-    let known = fleet.pauses(&servers).await.unwrap();
-    let [Some(first), None] = known.as_slice() else {
+    let pauses = fleet.pauses(&servers).await.unwrap();
+    let [Some(first), None] = pauses.as_slice() else {
         panic!("one of them is paused")
     };
     assert_eq!(first.since.unwrap().as_millisecond(), now);
@@ -286,11 +286,11 @@ pub async fn a_pause_is_shown_with_its_reason(bench: &dyn FleetBench) {
     assert_eq!(first.why.as_deref(), Some("GetFolder: \u{201e}busy\u{201c}"));
     // A longer pause keeps the beginning; a repeated report changes nothing.
     fleet
-        .exchange(&report("b", 1, &[paused(90_000, 0)]))
+        .exchange(&report("b", 1, &[paused_server_report(90_000, 0)]))
         .await
         .unwrap();
     fleet
-        .exchange(&report("a", 2, &[paused(60_000, 0)]))
+        .exchange(&report("a", 2, &[paused_server_report(60_000, 0)]))
         .await
         .unwrap();
     let longer = fleet.pauses(&servers).await.unwrap().swap_remove(0).unwrap();
@@ -305,31 +305,31 @@ pub async fn an_ended_pause_is_over_for_all(bench: &dyn FleetBench) {
     let other = ServerName::new(&"https://other.example".parse().unwrap(), Server::Ews, "svc");
     assert_eq!(fleet.end_pauses(&[server(), other.clone()]).await.unwrap(), 0);
     fleet
-        .exchange(&report("a", 1, &[paused(3_600_000, 0)]))
+        .exchange(&report("a", 1, &[paused_server_report(3_600_000, 0)]))
         .await
         .unwrap();
     assert_eq!(fleet.end_pauses(&[server(), other]).await.unwrap(), 1);
     assert_eq!(fleet.pauses(&[server()]).await.unwrap(), [None]);
-    let given = only(
+    let given = only_server(
         fleet
-            .exchange(&report("a", 2, &[paused(3_590_000, 10_000)]))
+            .exchange(&report("a", 2, &[paused_server_report(3_590_000, 10_000)]))
             .await
             .unwrap(),
     );
     assert_eq!(given.pause_ms, 0);
-    assert_eq!(tell(fleet, "b", 1, 0, 1).await.pause_ms, 0);
+    assert_eq!(report_server(fleet, "b", 1, 0, 1).await.pause_ms, 0);
     assert_eq!(fleet.end_pauses(&[server()]).await.unwrap(), 0);
     bench.pass_time(bench.unit()).await;
-    let given = only(
+    let given = only_server(
         fleet
-            .exchange(&report("b", 2, &[paused(5_000, 0)]))
+            .exchange(&report("b", 2, &[paused_server_report(5_000, 0)]))
             .await
             .unwrap(),
     );
     assert!((1..=5_000).contains(&given.pause_ms), "{}", given.pause_ms);
-    let given = only(
+    let given = only_server(
         fleet
-            .exchange(&report("a", 3, &[paused(3_000_000, 600_000)]))
+            .exchange(&report("a", 3, &[paused_server_report(3_000_000, 600_000)]))
             .await
             .unwrap(),
     );
@@ -341,16 +341,16 @@ pub async fn an_ended_pause_is_over_for_all(bench: &dyn FleetBench) {
 pub async fn a_circuit_opened_by_one_is_learned_by_all(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
     let told_both = vec![
-        told("contoso", 0, Some(open(2))),
-        told("fabrikam", 0, Some(open(1))),
+        circuit_report("contoso", 0, Some(open(2))),
+        circuit_report("fabrikam", 0, Some(open(1))),
     ];
-    let first = tell_circuit(fleet, "a", 1, 0, told_both).await;
+    let first = report_circuits(fleet, "a", 1, 0, told_both).await;
     assert_eq!(
         first.circuits.len(),
         2,
         "its own changes come back with their versions"
     );
-    let learned = tell_circuit(fleet, "b", 1, 0, Vec::new()).await;
+    let learned = report_circuits(fleet, "b", 1, 0, Vec::new()).await;
     let names: Vec<_> = learned.circuits.iter().map(|one| one.tenant.as_str()).collect();
     assert_eq!(names, ["contoso", "fabrikam"]);
     let contoso = learned
@@ -361,20 +361,30 @@ pub async fn a_circuit_opened_by_one_is_learned_by_all(bench: &dyn FleetBench) {
     assert_eq!((&contoso.failure, contoso.failures), (&open(2).failure, 2));
     assert!((2_900_000..=3_000_000).contains(&contoso.left_ms), "{contoso:?}");
     assert!(contoso.opened_ago_ms < 100_000);
-    let nothing = tell_circuit(fleet, "b", 2, learned.known, Vec::new()).await;
-    assert_eq!((nothing.circuits, nothing.known), (Vec::new(), learned.known));
+    let nothing = report_circuits(fleet, "b", 2, learned.circuits_version, Vec::new()).await;
+    assert_eq!(
+        (nothing.circuits, nothing.circuits_version),
+        (Vec::new(), learned.circuits_version)
+    );
     let base = learned.circuits.first().unwrap().version;
-    let closed = tell_circuit(fleet, "b", 3, learned.known, vec![told("contoso", base, None)]).await;
-    let [CircuitLearned { circuit: None, .. }] = closed.circuits.as_slice() else {
+    let closed = report_circuits(
+        fleet,
+        "b",
+        3,
+        learned.circuits_version,
+        vec![circuit_report("contoso", base, None)],
+    )
+    .await;
+    let [CircuitUpdate { circuit: None, .. }] = closed.circuits.as_slice() else {
         panic!("{closed:?}")
     };
-    let learned = tell_circuit(fleet, "a", 2, first.known, Vec::new()).await;
+    let learned = report_circuits(fleet, "a", 2, first.circuits_version, Vec::new()).await;
     assert_eq!(learned.circuits, closed.circuits);
     // A new process learns everything, and so does one that remembers more than the store has.
-    for known in [0, closed.known + 1_000] {
-        let name = format!("new{known}");
+    for circuits_version in [0, closed.circuits_version + 1_000] {
+        let name = format!("new{circuits_version}");
         assert_eq!(
-            tell_circuit(fleet, &name, 1, known, Vec::new())
+            report_circuits(fleet, &name, 1, circuits_version, Vec::new())
                 .await
                 .circuits
                 .len(),
@@ -386,14 +396,21 @@ pub async fn a_circuit_opened_by_one_is_learned_by_all(bench: &dyn FleetBench) {
 /// If two processes change the same version, one change wins, and the other process learns it.
 pub async fn a_circuit_changed_meanwhile_is_not_overwritten(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
-    let first = tell_circuit(fleet, "a", 1, 0, vec![told("contoso", 0, Some(open(1)))]).await;
+    let first = report_circuits(
+        fleet,
+        "a",
+        1,
+        0,
+        vec![circuit_report("contoso", 0, Some(open(1)))],
+    )
+    .await;
     let version = first.circuits.first().unwrap().version;
-    let other = tell_circuit(
+    let other = report_circuits(
         fleet,
         "b",
         1,
         0,
-        vec![told("contoso", version + 7, Some(open(9)))],
+        vec![circuit_report("contoso", version + 7, Some(open(9)))],
     )
     .await;
     assert_eq!(other.circuits.len(), 1);
@@ -402,13 +419,20 @@ pub async fn a_circuit_changed_meanwhile_is_not_overwritten(bench: &dyn FleetBen
         other.circuits.first().unwrap().circuit.as_ref().unwrap().failures,
         1
     );
-    let closed = tell_circuit(fleet, "b", 2, other.known, vec![told("contoso", version, None)]).await;
-    let again = tell_circuit(
+    let closed = report_circuits(
+        fleet,
+        "b",
+        2,
+        other.circuits_version,
+        vec![circuit_report("contoso", version, None)],
+    )
+    .await;
+    let again = report_circuits(
         fleet,
         "a",
         2,
-        first.known,
-        vec![told("contoso", version, Some(open(2)))],
+        first.circuits_version,
+        vec![circuit_report("contoso", version, Some(open(2)))],
     )
     .await;
     assert_eq!(again.circuits, closed.circuits);
@@ -417,15 +441,15 @@ pub async fn a_circuit_changed_meanwhile_is_not_overwritten(bench: &dyn FleetBen
 /// A report that arrives after a later one of the same process changes nothing.
 pub async fn a_report_that_comes_late_changes_nothing(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
-    assert_eq!(tell(fleet, "a", 2, 0, 10).await.share, 10);
+    assert_eq!(report_server(fleet, "a", 2, 0, 10).await.share, 10);
     for number in [1, 2] {
-        let late = report("a", number, &[ask(0, 0)]);
+        let late = report("a", number, &[server_report(0, 0)]);
         assert_eq!(
             fleet.exchange(&late).await.unwrap_err().class,
             ErrorClass::Transient
         );
     }
-    assert_eq!(tell(fleet, "b", 1, 0, 25).await.share, 15);
+    assert_eq!(report_server(fleet, "b", 1, 0, 25).await.share, 15);
 }
 
 /// One process at a time probes a tenant; the next may when the time is over.
@@ -443,21 +467,21 @@ pub async fn one_probes_at_a_time(bench: &dyn FleetBench) {
 /// A process that leaves is removed at once.
 pub async fn a_process_that_leaves_is_no_longer_a_member(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
-    assert_eq!(tell(fleet, "a", 1, 0, 25).await.share, 25);
-    assert_eq!(tell(fleet, "a", 2, 0, 0).await.share, 0);
+    assert_eq!(report_server(fleet, "a", 1, 0, 25).await.share, 25);
+    assert_eq!(report_server(fleet, "a", 2, 0, 0).await.share, 0);
     fleet.leave("a").await.unwrap();
     fleet.leave("nobody").await.unwrap();
     assert!(fleet.members().await.unwrap().is_empty());
-    assert_eq!(tell(fleet, "b", 1, 0, 25).await.share, 25);
+    assert_eq!(report_server(fleet, "b", 1, 0, 25).await.share, 25);
 }
 
 /// One exchange handles the largest number of servers.
 pub async fn many_servers_are_asked_about_at_once(bench: &dyn FleetBench) {
     let fleet = &*bench.fleet();
-    let servers: Vec<ServerAsk> = (0..crate::fleet::MAXIMUM_SERVERS)
-        .map(|number| ServerAsk {
+    let servers: Vec<ServerReport> = (0..crate::fleet::MAXIMUM_SERVERS)
+        .map(|number| ServerReport {
             name: format!("mail{number}.example:443\0tenant/app"),
-            ..ask(0, 3)
+            ..server_report(0, 3)
         })
         .collect();
     let answer = fleet.exchange(&report("a", 1, &servers)).await.unwrap();

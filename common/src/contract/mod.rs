@@ -76,7 +76,7 @@ pub trait QueueBench: Send + Sync {
     /// Publishes bytes that need not be a job.
     async fn publish_bytes(&self, queue: QueueName, bytes: &[u8]);
     /// Returns the number of unsettled deliveries, for queues that leave
-    /// [`crate::queue::Depth::unacknowledged`] empty.
+    /// [`crate::queue::QueueDepth::unacknowledged`] empty.
     async fn unacknowledged(&self, queue: QueueName) -> u64;
 }
 

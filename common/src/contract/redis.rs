@@ -14,7 +14,7 @@ pub const CLUSTER: &str = "TASKSYNC_TEST_REDIS_CLUSTER_URL";
 pub const SENTINEL: &str = "TASKSYNC_TEST_REDIS_SENTINEL_URL";
 
 /// Returns whether a missing service is a failure instead of a reason to skip.
-fn required() -> bool {
+fn is_required() -> bool {
     variable("TASKSYNC_TEST_SERVICES").as_deref() == Some("required")
 }
 
@@ -27,8 +27,8 @@ fn variable(name: &str) -> Option<String> {
 }
 
 #[expect(clippy::print_stderr, reason = "the test's own output")]
-fn skipped(what: &str) {
-    assert!(!required(), "{what}, and TASKSYNC_TEST_SERVICES=required");
+fn report_skipped(what: &str) {
+    assert!(!is_required(), "{what}, and TASKSYNC_TEST_SERVICES=required");
     eprintln!("skipped: {what}; run make test");
 }
 
@@ -38,7 +38,7 @@ fn skipped(what: &str) {
 pub fn url_in(name: &str) -> Option<String> {
     let url = variable(name);
     if url.is_none() {
-        skipped(&format!("{name} is not set"));
+        report_skipped(&format!("{name} is not set"));
     }
     url
 }
@@ -72,7 +72,7 @@ pub struct PrivateRedis {
     sentinel: Option<PathBuf>,
     arguments: Vec<String>,
     child: Option<Child>,
-    folder: tempfile_folder::Folder,
+    folder: tempfile_folder::TemporaryFolder,
 }
 
 impl PrivateRedis {
@@ -112,7 +112,7 @@ impl PrivateRedis {
     }
 
     fn start_in(
-        folder: tempfile_folder::Folder,
+        folder: tempfile_folder::TemporaryFolder,
         port: u16,
         tls: bool,
         sentinel: Option<PathBuf>,
@@ -129,7 +129,7 @@ impl PrivateRedis {
         if server.up() {
             Some(server)
         } else {
-            skipped("redis-server is not installed");
+            report_skipped("redis-server is not installed");
             None
         }
     }
@@ -202,8 +202,8 @@ impl PrivateRedis {
     }
 }
 
-fn own_folder() -> tempfile_folder::Folder {
-    tempfile_folder::Folder::new(&own_prefix())
+fn own_folder() -> tempfile_folder::TemporaryFolder {
+    tempfile_folder::TemporaryFolder::new(&own_prefix())
 }
 
 /// Returns the arguments of a server that speaks TLS only.
@@ -237,9 +237,9 @@ fn free_port() -> u16 {
 mod tempfile_folder {
     use std::path::{Path, PathBuf};
 
-    pub(super) struct Folder(PathBuf);
+    pub(super) struct TemporaryFolder(PathBuf);
 
-    impl Folder {
+    impl TemporaryFolder {
         pub(super) fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(name);
             std::fs::create_dir_all(&path).unwrap();
@@ -250,7 +250,7 @@ mod tempfile_folder {
         }
     }
 
-    impl Drop for Folder {
+    impl Drop for TemporaryFolder {
         fn drop(&mut self) {
             std::fs::remove_dir_all(&self.0).ok();
         }

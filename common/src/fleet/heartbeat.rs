@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Fleet, Member, Report};
+use super::{Fleet, FleetAnswer, FleetReport, Member};
 use crate::error::{Code, ErrorClass, Failure};
 
 /// Shortest time between two exchanges of one process after [`Nudge::now`], and after [`Nudge::soon`].
@@ -16,19 +16,19 @@ const SPACING: Duration = Duration::from_millis(20);
 const SPACING_SOON: Duration = Duration::from_millis(200);
 
 /// Timeout of the last exchange together with leaving the fleet.
-const FAREWELL: Duration = Duration::from_secs(2);
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A part of the process that has something to report or to learn.
-pub trait Part: Send + Sync + 'static {
+pub trait FleetParticipant: Send + Sync + 'static {
     /// Adds what the part has to report.
-    fn tell(&self, report: &mut Report);
+    fn add_to_report(&self, report: &mut FleetReport);
     /// Takes the answer to a report.
-    fn learn(&self, report: &Report, answer: &Answer);
+    fn apply_answer(&self, report: &FleetReport, answer: &FleetAnswer);
     /// Handles a report without an answer: what must not be lost is reported again.
-    fn unanswered(&self, report: &Report);
+    fn on_no_answer(&self, report: &FleetReport);
     /// Handles a silence of the store that is longer than its shares may be used; `workers` is the last known
     /// number of processes that take jobs.
-    fn apart(&self, workers: u32);
+    fn on_store_lost(&self, workers: u32);
     /// Ends the part with the process: the last report gives all shares back.
     fn end(&self);
 }
@@ -59,7 +59,7 @@ pub struct Heartbeat {
     /// The process as it starts; the parts fill in the rest.
     pub member: Member,
     /// Its parts.
-    pub parts: Vec<Arc<dyn Part>>,
+    pub participants: Vec<Arc<dyn FleetParticipant>>,
     /// Time between two exchanges.
     pub interval: Duration,
     /// A process that is silent for this long counts as dead.
@@ -75,35 +75,35 @@ impl Heartbeat {
     /// It never fails: if the store does not answer, the next exchange tries again.
     pub async fn run(&self, stop: CancellationToken) {
         let mut number = 0_u64;
-        let mut known = 0_u64;
+        let mut circuits_version = 0_u64;
         let mut workers = 1_u32;
         // Shares may be used until a sixth of the lifetime before the store takes them back.
         let usable = self.lifetime - self.lifetime / 6;
         let mut until = Instant::now() + usable;
-        let mut apart = false;
+        let mut store_lost = false;
         let mut failing = false;
         while !stop.is_cancelled() {
             let sent = Instant::now();
             number += 1;
-            let report = self.report(number, known);
-            let patience = self.interval.max(self.lifetime / 5);
-            let answer = self.exchange(&report, patience).await;
+            let report = self.report(number, circuits_version);
+            let answer_timeout = self.interval.max(self.lifetime / 5);
+            let answer = self.exchange(&report, answer_timeout).await;
             match answer {
                 Ok(answer) => {
-                    for part in &self.parts {
-                        part.learn(&report, &answer);
+                    for participant in &self.participants {
+                        participant.apply_answer(&report, &answer);
                     }
-                    known = answer.known;
+                    circuits_version = answer.circuits_version;
                     workers = answer.workers.max(1);
                     until = sent + usable;
                     if failing {
                         tracing::info!(workers, "the fleet's store answers again; limits are shared");
                     }
-                    (failing, apart) = (false, false);
+                    (failing, store_lost) = (false, false);
                 }
                 Err(failure) => {
-                    for part in &self.parts {
-                        part.unanswered(&report);
+                    for participant in &self.participants {
+                        participant.on_no_answer(&report);
                     }
                     if !failing {
                         tracing::warn!(%failure, "the fleet's store does not answer; shares of limits are kept for the lifetime of a heartbeat");
@@ -111,47 +111,47 @@ impl Heartbeat {
                     failing = true;
                 }
             }
-            if !apart && Instant::now() >= until {
-                apart = true;
+            if !store_lost && Instant::now() >= until {
+                store_lost = true;
                 tracing::warn!(
                     workers,
                     "the fleet's store was silent for too long; every limit is divided by the last known number of workers"
                 );
-                for part in &self.parts {
-                    part.apart(workers);
+                for participant in &self.participants {
+                    participant.on_store_lost(workers);
                 }
             }
             let mut next = sent + self.interval;
-            if !apart {
+            if !store_lost {
                 next = next.min(until);
             }
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = sleep_until(next.max(sent + SPACING)) => {}
-                () = nudged(&self.nudge.now, sent + SPACING) => {}
-                () = nudged(&self.nudge.soon, sent + SPACING_SOON) => {}
+                () = wait_for_nudge(&self.nudge.now, sent + SPACING) => {}
+                () = wait_for_nudge(&self.nudge.soon, sent + SPACING_SOON) => {}
             }
         }
-        self.farewell(number + 1, known).await;
+        self.leave_fleet(number + 1, circuits_version).await;
     }
 
-    fn report(&self, number: u64, known: u64) -> Report {
-        let mut report = Report {
+    fn report(&self, number: u64, circuits_version: u64) -> FleetReport {
+        let mut report = FleetReport {
             number,
             lifetime: self.lifetime,
             member: self.member.clone(),
             servers: Vec::new(),
             circuits: Vec::new(),
-            known,
+            circuits_version,
         };
-        for part in &self.parts {
-            part.tell(&mut report);
+        for participant in &self.participants {
+            participant.add_to_report(&mut report);
         }
         report
     }
 
-    async fn exchange(&self, report: &Report, patience: Duration) -> Result<Answer, Failure> {
-        timeout(patience, self.fleet.exchange(report))
+    async fn exchange(&self, report: &FleetReport, answer_timeout: Duration) -> Result<FleetAnswer, Failure> {
+        timeout(answer_timeout, self.fleet.exchange(report))
             .await
             .unwrap_or_else(|_| {
                 Err(Failure::new(
@@ -162,16 +162,16 @@ impl Heartbeat {
             })
     }
 
-    async fn farewell(&self, number: u64, known: u64) {
-        for part in &self.parts {
-            part.end();
+    async fn leave_fleet(&self, number: u64, circuits_version: u64) {
+        for participant in &self.participants {
+            participant.end();
         }
-        let report = self.report(number, known);
+        let report = self.report(number, circuits_version);
         let leave = async {
             self.fleet.exchange(&report).await?;
             self.fleet.leave(&self.member.name).await
         };
-        if !matches!(timeout(FAREWELL, leave).await, Ok(Ok(()))) {
+        if !matches!(timeout(LEAVE_TIMEOUT, leave).await, Ok(Ok(()))) {
             tracing::warn!(
                 "this process could not leave the fleet; its shares are free after the lifetime of a heartbeat"
             );
@@ -180,7 +180,7 @@ impl Heartbeat {
 }
 
 /// Waits for a notification, and at least until `earliest`.
-async fn nudged(notify: &Notify, earliest: Instant) {
+async fn wait_for_nudge(notify: &Notify, earliest: Instant) {
     notify.notified().await;
     sleep_until(earliest).await;
 }

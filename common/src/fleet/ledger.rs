@@ -7,14 +7,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    Answer, CircuitLearned, MAXIMUM_CHANGES, MAXIMUM_CIRCUITS, MAXIMUM_MEMBERS, Member, OpenCircuit,
-    PauseTold, Report, ServerAsk, ServerGiven, ServerName, ServerPause,
+    CircuitUpdate, FleetAnswer, FleetReport, MAXIMUM_CHANGES, MAXIMUM_CIRCUITS, MAXIMUM_MEMBERS, Member,
+    OpenCircuit, PauseReport, ServerAnswer, ServerName, ServerPause, ServerReport,
 };
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::TenantId;
 
 #[derive(Debug)]
-struct Alive {
+struct MemberEntry {
     member: Member,
     number: u64,
     expires: u64,
@@ -22,17 +22,17 @@ struct Alive {
 
 #[derive(Debug, Clone, Copy)]
 struct Holding {
-    held: u32,
+    in_use: u32,
     demand: u32,
     expires: u64,
 }
 
 #[derive(Debug, Default)]
-struct Server {
+struct ServerEntry {
     holdings: BTreeMap<String, Holding>,
     paused_until: u64,
     /// Beginning and reason of the last pause; `None` before the first pause and after an operator ended one.
-    note: Option<Note>,
+    note: Option<PauseNote>,
     /// When the server's pauses were last ended, and until when this is remembered: as long as a process may
     /// still report one of them.
     ended: u64,
@@ -41,33 +41,33 @@ struct Server {
 
 /// When a pause began, the tenant whose request received it, and the server's answer.
 #[derive(Debug)]
-struct Note {
+struct PauseNote {
     since: u64,
     tenant: Option<TenantId>,
     why: String,
 }
 
-impl Server {
+impl ServerEntry {
     /// Takes a reported pause, unless it began before the server's pauses were last ended, or ends before the
     /// known one.
-    fn pause(&mut self, now: u64, told: &PauseTold) {
-        let since = now.saturating_sub(told.ago_ms);
-        let until = now.saturating_add(told.left_ms);
+    fn pause(&mut self, now: u64, report: &PauseReport) {
+        let since = now.saturating_sub(report.ago_ms);
+        let until = now.saturating_add(report.left_ms);
         if since <= self.ended || until <= self.paused_until {
             return;
         }
         let goes_on = self.note.as_ref().filter(|_| self.paused_until > now);
-        self.note = Some(Note {
+        self.note = Some(PauseNote {
             since: goes_on.map_or(since, |note| note.since),
-            tenant: told.tenant.clone(),
-            why: told.why.clone(),
+            tenant: report.tenant.clone(),
+            why: report.why.clone(),
         });
         self.paused_until = until;
     }
 }
 
 #[derive(Debug)]
-struct Circuit {
+struct CircuitEntry {
     version: u64,
     /// The failure, the number of failures, the time of opening, and the end.
     open: Option<(Failure, u32, u64, u64)>,
@@ -76,9 +76,9 @@ struct Circuit {
 /// The data of a fleet. Times are in milliseconds since 1970.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    members: BTreeMap<String, Alive>,
-    servers: HashMap<String, Server>,
-    circuits: HashMap<TenantId, Circuit>,
+    members: BTreeMap<String, MemberEntry>,
+    servers: HashMap<String, ServerEntry>,
+    circuits: HashMap<TenantId, CircuitEntry>,
     changes: BTreeMap<u64, TenantId>,
     version: u64,
     probes: HashMap<TenantId, u64>,
@@ -89,7 +89,7 @@ fn milliseconds(duration: Duration) -> u64 {
 }
 
 impl Ledger {
-    fn bury(&mut self, now: u64) {
+    fn remove_expired(&mut self, now: u64) {
         self.members.retain(|_, alive| alive.expires > now);
         self.servers.retain(|_, server| {
             server.holdings.retain(|_, holding| holding.expires > now);
@@ -98,21 +98,21 @@ impl Ledger {
         self.probes.retain(|_, until| *until > now);
     }
 
-    pub(super) fn exchange(&mut self, now: u64, report: &Report) -> Result<Answer, Failure> {
-        self.bury(now);
+    pub(super) fn exchange(&mut self, now: u64, report: &FleetReport) -> Result<FleetAnswer, Failure> {
+        self.remove_expired(now);
         let name = &report.member.name;
         if self
             .members
             .get(name)
             .is_some_and(|alive| alive.number >= report.number)
         {
-            return Err(late(report));
+            return Err(late_report_failure(report));
         }
         if !self.members.contains_key(name) && self.members.len() >= MAXIMUM_MEMBERS {
-            return Err(crowded());
+            return Err(fleet_full_failure());
         }
         let expires = now.saturating_add(milliseconds(report.lifetime));
-        let alive = Alive {
+        let alive = MemberEntry {
             member: report.member.clone(),
             number: report.number,
             expires,
@@ -121,94 +121,94 @@ impl Ledger {
         let servers = report
             .servers
             .iter()
-            .map(|ask| self.share(now, expires, name, ask))
+            .map(|server| self.assign_share(now, expires, name, server))
             .collect();
-        let (circuits, known) = self.change(now, report);
+        let (circuits, circuits_version) = self.update_circuits(now, report);
         let workers = self.members.values().filter(|alive| alive.member.role.works());
-        Ok(Answer {
+        Ok(FleetAnswer {
             now_ms: now,
             workers: u32::try_from(workers.count()).unwrap_or(u32::MAX),
             servers,
             circuits,
-            known,
+            circuits_version,
         })
     }
 
-    fn share(&mut self, now: u64, expires: u64, name: &str, ask: &ServerAsk) -> ServerGiven {
-        let server = self.servers.entry(ask.name.clone()).or_default();
-        if let Some(told) = &ask.pause {
-            server.pause(now, told);
+    fn assign_share(&mut self, now: u64, expires: u64, name: &str, report: &ServerReport) -> ServerAnswer {
+        let server = self.servers.entry(report.name.clone()).or_default();
+        if let Some(pause) = &report.pause {
+            server.pause(now, pause);
         }
         server.holdings.remove(name);
         let others = server
             .holdings
             .values()
-            .fold(0_u32, |sum, holding| sum.saturating_add(holding.held));
-        let share = ask.wants.min(ask.limit.saturating_sub(others));
-        let held = ask.holds.max(share);
-        if held > 0 || ask.demand > 0 {
+            .fold(0_u32, |sum, holding| sum.saturating_add(holding.in_use));
+        let share = report.wants.min(report.limit.saturating_sub(others));
+        let in_use = report.holds.max(share);
+        if in_use > 0 || report.demand > 0 {
             let holding = Holding {
-                held,
-                demand: ask.demand,
+                in_use,
+                demand: report.demand,
                 expires,
             };
             server.holdings.insert(name.to_owned(), holding);
         }
         let mut demands = Vec::new();
-        let mut place = None;
+        let mut position = None;
         for (other, holding) in &server.holdings {
             if holding.demand > 0 {
                 if other == name {
-                    place = u32::try_from(demands.len()).ok();
+                    position = u32::try_from(demands.len()).ok();
                 }
                 demands.push(holding.demand);
             }
         }
-        ServerGiven {
+        ServerAnswer {
             share,
             demands,
-            place,
+            place: position,
             pause_ms: server.paused_until.saturating_sub(now),
         }
     }
 
-    fn change(&mut self, now: u64, report: &Report) -> (Vec<CircuitLearned>, u64) {
-        for told in &report.circuits {
-            let present = self.circuits.get(&told.tenant).map(|circuit| circuit.version);
-            if present.is_some_and(|version| version != told.base) {
+    fn update_circuits(&mut self, now: u64, report: &FleetReport) -> (Vec<CircuitUpdate>, u64) {
+        for reported in &report.circuits {
+            let present = self.circuits.get(&reported.tenant).map(|circuit| circuit.version);
+            if present.is_some_and(|version| version != reported.base) {
                 continue;
             }
             if let Some(version) = present {
                 self.changes.remove(&version);
             }
             self.version += 1;
-            self.changes.insert(self.version, told.tenant.clone());
-            let open = told.circuit.as_ref().map(|open| {
+            self.changes.insert(self.version, reported.tenant.clone());
+            let open = reported.circuit.as_ref().map(|open| {
                 let opened = now.saturating_sub(open.opened_ago_ms);
                 let until = now.saturating_add(open.left_ms);
                 (open.failure.clone(), open.failures, opened, until)
             });
             let version = self.version;
             self.circuits
-                .insert(told.tenant.clone(), Circuit { version, open });
+                .insert(reported.tenant.clone(), CircuitEntry { version, open });
         }
         while self.changes.len() > MAXIMUM_CIRCUITS {
             if let Some((_, tenant)) = self.changes.pop_first() {
                 self.circuits.remove(&tenant);
             }
         }
-        let known = if report.known > self.version {
+        let base_version = if report.circuits_version > self.version {
             0
         } else {
-            report.known
+            report.circuits_version
         };
-        let learned: Vec<CircuitLearned> =
+        let updates: Vec<CircuitUpdate> =
             self.changes
-                .range(known.saturating_add(1)..)
+                .range(base_version.saturating_add(1)..)
                 .take(MAXIMUM_CHANGES)
                 .filter_map(|(version, tenant)| {
                     let circuit = self.circuits.get(tenant)?;
-                    Some(CircuitLearned {
+                    Some(CircuitUpdate {
                         tenant: tenant.clone(),
                         version: *version,
                         circuit: circuit.open.as_ref().map(|(failure, failures, opened, until)| {
@@ -222,15 +222,15 @@ impl Ledger {
                     })
                 })
                 .collect();
-        let known = match learned.last() {
-            Some(last) if learned.len() >= MAXIMUM_CHANGES => last.version,
+        let answered_version = match updates.last() {
+            Some(last) if updates.len() >= MAXIMUM_CHANGES => last.version,
             Some(_) | None => self.version,
         };
-        (learned, known)
+        (updates, answered_version)
     }
 
     pub(super) fn probe(&mut self, now: u64, tenant: &TenantId, lasts: Duration) -> bool {
-        self.bury(now);
+        self.remove_expired(now);
         if self.probes.contains_key(tenant) || self.probes.len() >= MAXIMUM_CIRCUITS {
             return false;
         }
@@ -240,7 +240,7 @@ impl Ledger {
     }
 
     pub(super) fn members(&mut self, now: u64) -> Vec<Member> {
-        self.bury(now);
+        self.remove_expired(now);
         self.members.values().map(|alive| alive.member.clone()).collect()
     }
 
@@ -299,7 +299,7 @@ pub(super) fn timestamp(milliseconds: u64) -> Timestamp {
 }
 
 /// Returns the failure of a report that arrived after a later one of the same process.
-pub(super) fn late(report: &Report) -> Failure {
+pub(super) fn late_report_failure(report: &FleetReport) -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::ScheduleUnavailable,
@@ -311,7 +311,7 @@ pub(super) fn late(report: &Report) -> Failure {
 }
 
 /// Returns the failure of a process for which the fleet has no room.
-pub(super) fn crowded() -> Failure {
+pub(super) fn fleet_full_failure() -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::ScheduleUnavailable,

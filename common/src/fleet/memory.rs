@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::ledger::Ledger;
-use super::{Answer, Fleet, Member, Report, ServerName, ServerPause};
+use super::{Fleet, FleetAnswer, FleetReport, Member, ServerName, ServerPause};
 use crate::clock::SharedClock;
 use crate::error::Failure;
 use crate::model::TenantId;
@@ -16,7 +16,7 @@ use crate::model::TenantId;
 pub struct MemoryFleet {
     clock: SharedClock,
     ledger: Arc<Mutex<Ledger>>,
-    shared: bool,
+    shares_limits: bool,
 }
 
 impl MemoryFleet {
@@ -26,16 +26,16 @@ impl MemoryFleet {
         Self {
             clock,
             ledger: Arc::default(),
-            shared: false,
+            shares_limits: false,
         }
     }
 
     /// Returns a fleet whose members share limits although they run in one process.
     #[cfg(any(test, feature = "contract-tests"))]
     #[must_use]
-    pub fn of_many(clock: SharedClock) -> Self {
+    pub fn with_shared_limits(clock: SharedClock) -> Self {
         Self {
-            shared: true,
+            shares_limits: true,
             ..Self::new(clock)
         }
     }
@@ -59,10 +59,10 @@ impl MemoryFleet {
 #[async_trait]
 impl Fleet for MemoryFleet {
     fn is_shared(&self) -> bool {
-        self.shared
+        self.shares_limits
     }
 
-    async fn exchange(&self, report: &Report) -> Result<Answer, Failure> {
+    async fn exchange(&self, report: &FleetReport) -> Result<FleetAnswer, Failure> {
         self.ledger().exchange(self.now(), report)
     }
 

@@ -31,10 +31,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use heartbeat::{Heartbeat, Nudge, Part};
+pub use heartbeat::{FleetParticipant, Heartbeat, Nudge};
 pub use memory::MemoryFleet;
 pub use open::open_fleet;
-pub use pause::{PauseTold, ServerName, ServerPause, account, host_of};
+pub use pause::{PauseReport, ServerName, ServerPause, account, host_of};
 pub use redis::RedisFleet;
 pub use shares::{TURN_MS, shares};
 
@@ -134,7 +134,7 @@ impl Member {
 
 /// A process's report about one server that it calls under one account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerAsk {
+pub struct ServerReport {
     /// Name of the service, with host and account.
     pub name: String,
     /// Limit of requests in flight of all processes together.
@@ -147,12 +147,12 @@ pub struct ServerAsk {
     pub demand: u32,
     /// The pause that the server asked this process for. It is reported until it ends, so that a store that
     /// lost it learns it again.
-    pub pause: Option<PauseTold>,
+    pub pause: Option<PauseReport>,
 }
 
-/// The answer about a server, in the order of [`Report::servers`].
+/// The answer about a server, in the order of [`FleetReport::servers`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct ServerGiven {
+pub struct ServerAnswer {
     /// The share that the process has from now on: at most what it wanted.
     pub share: u32,
     /// The demands of all processes with a demand, ordered by the processes' names.
@@ -181,7 +181,7 @@ pub struct OpenCircuit {
 
 /// A tenant's circuit as a process changed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CircuitTold {
+pub struct CircuitReport {
     /// The tenant.
     pub tenant: TenantId,
     /// The version that was changed; 0 if none was known. The change is refused if the fleet has another
@@ -193,7 +193,7 @@ pub struct CircuitTold {
 
 /// A tenant's circuit as the fleet knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CircuitLearned {
+pub struct CircuitUpdate {
     /// The tenant.
     pub tenant: TenantId,
     /// Its version.
@@ -204,7 +204,7 @@ pub struct CircuitLearned {
 
 /// What a process reports in one exchange.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
+pub struct FleetReport {
     /// Grows with each report of a process, so that a late report changes nothing.
     pub number: u64,
     /// After this time without a report, the process counts as dead and its shares are free.
@@ -212,27 +212,27 @@ pub struct Report {
     /// The process itself.
     pub member: Member,
     /// Servers it calls or holds a share of; at most [`MAXIMUM_SERVERS`].
-    pub servers: Vec<ServerAsk>,
+    pub servers: Vec<ServerReport>,
     /// Circuits it changed; at most [`MAXIMUM_CHANGES`].
-    pub circuits: Vec<CircuitTold>,
+    pub circuits: Vec<CircuitReport>,
     /// Number of the last change of circuits it knows; 0 at first.
-    pub known: u64,
+    pub circuits_version: u64,
 }
 
 /// What a process learns in one exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Answer {
+pub struct FleetAnswer {
     /// The store's time, in milliseconds since 1970.
     pub now_ms: u64,
     /// Number of live processes that take jobs.
     pub workers: u32,
     /// The answers about the servers of the report.
-    pub servers: Vec<ServerGiven>,
-    /// Circuits that changed after [`Report::known`], oldest change first.
-    pub circuits: Vec<CircuitLearned>,
-    /// Number of the last change of circuits the process knows now. It is smaller than [`Report::known`] if
+    pub servers: Vec<ServerAnswer>,
+    /// Circuits that changed after [`FleetReport::circuits_version`], oldest change first.
+    pub circuits: Vec<CircuitUpdate>,
+    /// Number of the last change of circuits the process knows now. It is smaller than [`FleetReport::circuits_version`] if
     /// the store lost its data.
-    pub known: u64,
+    pub circuits_version: u64,
 }
 
 /// The seam to what processes share. All methods fail with class `Transient` if the store does not answer.
@@ -242,7 +242,7 @@ pub trait Fleet: Send + Sync + 'static {
     /// it has every limit to itself.
     fn is_shared(&self) -> bool;
     /// Reports and learns in one atomic change.
-    async fn exchange(&self, report: &Report) -> Result<Answer, Failure>;
+    async fn exchange(&self, report: &FleetReport) -> Result<FleetAnswer, Failure>;
     /// Takes the right to sync one user of a tenant whose circuit is open. Returns whether this process has
     /// it; no other process gets it for `lasts`.
     async fn probe(&self, tenant: &TenantId, lasts: Duration) -> Result<bool, Failure>;

@@ -108,7 +108,7 @@ pub fn host_of(url: &Url) -> String {
 /// A pause as reported by the process that received it from the server. Times are relative, because
 /// processes' clocks differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PauseTold {
+pub struct PauseReport {
     /// Remaining time, in milliseconds.
     pub left_ms: u64,
     /// How long ago the server asked for it, in milliseconds. If the server's pauses were ended after that,

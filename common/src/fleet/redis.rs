@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{crowded, late, timestamp};
+use super::ledger::{fleet_full_failure, late_report_failure, timestamp};
 use super::{
-    Answer, CircuitLearned, Fleet, MAXIMUM_CHANGES, MAXIMUM_CIRCUITS, MAXIMUM_MEMBERS, MAXIMUM_SERVERS,
-    Member, OpenCircuit, PauseTold, Report, ServerAsk, ServerGiven, ServerName, ServerPause,
+    CircuitUpdate, Fleet, FleetAnswer, FleetReport, MAXIMUM_CHANGES, MAXIMUM_CIRCUITS, MAXIMUM_MEMBERS,
+    MAXIMUM_SERVERS, Member, OpenCircuit, PauseReport, ServerAnswer, ServerName, ServerPause, ServerReport,
 };
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::TenantId;
@@ -83,13 +83,13 @@ pub struct RedisFleet {
 
 /// The report as the script reads it.
 #[derive(Serialize)]
-struct Told<'a> {
+struct WireReport<'a> {
     name: &'a str,
     number: u64,
     lifetime_ms: u64,
     works: bool,
-    servers: Vec<ServerTold>,
-    circuits: Vec<Change<'a>>,
+    servers: Vec<WireServer>,
+    circuits: Vec<WireCircuitReport<'a>>,
     known: u64,
     maximum_members: usize,
     maximum_circuits: usize,
@@ -98,25 +98,25 @@ struct Told<'a> {
 
 /// A server of the report; its name is in its key.
 #[derive(Serialize)]
-struct ServerTold {
+struct WireServer {
     limit: u32,
     holds: u32,
     wants: u32,
     demand: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pause: Option<PauseTold>,
+    pause: Option<PauseReport>,
 }
 
 #[derive(Serialize)]
-struct Change<'a> {
+struct WireCircuitReport<'a> {
     tenant: &'a TenantId,
     base: u64,
-    open: Option<Open>,
+    open: Option<WireOpenCircuit>,
 }
 
 /// The failure is JSON text, which the script does not read.
 #[derive(Serialize, Deserialize)]
-struct Open {
+struct WireOpenCircuit {
     failure: String,
     failures: u32,
     opened_ago_ms: u64,
@@ -124,16 +124,16 @@ struct Open {
 }
 
 #[derive(Deserialize)]
-struct Learned {
+struct WireCircuitUpdate {
     tenant: TenantId,
     version: u64,
     #[serde(default)]
-    open: Option<Open>,
+    open: Option<WireOpenCircuit>,
 }
 
 /// A pause as the script answers it.
 #[derive(Deserialize)]
-struct KnownPause {
+struct WirePause {
     paused: bool,
     ends: u64,
     /// 0 if it is not known.
@@ -145,8 +145,8 @@ struct KnownPause {
     why: Option<String>,
 }
 
-impl KnownPause {
-    fn read(self) -> Option<ServerPause> {
+impl WirePause {
+    fn into_server_pause(self) -> Option<ServerPause> {
         self.paused.then(|| ServerPause {
             since: (self.since > 0).then(|| timestamp(self.since)),
             until: timestamp(self.ends),
@@ -159,12 +159,13 @@ impl KnownPause {
 /// The answer of the script.
 #[derive(Deserialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
-enum Reply {
-    Told {
+enum WireAnswer {
+    #[serde(rename = "told")]
+    Accepted {
         now_ms: u64,
         workers: u32,
-        servers: Vec<ServerGiven>,
-        circuits: Vec<Learned>,
+        servers: Vec<ServerAnswer>,
+        circuits: Vec<WireCircuitUpdate>,
         known: u64,
     },
     Late,
@@ -224,35 +225,35 @@ impl RedisFleet {
             .collect()
     }
 
-    fn told<'a>(report: &'a Report, servers: &[ServerAsk]) -> Result<Told<'a>, Failure> {
-        let circuits = report.circuits.iter().take(MAXIMUM_CHANGES).map(|told| {
-            let open = told.circuit.as_ref().map(|open| {
-                Ok(Open {
+    fn wire_report<'a>(report: &'a FleetReport, servers: &[ServerReport]) -> Result<WireReport<'a>, Failure> {
+        let circuits = report.circuits.iter().take(MAXIMUM_CHANGES).map(|reported| {
+            let open = reported.circuit.as_ref().map(|open| {
+                Ok(WireOpenCircuit {
                     failure: serde_json::to_string(&open.failure).map_err(unreadable)?,
                     failures: open.failures,
                     opened_ago_ms: open.opened_ago_ms.min(milliseconds(Duration::MAX)),
                     left_ms: open.left_ms.min(milliseconds(Duration::MAX)),
                 })
             });
-            Ok(Change {
-                tenant: &told.tenant,
-                base: told.base,
+            Ok(WireCircuitReport {
+                tenant: &reported.tenant,
+                base: reported.base,
                 open: open.transpose()?,
             })
         });
-        Ok(Told {
+        Ok(WireReport {
             name: &report.member.name,
             number: report.number,
             lifetime_ms: milliseconds(report.lifetime),
             works: report.member.role.works(),
             servers: servers
                 .iter()
-                .map(|ask| ServerTold {
-                    limit: ask.limit,
-                    holds: ask.holds,
-                    wants: ask.wants,
-                    demand: ask.demand,
-                    pause: ask.pause.as_ref().map(|pause| PauseTold {
+                .map(|server| WireServer {
+                    limit: server.limit,
+                    holds: server.holds,
+                    wants: server.wants,
+                    demand: server.demand,
+                    pause: server.pause.as_ref().map(|pause| PauseReport {
                         left_ms: pause.left_ms.min(milliseconds(Duration::MAX)),
                         ago_ms: pause.ago_ms.min(milliseconds(Duration::MAX)),
                         ..pause.clone()
@@ -260,7 +261,7 @@ impl RedisFleet {
                 })
                 .collect(),
             circuits: circuits.collect::<Result<_, Failure>>()?,
-            known: report.known,
+            known: report.circuits_version,
             maximum_members: MAXIMUM_MEMBERS,
             maximum_circuits: MAXIMUM_CIRCUITS,
             maximum_changes: MAXIMUM_CHANGES,
@@ -268,8 +269,8 @@ impl RedisFleet {
     }
 }
 
-fn learned(one: Learned) -> Result<CircuitLearned, Failure> {
-    let circuit = one.open.map(|open| {
+fn circuit_update(update: WireCircuitUpdate) -> Result<CircuitUpdate, Failure> {
+    let circuit = update.open.map(|open| {
         Ok::<_, Failure>(OpenCircuit {
             failure: serde_json::from_str(&open.failure).map_err(unreadable)?,
             failures: open.failures,
@@ -277,9 +278,9 @@ fn learned(one: Learned) -> Result<CircuitLearned, Failure> {
             left_ms: open.left_ms,
         })
     });
-    Ok(CircuitLearned {
-        tenant: one.tenant,
-        version: one.version,
+    Ok(CircuitUpdate {
+        tenant: update.tenant,
+        version: update.version,
         circuit: circuit.transpose()?,
     })
 }
@@ -290,14 +291,15 @@ impl Fleet for RedisFleet {
         true
     }
 
-    async fn exchange(&self, report: &Report) -> Result<Answer, Failure> {
+    async fn exchange(&self, report: &FleetReport) -> Result<FleetAnswer, Failure> {
         let servers = report.servers.get(..MAXIMUM_SERVERS).unwrap_or(&report.servers);
-        let told = rmp_serde::to_vec_named(&Self::told(report, servers)?).map_err(unreadable)?;
+        let encoded_report =
+            rmp_serde::to_vec_named(&Self::wire_report(report, servers)?).map_err(unreadable)?;
         let member = rmp_serde::to_vec_named(&report.member).map_err(unreadable)?;
         let mut keys = self.member_keys();
         keys.extend([self.key("circuits"), self.key("changes")]);
-        keys.extend(servers.iter().map(|ask| self.server_key(&ask.name)));
-        keys.extend(servers.iter().map(|ask| self.pause_key(&ask.name)));
+        keys.extend(servers.iter().map(|server| self.server_key(&server.name)));
+        keys.extend(servers.iter().map(|server| self.pause_key(&server.name)));
         // A repetition would be answered with "late".
         let bytes: Vec<u8> = self
             .store
@@ -305,26 +307,29 @@ impl Fleet for RedisFleet {
                 "reporting to the fleet",
                 &EXCHANGE,
                 &keys,
-                &[told, member],
+                &[encoded_report, member],
                 Repeat::No,
             )
             .await?;
         match rmp_serde::from_slice(&bytes).map_err(unreadable)? {
-            Reply::Late => Err(late(report)),
-            Reply::Crowded => Err(crowded()),
-            Reply::Told {
+            WireAnswer::Late => Err(late_report_failure(report)),
+            WireAnswer::Crowded => Err(fleet_full_failure()),
+            WireAnswer::Accepted {
                 now_ms,
                 workers,
                 servers,
                 circuits,
                 known,
-            } => Ok(Answer {
+            } => Ok(FleetAnswer {
                 now_ms,
                 workers,
                 servers,
                 // A circuit that another build wrote and this one cannot read is skipped.
-                circuits: circuits.into_iter().filter_map(|one| learned(one).ok()).collect(),
-                known,
+                circuits: circuits
+                    .into_iter()
+                    .filter_map(|update| circuit_update(update).ok())
+                    .collect(),
+                circuits_version: known,
             }),
         }
     }
@@ -373,8 +378,8 @@ impl Fleet for RedisFleet {
             .store
             .script("asking for pauses", &PAUSES, &keys, &[], Repeat::Yes)
             .await?;
-        let known: Vec<KnownPause> = rmp_serde::from_slice(&bytes).map_err(unreadable)?;
-        Ok(known.into_iter().map(KnownPause::read).collect())
+        let pauses: Vec<WirePause> = rmp_serde::from_slice(&bytes).map_err(unreadable)?;
+        Ok(pauses.into_iter().map(WirePause::into_server_pause).collect())
     }
 
     async fn end_pauses(&self, servers: &[ServerName]) -> Result<usize, Failure> {

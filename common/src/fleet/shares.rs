@@ -12,14 +12,14 @@ pub const TURN_MS: u64 = 10_000;
 pub fn shares(limit: u32, demands: &[u32], turn: u64) -> Vec<u32> {
     let mut given = vec![0_u32; demands.len()];
     let mut open: Vec<usize> = (0..demands.len())
-        .filter(|&place| demands.get(place).is_some_and(|&demand| demand > 0))
+        .filter(|&index| demands.get(index).is_some_and(|&demand| demand > 0))
         .collect();
     let wanting = u64::try_from(open.len()).unwrap_or(u64::MAX);
     if wanting > u64::from(limit) {
         let first = turn.wrapping_mul(u64::from(limit)) % wanting.max(1);
         for offset in 0..u64::from(limit) {
-            let place = usize::try_from((first + offset) % wanting).unwrap_or(0);
-            if let Some(share) = open.get(place).and_then(|&place| given.get_mut(place)) {
+            let position = usize::try_from((first + offset) % wanting).unwrap_or(0);
+            if let Some(share) = open.get(position).and_then(|&index| given.get_mut(index)) {
                 *share = 1;
             }
         }
@@ -32,12 +32,12 @@ pub fn shares(limit: u32, demands: &[u32], turn: u64) -> Vec<u32> {
         let count = u32::try_from(open.len()).unwrap_or(u32::MAX);
         let even = left / count;
         let before = open.len();
-        open.retain(|&place| {
-            let demand = demands.get(place).copied().unwrap_or(0);
+        open.retain(|&index| {
+            let demand = demands.get(index).copied().unwrap_or(0);
             if demand > even {
                 return true;
             }
-            if let Some(share) = given.get_mut(place) {
+            if let Some(share) = given.get_mut(index) {
                 *share = demand;
             }
             left -= demand;
@@ -45,8 +45,8 @@ pub fn shares(limit: u32, demands: &[u32], turn: u64) -> Vec<u32> {
         });
         if open.len() == before {
             let over = left % count;
-            for (number, place) in (0_u32..).zip(&open) {
-                if let Some(share) = given.get_mut(*place) {
+            for (number, index) in (0_u32..).zip(&open) {
+                if let Some(share) = given.get_mut(*index) {
                     *share = even + u32::from(number < over);
                 }
             }

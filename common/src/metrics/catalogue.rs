@@ -5,7 +5,7 @@ use super::buckets;
 
 /// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
+pub enum MetricKind {
     /// A number that only grows; 0 at the start of the process.
     Counter,
     /// A present value.
@@ -14,7 +14,7 @@ pub enum Kind {
     Histogram(&'static [f64]),
 }
 
-impl Kind {
+impl MetricKind {
     /// Returns the kind's name in the Prometheus text format.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -28,7 +28,7 @@ impl Kind {
 
 /// The processes that export a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum MetricSource {
     /// Every process.
     Every,
     /// Every scheduler.
@@ -40,7 +40,7 @@ pub enum Source {
     Worker,
 }
 
-impl Source {
+impl MetricSource {
     fn name(self) -> &'static str {
         match self {
             Self::Every => "every process",
@@ -66,13 +66,13 @@ pub struct Spec {
     /// The name in Prometheus. OTLP leaves out the suffix `_total`.
     pub name: &'static str,
     /// Counter, gauge or histogram.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The unit in UCUM: `s`, `By`, `{user}`, `1`.
     pub unit: &'static str,
     /// Labels.
     pub labels: &'static [Label],
     /// The processes that export it.
-    pub source: Source,
+    pub source: MetricSource,
     /// The meaning in one sentence.
     pub meaning: &'static str,
 }
@@ -89,7 +89,7 @@ macro_rules! metrics {
                 kind: $kind,
                 unit: $unit,
                 labels: &[$(Label { name: $label, values: &[$($value),*] }),*],
-                source: Source::$source,
+                source: MetricSource::$source,
                 meaning: concat!($($meaning),+),
             };
         )*
@@ -99,7 +99,7 @@ macro_rules! metrics {
     };
 }
 
-use Kind::{Counter, Gauge, Histogram};
+use MetricKind::{Counter, Gauge, Histogram};
 
 metrics! {
     // Freshness: what the leader observes of all users.
@@ -345,7 +345,7 @@ mod tests {
             );
             assert_eq!(
                 name.ends_with("_total"),
-                spec.kind == Kind::Counter,
+                spec.kind == MetricKind::Counter,
                 "{name}: counters and only they end with _total"
             );
             let stem = name.trim_end_matches("_total");
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn buckets_grow() {
         for spec in ALL {
-            if let Kind::Histogram(bounds) = spec.kind {
+            if let MetricKind::Histogram(bounds) = spec.kind {
                 assert!(bounds.is_sorted_by(|a, b| a < b), "{}", spec.name);
             }
         }

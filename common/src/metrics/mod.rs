@@ -17,7 +17,7 @@ use opentelemetry::metrics::{AsyncInstrument, Histogram, Meter, MeterProvider as
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{SdkMeterProvider, reader::MetricReader};
 
-pub use catalogue::{Kind, Spec, markdown};
+pub use catalogue::{MetricKind, Spec, markdown};
 pub use counters::Counter;
 
 /// Why metrics cannot be created or rendered.
@@ -26,7 +26,7 @@ pub use counters::Counter;
 pub struct MetricsError(String);
 
 /// A number of an owner: the metric, the values of its labels, and the function that reads the number.
-pub type Row<T> = (&'static Spec, &'static [&'static str], fn(&T) -> u64);
+pub type MetricRow<T> = (&'static Spec, &'static [&'static str], fn(&T) -> u64);
 
 /// The process's instruments and their readers. Clones share them.
 #[derive(Clone)]
@@ -81,7 +81,7 @@ impl Metrics {
     pub fn observe(&self, spec: &'static Spec, read: impl Fn(&Sink<'_>) + Send + Sync + 'static) {
         let callback = move |instrument: &dyn AsyncInstrument<f64>| read(&Sink { spec, instrument });
         match spec.kind {
-            Kind::Counter => {
+            MetricKind::Counter => {
                 self.meter
                     .f64_observable_counter(spec.name.trim_end_matches("_total"))
                     .with_unit(spec.unit)
@@ -89,7 +89,7 @@ impl Metrics {
                     .with_callback(callback)
                     .build();
             }
-            Kind::Gauge => {
+            MetricKind::Gauge => {
                 self.meter
                     .f64_observable_gauge(spec.name)
                     .with_unit(spec.unit)
@@ -98,7 +98,7 @@ impl Metrics {
                     .build();
             }
             // Histograms are recorded, not read.
-            Kind::Histogram(_) => {}
+            MetricKind::Histogram(_) => {}
         }
     }
 
@@ -108,7 +108,7 @@ impl Metrics {
     }
 
     /// Registers several numbers of one owner, each with its catalogue entry and the values of its labels.
-    pub fn observe_all<T: Send + Sync + 'static>(&self, owner: &Arc<T>, table: &[Row<T>]) {
+    pub fn observe_all<T: Send + Sync + 'static>(&self, owner: &Arc<T>, table: &[MetricRow<T>]) {
         let mut rest = table;
         while let Some((spec, _, _)) = rest.first() {
             // The rows of one metric are adjacent, because an instrument is created once.
@@ -130,8 +130,8 @@ impl Metrics {
 
     fn histogram(&self, spec: &'static Spec) -> Histogram<f64> {
         let bounds = match spec.kind {
-            Kind::Histogram(bounds) => bounds.to_vec(),
-            Kind::Counter | Kind::Gauge => Vec::new(),
+            MetricKind::Histogram(bounds) => bounds.to_vec(),
+            MetricKind::Counter | MetricKind::Gauge => Vec::new(),
         };
         self.meter
             .f64_histogram(spec.name)

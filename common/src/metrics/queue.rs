@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Metrics, Row, catalogue};
+use super::{MetricRow, Metrics, catalogue};
 use crate::queue::JobQueue;
 
 /// Rows of one metric are adjacent.
-const TABLE: &[Row<Arc<dyn JobQueue>>] = &[
+const TABLE: &[MetricRow<Arc<dyn JobQueue>>] = &[
     (&catalogue::QUEUE_BLOCKED, &[], |queue| {
         u64::from(queue.metrics().blocked)
     }),

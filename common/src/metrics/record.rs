@@ -270,7 +270,7 @@ pub fn dispatch(kind: Dispatch, took: Duration) {
 }
 
 /// Records that a user was claimed, and how long after becoming due.
-pub fn delay(waited: Duration) {
+pub fn claim_delay(waited: Duration) {
     if let Some(instruments) = INSTRUMENTS.get() {
         instruments.delay.record(waited.as_secs_f64(), &[]);
     }
@@ -292,7 +292,7 @@ pub fn phase(phase: Phase, took: Duration) {
 }
 
 /// Runs a phase of a sync and records its duration if it ends.
-pub async fn timed<F: Future>(which: Phase, work: F) -> F::Output {
+pub async fn time_phase<F: Future>(which: Phase, work: F) -> F::Output {
     let began = Instant::now();
     let output = work.await;
     phase(which, began.elapsed());
@@ -300,7 +300,7 @@ pub async fn timed<F: Future>(which: Phase, work: F) -> F::Output {
 }
 
 /// Records that a survey covered this many users.
-pub fn surveyed(users: usize) {
+pub fn surveyed_users(users: usize) {
     count(Some(&SURVEYED), users as u64);
 }
 
@@ -347,7 +347,7 @@ pub fn pause(server: Server) {
 }
 
 /// Records that a request was not sent because of its server's pause.
-pub fn paused(server: Server) {
+pub fn unsent_request(server: Server) {
     count(PAUSED.get(server.index()), 1);
 }
 
@@ -357,12 +357,12 @@ pub fn foreign_answer(server: Server) {
 }
 
 /// Records that the guard held back deletions on a side.
-pub fn held(side: Side, deletions: usize) {
+pub fn held_deletions(side: Side, deletions: usize) {
     count(HELD.get(side.index()), deletions as u64);
 }
 
 /// Records that the guard held back a part of a plan.
-pub fn refusal() {
+pub fn guard_refusal() {
     count(Some(&REFUSALS), 1);
 }
 

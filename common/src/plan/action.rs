@@ -43,7 +43,7 @@ pub enum Action {
         /// How the copy is removed.
         removal: Removal,
         /// The copy's values: as read, or as remembered if the copy was not read.
-        replaces: Box<Replaced>,
+        replaces: Box<ReplacedValues>,
     },
     /// Moves the task at the source to the recycle bin.
     DeleteAtSource {
@@ -66,7 +66,7 @@ pub enum Action {
         #[serde(skip)]
         link: Box<Link>,
         /// The source's earlier values.
-        replaces: Box<Replaced>,
+        replaces: Box<ReplacedValues>,
     },
     /// Sends changed fields to the source.
     UpdateSource {
@@ -86,7 +86,7 @@ pub enum Action {
         #[serde(skip)]
         link: Box<Link>,
         /// The overwritten values of the source.
-        replaces: Box<Replaced>,
+        replaces: Box<ReplacedValues>,
     },
     /// Writes changed fields into the mailbox.
     UpdateMailbox {
@@ -108,7 +108,7 @@ pub enum Action {
         #[serde(skip)]
         link: Box<Link>,
         /// The overwritten values of the mailbox.
-        replaces: Box<Replaced>,
+        replaces: Box<ReplacedValues>,
     },
     /// Removes an unedited second item with the same key: the result of a write that happened twice.
     RemoveTwin {
@@ -144,34 +144,35 @@ pub enum Removal {
 
 /// The values that an action overwrites or deletes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Replaced {
+pub struct ReplacedValues {
     /// The values.
     pub values: Task,
     /// Whether the values were remembered instead of read. Of a description only a digest is remembered, so
     /// `values` has none.
     pub remembered: bool,
     /// The origin of the values.
-    pub standing: Standing,
+    #[serde(rename = "standing")]
+    pub origin: ValueOrigin,
 }
 
-impl Replaced {
+impl ReplacedValues {
     /// Returns values that were read.
     #[must_use]
-    pub fn read(values: &Task, standing: Standing) -> Self {
+    pub fn from_read(values: &Task, origin: ValueOrigin) -> Self {
         Self {
             values: values.clone(),
             remembered: false,
-            standing,
+            origin,
         }
     }
 
     /// Returns the values that both sides had agreed on, as far as they are remembered.
     #[must_use]
-    pub fn remembered(agreed: &Agreed) -> Self {
+    pub fn from_agreed(agreed: &Agreed) -> Self {
         Self {
             values: agreed.values(),
             remembered: true,
-            standing: Standing::Agreed,
+            origin: ValueOrigin::Agreed,
         }
     }
 }
@@ -179,7 +180,7 @@ impl Replaced {
 /// The origin of values that are overwritten or deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum ValueOrigin {
     /// Both sides had agreed on them, and they have not changed since.
     Agreed,
     /// An edit that was never sent to the other side.
@@ -256,22 +257,22 @@ impl Action {
 
     /// Returns the action's effect on its task, the only distinction that most rules need.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ActionKind {
         match self {
             Self::CreateInMailbox { .. } | Self::UpdateSource { .. } | Self::UpdateMailbox { .. } => {
-                Kind::WritesValues
+                ActionKind::WritesValues
             }
             Self::RemoveFromMailbox { .. } | Self::DeleteAtSource { .. } | Self::CompleteAtSource { .. } => {
-                Kind::Deletes
+                ActionKind::Deletes
             }
-            Self::RemoveTwin { .. } | Self::DisownTwin { .. } => Kind::ConcernsTwin,
+            Self::RemoveTwin { .. } | Self::DisownTwin { .. } => ActionKind::ConcernsTwin,
         }
     }
 
     /// Returns the side on which it carries out a deletion, if it does.
     #[must_use]
     pub fn deletes_on(&self) -> Option<Side> {
-        (self.kind() == Kind::Deletes).then(|| self.side())
+        (self.kind() == ActionKind::Deletes).then(|| self.side())
     }
 
     /// Returns the record to save before the action begins, if it writes values. `id` is the id of the write;
@@ -320,7 +321,7 @@ impl Action {
 
 /// The effect of an action on its task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ActionKind {
     /// It writes values to one side.
     WritesValues,
     /// It carries out a deletion on the other side, in the form that the tenant's policy gives it.

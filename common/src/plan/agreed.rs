@@ -126,7 +126,7 @@ impl Agreed {
 
 /// Returns the fields of `holds` in which `task` differs from the agreed values.
 #[must_use]
-pub fn changed(agreed: &Agreed, task: &Task, holds: FieldSet) -> FieldSet {
+pub fn changed_fields(agreed: &Agreed, task: &Task, holds: FieldSet) -> FieldSet {
     let now = Agreed::of(task);
     holds.iter().fold(FieldSet::EMPTY, |set, field| {
         let same = match field {
@@ -280,7 +280,7 @@ mod tests {
             status,
             percent: Percent::from_percent(percent),
         };
-        for (before, now, meant, why) in [
+        for (before, now, expected, why) in [
             (
                 None,
                 progress(Completed, 40.0),
@@ -330,7 +330,7 @@ mod tests {
                 "deferred keeps it",
             ),
         ] {
-            assert_eq!(progress_of(now, before), meant, "{why}");
+            assert_eq!(progress_of(now, before), expected, "{why}");
         }
     }
 
@@ -342,8 +342,12 @@ mod tests {
             ..Task::default()
         };
         let agreed = Agreed::of(&task(Status::InProgress, 0.0));
-        assert!(changed(&agreed, &task(Status::InProgress, 1.0), FieldSet::ALL).is_empty());
-        assert!(changed(&agreed, &task(Status::NotStarted, 0.0), FieldSet::ALL).contains(Field::Progress));
-        assert!(changed(&agreed, &task(Status::InProgress, 2.0), FieldSet::ALL).contains(Field::Progress));
+        assert!(changed_fields(&agreed, &task(Status::InProgress, 1.0), FieldSet::ALL).is_empty());
+        assert!(
+            changed_fields(&agreed, &task(Status::NotStarted, 0.0), FieldSet::ALL).contains(Field::Progress)
+        );
+        assert!(
+            changed_fields(&agreed, &task(Status::InProgress, 2.0), FieldSet::ALL).contains(Field::Progress)
+        );
     }
 }

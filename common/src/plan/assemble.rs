@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::action::{Action, Memo, Standing};
+use super::action::{Action, Memo, ValueOrigin};
 use super::decide::{Decision, Rules, decide};
 use super::sides::Pair;
 use crate::model::LocationKey;
@@ -88,13 +88,13 @@ fn step_of(action: &Action, linked: bool) -> Step {
         Action::RemoveFromMailbox { .. } => Step::SourceDeletions,
         Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => Step::MailboxDeletions,
         Action::RemoveTwin { .. } | Action::DisownTwin { .. } => Step::MailboxCreations,
-        Action::UpdateSource { replaces, .. } => match replaces.standing {
-            Standing::Agreed => Step::MailboxUpdates,
-            Standing::Edited | Standing::NotPermitted => Step::Conflicts,
+        Action::UpdateSource { replaces, .. } => match replaces.origin {
+            ValueOrigin::Agreed => Step::MailboxUpdates,
+            ValueOrigin::Edited | ValueOrigin::NotPermitted => Step::Conflicts,
         },
-        Action::UpdateMailbox { replaces, .. } => match replaces.standing {
-            Standing::Agreed => Step::SourceUpdates,
-            Standing::Edited | Standing::NotPermitted => Step::Conflicts,
+        Action::UpdateMailbox { replaces, .. } => match replaces.origin {
+            ValueOrigin::Agreed => Step::SourceUpdates,
+            ValueOrigin::Edited | ValueOrigin::NotPermitted => Step::Conflicts,
         },
     }
 }

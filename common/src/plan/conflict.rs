@@ -2,11 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::action::{Replaced, Standing};
-use super::agreed::{Agreed, changed};
-use super::decide::{Decider, Verdict, remember};
-use super::edits::{meant, own, own_start, shared, with_both_dates, with_moved_date};
-use super::own_write::hides_own_write;
+use super::action::{ReplacedValues, ValueOrigin};
+use super::agreed::{Agreed, changed_fields};
+use super::decide::{Decider, TaskChange, remember};
+use super::edits::{
+    normalized_source_task, own_start, personal_fields, travelling_fields, with_both_dates, with_moved_date,
+};
+use super::interrupted_write::may_hide_interrupted_write;
 use super::policy::ConflictPolicy;
 use super::sides::{MailboxValue, SourceValue};
 use crate::model::{FieldSet, Task};
@@ -14,7 +16,7 @@ use crate::state::Link;
 
 /// Returns `now`, the link after a write to the source, with the fields that the mailbox did not keep as they
 /// were in `link`.
-fn not_kept(now: Link, link: &Link, unkept: FieldSet) -> Link {
+fn with_unkept_fields(now: Link, link: &Link, unkept: FieldSet) -> Link {
     let mut now = Link {
         not_kept: unkept,
         ..now
@@ -27,12 +29,12 @@ fn not_kept(now: Link, link: &Link, unkept: FieldSet) -> Link {
 #[derive(Clone, Copy)]
 enum Winner {
     Mailbox,
-    /// The source's values stand; the standing is that of the mailbox's values.
-    Source(Standing),
+    /// The source's values stand; the origin is that of the mailbox's values.
+    Source(ValueOrigin),
 }
 
 /// Returns whether the item is unchanged since its creation, which may take a second longer.
-fn untouched(mailbox: &MailboxValue) -> bool {
+fn is_untouched(mailbox: &MailboxValue) -> bool {
     mailbox.modified.as_second() <= mailbox.created.as_second().saturating_add(1)
 }
 
@@ -43,28 +45,33 @@ fn was_misread(link: &Link, source: &SourceValue, mailbox: &MailboxValue) -> boo
     same_item || source.version == link.version && link.not_kept.is_empty()
 }
 
-/// Returns the standing of the source's values that the mailbox's edits of these fields replace. After a
+/// Returns the origin of the source's values that the mailbox's edits of these fields replace. After a
 /// merge, an edit of the source may be there that loses.
-pub(super) fn of_unsent(link: &Link, fields: FieldSet) -> Standing {
+pub(super) fn origin_of_unsent(link: &Link, fields: FieldSet) -> ValueOrigin {
     if link.unsent && !link.disputed.and(fields).is_empty() {
-        Standing::Edited
+        ValueOrigin::Edited
     } else {
-        Standing::Agreed
+        ValueOrigin::Agreed
     }
 }
 
 impl Decider<'_> {
-    pub(super) fn both_seen(&self, link: &Link, source: &SourceValue, mailbox: &MailboxValue) -> Verdict {
-        let task = meant(source, Some(link));
-        let at_source = self.source_edits(link, source).except(own(mailbox));
+    pub(super) fn decide_both_present(
+        &self,
+        link: &Link,
+        source: &SourceValue,
+        mailbox: &MailboxValue,
+    ) -> TaskChange {
+        let task = normalized_source_task(source, Some(link));
+        let at_source = self.source_edits(link, source).except(personal_fields(mailbox));
         let in_mailbox = self.mailbox_edits(link, mailbox);
         let now = self.link_of(Some(link), source, mailbox, &task);
         if !source.writable && !in_mailbox.is_empty() {
             // With read-only access a person cannot change the task from the mailbox: the copy is set back.
-            return self.settle(mailbox, task, now, Winner::Source(Standing::NotPermitted));
+            return self.resolve(mailbox, task, now, Winner::Source(ValueOrigin::NotPermitted));
         }
-        if hides_own_write(self.pair) && !in_mailbox.is_empty() {
-            return self.settle(mailbox, task, now, self.winner(source, mailbox));
+        if may_hide_interrupted_write(self.pair) && !in_mailbox.is_empty() {
+            return self.resolve(mailbox, task, now, self.winner(source, mailbox));
         }
         let now = if self.compares_source(link, source) {
             now
@@ -81,12 +88,17 @@ impl Decider<'_> {
         match (at_source.is_empty(), in_mailbox.is_empty()) {
             (true, true) => remember(&self.pair.key, now),
             (_, false) if at_source.except(unkept).is_empty() => {
-                let replaces = Replaced::read(&task, of_unsent(link, in_mailbox));
-                self.update_source(mailbox, in_mailbox, not_kept(now, link, unkept), replaces)
+                let replaces = ReplacedValues::from_read(&task, origin_of_unsent(link, in_mailbox));
+                self.update_source(
+                    mailbox,
+                    in_mailbox,
+                    with_unkept_fields(now, link, unkept),
+                    replaces,
+                )
             }
             (false, true) => {
-                let incoming = with_both_dates(at_source, shared(mailbox, self.common));
-                let replaces = Replaced::read(&mailbox.task, Standing::Agreed);
+                let incoming = with_both_dates(at_source, travelling_fields(mailbox, self.common));
+                let replaces = ReplacedValues::from_read(&mailbox.task, ValueOrigin::Agreed);
                 self.update_mailbox(mailbox, task, incoming, FieldSet::EMPTY, now, replaces)
             }
             // Only one side was edited. Both values stand, whatever the policy.
@@ -97,10 +109,10 @@ impl Decider<'_> {
                 ConflictPolicy::LatestTask | ConflictPolicy::SourceWins | ConflictPolicy::MailboxWins => {
                     match self.winner(source, mailbox) {
                         Winner::Mailbox => {
-                            let now = not_kept(now, link, unkept);
-                            self.settle(mailbox, task, now, Winner::Mailbox)
+                            let now = with_unkept_fields(now, link, unkept);
+                            self.resolve(mailbox, task, now, Winner::Mailbox)
                         }
-                        source @ Winner::Source(_) => self.settle(mailbox, task, now, source),
+                        source @ Winner::Source(_) => self.resolve(mailbox, task, now, source),
                     }
                 }
                 ConflictPolicy::Merge => self.merge(link, source, mailbox, at_source, in_mailbox),
@@ -117,15 +129,15 @@ impl Decider<'_> {
         mailbox: &MailboxValue,
         at_source: FieldSet,
         in_mailbox: FieldSet,
-    ) -> Verdict {
-        let task = meant(source, Some(link));
-        let shared = shared(mailbox, self.common);
-        let at_source = with_both_dates(at_source, shared);
-        let in_mailbox = with_both_dates(in_mailbox, shared);
+    ) -> TaskChange {
+        let task = normalized_source_task(source, Some(link));
+        let travelling = travelling_fields(mailbox, self.common);
+        let at_source = with_both_dates(at_source, travelling);
+        let in_mailbox = with_both_dates(in_mailbox, travelling);
         let form = (self.rules.canonical)(&task, own_start(mailbox, self.common));
         let disputed = with_both_dates(
-            changed(&Agreed::of(&form), &mailbox.task, at_source.and(in_mailbox)),
-            shared,
+            changed_fields(&Agreed::of(&form), &mailbox.task, at_source.and(in_mailbox)),
+            travelling,
         );
         let mailbox_wins = self.mailbox_wins(source, mailbox);
         let incoming = if mailbox_wins {
@@ -139,11 +151,11 @@ impl Decider<'_> {
             in_mailbox.except(at_source)
         };
         // An edit is lost only if both sides changed the same field to different values.
-        let standing = |loses: bool| {
+        let origin = |loses: bool| {
             if loses && !disputed.is_empty() {
-                Standing::Edited
+                ValueOrigin::Edited
             } else {
-                Standing::Agreed
+                ValueOrigin::Agreed
             }
         };
         let mut agreed = link.agreed.clone();
@@ -155,7 +167,7 @@ impl Decider<'_> {
             ..self.link_of(Some(link), source, mailbox, &task)
         };
         if incoming.is_empty() {
-            let replaces = Replaced::read(&task, standing(mailbox_wins));
+            let replaces = ReplacedValues::from_read(&task, origin(mailbox_wins));
             return self.update_source(mailbox, outgoing, now, replaces);
         }
         let now = Link {
@@ -167,7 +179,7 @@ impl Decider<'_> {
             },
             ..now
         };
-        let replaces = Replaced::read(&mailbox.task, standing(!mailbox_wins));
+        let replaces = ReplacedValues::from_read(&mailbox.task, origin(!mailbox_wins));
         self.update_mailbox(mailbox, task, incoming, outgoing, now, replaces)
     }
 
@@ -175,7 +187,7 @@ impl Decider<'_> {
         if self.mailbox_wins(source, mailbox) {
             Winner::Mailbox
         } else {
-            Winner::Source(Standing::Edited)
+            Winner::Source(ValueOrigin::Edited)
         }
     }
 
@@ -201,24 +213,24 @@ impl Decider<'_> {
     }
 
     /// Links a task that both sides have without a link. Where they differ, the later edit wins.
-    pub(super) fn adopt(&self, source: &SourceValue, mailbox: &MailboxValue) -> Verdict {
-        let task = meant(source, None);
+    pub(super) fn link_copy(&self, source: &SourceValue, mailbox: &MailboxValue) -> TaskChange {
+        let task = normalized_source_task(source, None);
         let link = self.link_of(None, source, mailbox, &task);
         // An item that was not changed after its creation only lacks what was changed at the source later. If
         // a person did edit it within that second, the journal has the edit.
-        let winner = if untouched(mailbox) {
-            Winner::Source(Standing::Edited)
+        let winner = if is_untouched(mailbox) {
+            Winner::Source(ValueOrigin::Edited)
         } else {
             self.winner(source, mailbox)
         };
-        self.settle(mailbox, task, link, winner)
+        self.resolve(mailbox, task, link, winner)
     }
 
     /// Resolves different values on both sides: one side wins the whole task, not single fields.
-    fn settle(&self, mailbox: &MailboxValue, task: Task, link: Link, winner: Winner) -> Verdict {
-        let shared = shared(mailbox, self.common);
+    fn resolve(&self, mailbox: &MailboxValue, task: Task, link: Link, winner: Winner) -> TaskChange {
+        let travelling = travelling_fields(mailbox, self.common);
         let form = (self.rules.canonical)(&task, own_start(mailbox, self.common));
-        let differing = changed(&Agreed::of(&form), &mailbox.task, shared);
+        let differing = changed_fields(&Agreed::of(&form), &mailbox.task, travelling);
         if differing.is_empty() {
             return remember(&self.pair.key, link);
         }
@@ -228,14 +240,14 @@ impl Decider<'_> {
                     differing.except(link.not_kept),
                     &Agreed::of(&task),
                     mailbox,
-                    shared,
+                    travelling,
                 );
-                let replaces = Replaced::read(&task, Standing::Edited);
+                let replaces = ReplacedValues::from_read(&task, ValueOrigin::Edited);
                 self.update_source(mailbox, outgoing, link, replaces)
             }
-            Winner::Source(standing) => {
-                let incoming = with_both_dates(differing, shared);
-                let replaces = Replaced::read(&mailbox.task, standing);
+            Winner::Source(origin) => {
+                let incoming = with_both_dates(differing, travelling);
+                let replaces = ReplacedValues::from_read(&mailbox.task, origin);
                 self.update_mailbox(mailbox, task, incoming, FieldSet::EMPTY, link, replaces)
             }
         }

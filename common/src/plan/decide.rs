@@ -3,11 +3,11 @@
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
-use super::action::{Action, Memo, Replaced, Standing};
-use super::agreed::{Agreed, changed};
-use super::conflict::of_unsent;
-use super::edits::{mailbox_edits, meant, own, raw_progress, with_both_dates};
-use super::own_write::with_own_write;
+use super::action::{Action, Memo, ReplacedValues, ValueOrigin};
+use super::agreed::{Agreed, changed_fields};
+use super::conflict::origin_of_unsent;
+use super::edits::{mailbox_edits, normalized_source_task, personal_fields, raw_progress, with_both_dates};
+use super::interrupted_write::with_interrupted_write;
 use super::policy::Policy;
 use super::sides::{MailboxSide, MailboxValue, Pair, SourceSide, SourceValue};
 use super::twins::twins;
@@ -80,7 +80,7 @@ pub fn decide(pair: &Pair, rules: Rules<'_>) -> Decision {
         .source_holds
         .and(rules.mailbox_fields)
         .without(Field::Categories);
-    let counted = with_own_write(pair, common);
+    let counted = with_interrupted_write(pair, common);
     let now = counted.as_ref().unwrap_or(pair);
     let decider = Decider {
         pair: now,
@@ -88,25 +88,25 @@ pub fn decide(pair: &Pair, rules: Rules<'_>) -> Decision {
         rules,
     };
     let verdict = decider
-        .verdict()
-        .or_else(|| pair.writing.as_ref().and_then(|_| nothing_left(now)));
+        .decide_change()
+        .or_else(|| pair.writing.as_ref().and_then(|_| memo_without_work(now)));
     match verdict {
         None => Decision {
             twins,
             ..Decision::default()
         },
-        Some(Verdict::Note(memo)) => Decision {
+        Some(TaskChange::Memo(memo)) => Decision {
             twins,
             memo: Some(memo),
             action: None,
         },
-        Some(Verdict::Do(action)) => {
+        Some(TaskChange::Write(action)) => {
             // Saved before the write, so that the copy is found again and the agreed values are known,
             // whatever happens to the write.
             let removing = matches!(action, Action::RemoveFromMailbox { .. });
             Decision {
                 twins,
-                memo: found(pair.link.as_ref(), now, removing),
+                memo: memo_before_write(pair.link.as_ref(), now, removing),
                 action: Some(action),
             }
         }
@@ -114,13 +114,13 @@ pub fn decide(pair: &Pair, rules: Rules<'_>) -> Decision {
 }
 
 /// The decision about the task itself: a change of the state, or one write.
-pub(super) enum Verdict {
-    Note(Memo),
-    Do(Action),
+pub(super) enum TaskChange {
+    Memo(Memo),
+    Write(Action),
 }
 
 /// Returns the memo that ends an interrupted write after which no work is left.
-fn nothing_left(pair: &Pair) -> Option<Verdict> {
+fn memo_without_work(pair: &Pair) -> Option<TaskChange> {
     if pair.source == SourceSide::Unchanged {
         return None;
     }
@@ -133,20 +133,22 @@ fn nothing_left(pair: &Pair) -> Option<Verdict> {
 /// Returns a `Remember` that must be saved before the write, in three cases: a copy was found that has no
 /// link; the linked copy has a new id because it was moved; an interrupted write turned out to have happened.
 /// `known` is the link as stored.
-fn found(known: Option<&Link>, pair: &Pair, removing: bool) -> Option<Memo> {
+fn memo_before_write(stored: Option<&Link>, pair: &Pair, removing: bool) -> Option<Memo> {
     let link = match (&pair.link, &pair.mailbox) {
         (None, MailboxSide::Present(mailbox)) => Link {
             removing,
-            ..Link::found(&mailbox.id, &mailbox.change_key, mailbox.elsewhere.clone())
+            ..Link::unagreed(&mailbox.id, &mailbox.change_key, mailbox.other_folder.clone())
         },
         (Some(link), MailboxSide::Present(mailbox)) if link.item != mailbox.id => Link {
             item: mailbox.id.clone(),
-            elsewhere: mailbox.elsewhere.clone(),
+            other_folder: mailbox.other_folder.clone(),
             removing: link.removing || removing,
             ..link.clone()
         },
         // A new item that was deleted at once has no id to remember.
-        (Some(link), _) if !link.item.is_empty() && known.is_none_or(|known| known.agreed != link.agreed) => {
+        (Some(link), _)
+            if !link.item.is_empty() && stored.is_none_or(|stored| stored.agreed != link.agreed) =>
+        {
             link.clone()
         }
         (None | Some(_), _) => return None,
@@ -174,15 +176,15 @@ fn is_parked(pair: &Pair) -> bool {
     source_same && mailbox_same
 }
 
-pub(super) fn remember(key: &SourceKey, link: Link) -> Verdict {
-    Verdict::Note(Memo::Remember {
+pub(super) fn remember(key: &SourceKey, link: Link) -> TaskChange {
+    TaskChange::Memo(Memo::Remember {
         key: key.clone(),
         link: Box::new(link),
     })
 }
 
-fn forget(key: &SourceKey) -> Verdict {
-    Verdict::Note(Memo::Forget { key: key.clone() })
+fn forget(key: &SourceKey) -> TaskChange {
+    TaskChange::Memo(Memo::Forget { key: key.clone() })
 }
 
 /// One task, the fields that travel, and the rules.
@@ -193,12 +195,12 @@ pub(super) struct Decider<'a> {
 }
 
 impl Decider<'_> {
-    fn verdict(&self) -> Option<Verdict> {
+    fn decide_change(&self) -> Option<TaskChange> {
         let pair = self.pair;
         if let Some(link) = &pair.link
             && !link.is_agreed()
         {
-            return self.found_before(link);
+            return self.decide_unagreed(link);
         }
         match (&pair.link, &pair.source, &pair.mailbox) {
             // --- Not linked ---
@@ -210,17 +212,17 @@ impl Decider<'_> {
                 SourceSide::Present(source),
                 MailboxSide::Unchanged | MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
             ) => match &pair.let_go {
-                Some(let_go) if self.stays_away(let_go, source) => None,
+                Some(let_go) if self.needs_no_copy(let_go, source) => None,
                 let_go => Some(self.create(source, None, Creation::restored_if(let_go.is_some()))),
             },
             // Both sides have it and there is no link: found again after a loss of state, or created just
             // before a crash.
             (None, SourceSide::Present(source), MailboxSide::Present(mailbox)) => {
-                Some(self.adopt(source, mailbox))
+                Some(self.link_copy(source, mailbox))
             }
             // The copy's task is gone from the source.
             (None, SourceSide::Absent(absence), MailboxSide::Present(mailbox)) => {
-                Some(self.remove(mailbox, *absence, Standing::Edited))
+                Some(self.remove(mailbox, *absence, ValueOrigin::Edited))
             }
             (
                 None,
@@ -235,22 +237,22 @@ impl Decider<'_> {
                 MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
             ) => Some(forget(&pair.key)),
             (Some(link), SourceSide::Absent(absence), MailboxSide::Unchanged) => {
-                Some(Verdict::Do(Action::RemoveFromMailbox {
+                Some(TaskChange::Write(Action::RemoveFromMailbox {
                     key: pair.key.clone(),
                     item: link.item.clone(),
                     change_key: link.change_key.clone(),
                     absence: *absence,
                     removal: self.removal(*absence),
-                    replaces: Box::new(Replaced::remembered(&link.agreed)),
+                    replaces: Box::new(ReplacedValues::from_agreed(&link.agreed)),
                 }))
             }
             (Some(link), SourceSide::Absent(absence), MailboxSide::Present(mailbox)) => {
-                let standing = if self.mailbox_edits(link, mailbox).is_empty() {
-                    Standing::Agreed
+                let origin = if self.mailbox_edits(link, mailbox).is_empty() {
+                    ValueOrigin::Agreed
                 } else {
-                    Standing::Edited
+                    ValueOrigin::Edited
                 };
-                Some(self.remove(mailbox, *absence, standing))
+                Some(self.remove(mailbox, *absence, origin))
             }
 
             // --- Linked, gone from the mailbox ---
@@ -259,10 +261,10 @@ impl Decider<'_> {
                 Some(self.create(source, Some(link), Creation::New))
             }
             (Some(link), SourceSide::Present(source), MailboxSide::Gone) => {
-                Some(self.gone_from_mailbox(link, source))
+                Some(self.decide_deleted_copy(link, source))
             }
             (Some(link), SourceSide::Present(source), MailboxSide::Archived) => {
-                Some(self.archived(link, source))
+                Some(self.decide_archived_copy(link, source))
             }
             // The source was not read, so nothing may be deleted or created on a guess.
             (
@@ -280,26 +282,28 @@ impl Decider<'_> {
                 Some(self.mailbox_changed(link, mailbox))
             }
             (Some(link), SourceSide::Present(source), MailboxSide::Present(mailbox)) => {
-                Some(self.both_seen(link, source, mailbox))
+                Some(self.decide_both_present(link, source, mailbox))
             }
         }
     }
 
     /// Decides about a copy that was found earlier and on which the sides have not agreed yet.
-    fn found_before(&self, link: &Link) -> Option<Verdict> {
+    fn decide_unagreed(&self, link: &Link) -> Option<TaskChange> {
         let key = &self.pair.key;
         match (&self.pair.source, &self.pair.mailbox) {
             // The sides differ, or they would have agreed. One side was not read, so nothing is decided on a
             // guess.
             (SourceSide::Unchanged, _) | (_, MailboxSide::Unchanged) => None,
-            (SourceSide::Present(source), MailboxSide::Present(mailbox)) => Some(self.adopt(source, mailbox)),
+            (SourceSide::Present(source), MailboxSide::Present(mailbox)) => {
+                Some(self.link_copy(source, mailbox))
+            }
             // The sides never agreed, so the deletion of the copy does not end an agreement.
             (
                 SourceSide::Present(source),
                 MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
             ) => Some(self.create(source, None, Creation::restored_if(!link.removing))),
             (SourceSide::Absent(absence), MailboxSide::Present(mailbox)) => {
-                Some(self.remove(mailbox, *absence, Standing::Edited))
+                Some(self.remove(mailbox, *absence, ValueOrigin::Edited))
             }
             (SourceSide::Absent(_), MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived) => {
                 Some(forget(key))
@@ -307,15 +311,15 @@ impl Decider<'_> {
         }
     }
 
-    pub(super) fn create(&self, source: &SourceValue, link: Option<&Link>, why: Creation) -> Verdict {
-        let task = meant(source, link);
+    pub(super) fn create(&self, source: &SourceValue, link: Option<&Link>, why: Creation) -> TaskChange {
+        let task = normalized_source_task(source, link);
         let link = Link {
             version: source.version.clone(),
             agreed: Agreed::of(&task),
             source_progress: raw_progress(source),
-            ..Link::found("", "", None)
+            ..Link::unagreed("", "", None)
         };
-        Verdict::Do(Action::CreateInMailbox {
+        TaskChange::Write(Action::CreateInMailbox {
             key: self.pair.key.clone(),
             task,
             version: source.version.clone(),
@@ -347,8 +351,8 @@ impl Decider<'_> {
             version: source.version.clone(),
             agreed,
             source_progress: raw_progress(source),
-            own: own(mailbox),
-            ..Link::found(&mailbox.id, &mailbox.change_key, mailbox.elsewhere.clone())
+            personal_fields: personal_fields(mailbox),
+            ..Link::unagreed(&mailbox.id, &mailbox.change_key, mailbox.other_folder.clone())
         }
     }
 
@@ -356,7 +360,7 @@ impl Decider<'_> {
     /// agreed ones.
     pub(super) fn agreed_with_source(&self, link: &Link, source: &SourceValue) -> Link {
         let mut agreed = link.agreed.clone();
-        agreed.take(&meant(source, Some(link)), self.common);
+        agreed.take(&normalized_source_task(source, Some(link)), self.common);
         Link {
             version: source.version.clone(),
             agreed,
@@ -374,7 +378,11 @@ impl Decider<'_> {
 
     pub(super) fn source_edits(&self, link: &Link, source: &SourceValue) -> FieldSet {
         if self.compares_source(link, source) {
-            changed(&link.agreed, &meant(source, Some(link)), self.common)
+            changed_fields(
+                &link.agreed,
+                &normalized_source_task(source, Some(link)),
+                self.common,
+            )
         } else {
             FieldSet::EMPTY
         }
@@ -388,24 +396,24 @@ impl Decider<'_> {
         mailbox_edits(link, mailbox, self.common, self.rules.canonical)
     }
 
-    fn source_changed(&self, link: &Link, source: &SourceValue) -> Option<Verdict> {
-        let task = meant(source, Some(link));
-        let fields = self.source_edits(link, source).except(link.own);
-        let known = if self.compares_source(link, source) {
+    fn source_changed(&self, link: &Link, source: &SourceValue) -> Option<TaskChange> {
+        let task = normalized_source_task(source, Some(link));
+        let fields = self.source_edits(link, source).except(link.personal_fields);
+        let base = if self.compares_source(link, source) {
             self.agreed_with_source(link, source)
         } else {
             link.clone()
         };
-        let now = Link {
+        let updated = Link {
             removing: false,
             not_kept: FieldSet::EMPTY,
-            ..known
+            ..base
         };
         if fields.is_empty() {
             // At most the version changed.
-            return (now != *link).then(|| remember(&self.pair.key, now));
+            return (updated != *link).then(|| remember(&self.pair.key, updated));
         }
-        Some(Verdict::Do(Action::UpdateMailbox {
+        Some(TaskChange::Write(Action::UpdateMailbox {
             key: self.pair.key.clone(),
             item: link.item.clone(),
             change_key: link.change_key.clone(),
@@ -413,16 +421,16 @@ impl Decider<'_> {
             fields: with_both_dates(fields, self.common),
             sends_next: FieldSet::EMPTY,
             version: source.version.clone(),
-            link: Box::new(now),
-            replaces: Box::new(Replaced::remembered(&link.agreed)),
+            link: Box::new(updated),
+            replaces: Box::new(ReplacedValues::from_agreed(&link.agreed)),
         }))
     }
 
-    fn mailbox_changed(&self, link: &Link, mailbox: &MailboxValue) -> Verdict {
+    fn mailbox_changed(&self, link: &Link, mailbox: &MailboxValue) -> TaskChange {
         let fields = self.mailbox_edits(link, mailbox);
-        let replaces = Replaced {
-            standing: of_unsent(link, fields),
-            ..Replaced::remembered(&link.agreed)
+        let replaces = ReplacedValues {
+            origin: origin_of_unsent(link, fields),
+            ..ReplacedValues::from_agreed(&link.agreed)
         };
         let link = Link {
             item: mailbox.id.clone(),
@@ -430,8 +438,8 @@ impl Decider<'_> {
             removing: false,
             unsent: false,
             disputed: FieldSet::EMPTY,
-            own: own(mailbox),
-            elsewhere: mailbox.elsewhere.clone(),
+            personal_fields: personal_fields(mailbox),
+            other_folder: mailbox.other_folder.clone(),
             ..link.clone()
         };
         if fields.is_empty() {
@@ -447,14 +455,14 @@ impl Decider<'_> {
         mailbox: &MailboxValue,
         fields: FieldSet,
         mut link: Link,
-        replaces: Replaced,
-    ) -> Verdict {
+        replaces: ReplacedValues,
+    ) -> TaskChange {
         let version = link.version.clone();
         link.agreed.take(&mailbox.task, fields);
         if fields.contains(Field::Progress) {
             link.source_progress = link.agreed.progress();
         }
-        Verdict::Do(Action::UpdateSource {
+        TaskChange::Write(Action::UpdateSource {
             key: self.pair.key.clone(),
             version,
             task: Box::new(mailbox.task.clone()),
@@ -473,9 +481,9 @@ impl Decider<'_> {
         fields: FieldSet,
         sends_next: FieldSet,
         link: Link,
-        replaces: Replaced,
-    ) -> Verdict {
-        Verdict::Do(Action::UpdateMailbox {
+        replaces: ReplacedValues,
+    ) -> TaskChange {
+        TaskChange::Write(Action::UpdateMailbox {
             key: self.pair.key.clone(),
             item: mailbox.id.clone(),
             change_key: mailbox.change_key.clone(),

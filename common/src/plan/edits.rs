@@ -2,14 +2,14 @@
 
 use jiff::civil::Date;
 
-use super::agreed::{Agreed, Progress, changed, progress_of};
+use super::agreed::{Agreed, Progress, changed_fields, progress_of};
 use super::decide::Canonical;
 use super::sides::{MailboxValue, SourceValue};
 use crate::model::{Field, FieldSet, Task};
 use crate::state::Link;
 
 /// Returns the source's task with status and percent reconciled.
-pub(super) fn meant(source: &SourceValue, link: Option<&Link>) -> Task {
+pub(super) fn normalized_source_task(source: &SourceValue, link: Option<&Link>) -> Task {
     let raw = raw_progress(source);
     // Unchanged at the source: the agreed values still hold.
     let progress = match link {
@@ -38,11 +38,11 @@ pub(super) fn mailbox_edits(
     common: FieldSet,
     canonical: Canonical<'_>,
 ) -> FieldSet {
-    let shared = shared(mailbox, common);
-    let edits = changed(
+    let travelling = travelling_fields(mailbox, common);
+    let edits = changed_fields(
         &link.agreed.in_mailbox(own_start(mailbox, common), canonical),
         &mailbox.task,
-        shared,
+        travelling,
     );
     // An empty title is dropped, because sources refuse it.
     let edits = if mailbox.task.title.trim().is_empty() {
@@ -50,7 +50,7 @@ pub(super) fn mailbox_edits(
     } else {
         edits
     };
-    with_moved_date(edits, &link.agreed, mailbox, shared)
+    with_moved_date(edits, &link.agreed, mailbox, travelling)
 }
 
 /// Returns `fields`. If a date is among them, it adds each date that differs from the source's: Exchange may
@@ -59,12 +59,12 @@ pub(super) fn with_moved_date(
     fields: FieldSet,
     source: &Agreed,
     mailbox: &MailboxValue,
-    shared: FieldSet,
+    travelling: FieldSet,
 ) -> FieldSet {
     if fields.and(DATES).is_empty() {
         fields
     } else {
-        fields.or(changed(source, &mailbox.task, shared.and(DATES)))
+        fields.or(changed_fields(source, &mailbox.task, travelling.and(DATES)))
     }
 }
 
@@ -72,15 +72,15 @@ pub(super) fn with_moved_date(
 const DATES: FieldSet = FieldSet::EMPTY.with(Field::Start).with(Field::Due);
 
 /// Returns the fields of an item that belong to the person and do not travel.
-pub(super) fn own(mailbox: &MailboxValue) -> FieldSet {
-    let mut own = FieldSet::EMPTY;
+pub(super) fn personal_fields(mailbox: &MailboxValue) -> FieldSet {
+    let mut fields = FieldSet::EMPTY;
     if mailbox.private {
-        own = own.with(Field::Title).with(Field::Body);
+        fields = fields.with(Field::Title).with(Field::Body);
     }
     if mailbox.recurring {
-        own = own.or(DATES).with(Field::Progress);
+        fields = fields.or(DATES).with(Field::Progress);
     }
-    own
+    fields
 }
 
 /// Returns the item's start if the source cannot hold one.
@@ -89,8 +89,8 @@ pub(super) fn own_start(mailbox: &MailboxValue, common: FieldSet) -> Option<Date
 }
 
 /// Returns the fields that travel between this item and the source.
-pub(super) fn shared(mailbox: &MailboxValue, common: FieldSet) -> FieldSet {
-    common.except(own(mailbox))
+pub(super) fn travelling_fields(mailbox: &MailboxValue, common: FieldSet) -> FieldSet {
+    common.except(personal_fields(mailbox))
 }
 
 /// Returns `fields`. If a date is among them, it adds the other one if the source holds it: a mailbox may

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::action::{Action, Kind};
+use super::action::{Action, ActionKind};
 use super::sides::Side;
 use crate::error::{Failure, Scope};
 use crate::model::{LocationKey, SourceKey};
-use crate::state::{Failing, Parked};
+use crate::state::{FailingWrite, Parked};
 
 /// A pass stops after this many failed writes in a row whose failures concern more than one list.
 const WIDE_IN_A_ROW: u32 = 3;
@@ -19,7 +19,7 @@ const NARROW_IN_A_ROW: u32 = 10;
 const PASSES: u32 = 3;
 
 /// One side of one list.
-type Place = (Side, LocationKey);
+type ListSide = (Side, LocationKey);
 
 /// The failed writes of one pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,35 +29,35 @@ pub(super) struct FailedWrites {
     /// Number of failures in a row that each concern one task or list.
     narrow: u32,
     /// The places of the failures that `narrow` counts.
-    places: BTreeSet<Place>,
+    narrow_lists: BTreeSet<ListSide>,
     /// Places where nothing more is written in this pass.
-    left: BTreeSet<Place>,
+    left_lists: BTreeSet<ListSide>,
     /// Whether no write succeeded since a place was left.
     left_last: bool,
-    attempts: BTreeMap<SourceKey, Attempt>,
+    attempts: BTreeMap<SourceKey, FailedAttempt>,
 }
 
 /// A failed write whose cause may be its own task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Attempt {
+struct FailedAttempt {
     /// The entry that `parked` gets if the task is refused.
     refusal: Parked,
-    kind: Kind,
+    kind: ActionKind,
 }
 
 /// A task whose write failed in too many passes.
-pub(super) struct GivenUp {
+pub(super) struct GivenUpTask {
     pub(super) key: SourceKey,
     pub(super) refusal: Parked,
-    pub(super) kind: Kind,
+    pub(super) kind: ActionKind,
 }
 
 impl FailedWrites {
     /// Records a write whose answer shows that the server works.
-    pub(super) fn answered(&mut self) {
+    pub(super) fn reset_counts(&mut self) {
         self.wide = 0;
         self.narrow = 0;
-        self.places.clear();
+        self.narrow_lists.clear();
         self.left_last = false;
     }
 
@@ -67,37 +67,40 @@ impl FailedWrites {
             self.wide += 1;
             return self.wide >= WIDE_IN_A_ROW;
         }
-        let place = (side, location.clone());
+        let list = (side, location.clone());
         self.narrow += 1;
-        self.places.insert(place.clone());
+        self.narrow_lists.insert(list.clone());
         if self.narrow < NARROW_IN_A_ROW {
             return false;
         }
-        if self.places.len() > 1 || self.left_last {
+        if self.narrow_lists.len() > 1 || self.left_last {
             return true;
         }
-        self.answered();
-        self.left.insert(place);
+        self.reset_counts();
+        self.left_lists.insert(list);
         self.left_last = true;
         false
     }
 
     /// Returns whether nothing more is written in this list in this pass.
-    pub(super) fn leaves(&self, action: &Action) -> bool {
-        !self.left.is_empty() && self.left.contains(&(action.side(), action.key().location()))
+    pub(super) fn skips(&self, action: &Action) -> bool {
+        !self.left_lists.is_empty()
+            && self
+                .left_lists
+                .contains(&(action.side(), action.key().location()))
     }
 
     /// Records that a task's write failed, unless the failure concerns more than the task's list.
-    pub(super) fn attempted(&mut self, action: &Action, refusal: Parked) {
+    pub(super) fn record_attempt(&mut self, action: &Action, refusal: Parked) {
         let (key, kind) = (action.key(), action.kind());
         // If both the task's own write and that of a second copy fail, the task's own counts.
         let own_failed = self
             .attempts
             .get(key)
-            .is_some_and(|known| known.kind != Kind::ConcernsTwin);
-        let outranked = own_failed && kind == Kind::ConcernsTwin;
+            .is_some_and(|attempt| attempt.kind != ActionKind::ConcernsTwin);
+        let outranked = own_failed && kind == ActionKind::ConcernsTwin;
         if !outranked && !is_wide(&refusal.failure) {
-            self.attempts.insert(key.clone(), Attempt { refusal, kind });
+            self.attempts.insert(key.clone(), FailedAttempt { refusal, kind });
         }
     }
 
@@ -105,11 +108,11 @@ impl FailedWrites {
     /// refused task that was retried at the same versions is refused again at once.
     pub(super) fn give_up(
         &mut self,
-        failing: &mut BTreeMap<SourceKey, Failing>,
+        failing: &mut BTreeMap<SourceKey, FailingWrite>,
         parked: &BTreeMap<SourceKey, Parked>,
-    ) -> Vec<GivenUp> {
+    ) -> Vec<GivenUpTask> {
         let mut given_up = Vec::new();
-        for (key, Attempt { refusal, kind }) in std::mem::take(&mut self.attempts) {
+        for (key, FailedAttempt { refusal, kind }) in std::mem::take(&mut self.attempts) {
             let before = failing.get(&key).filter(|before| {
                 let (then, now) = (&before.refusal.failure, &refusal.failure);
                 before.refusal.is_of_same_versions(&refusal)
@@ -121,9 +124,9 @@ impl FailedWrites {
                 .is_some_and(|parked| parked.is_of_same_versions(&refusal));
             if passes >= PASSES || refused_before {
                 failing.remove(&key);
-                given_up.push(GivenUp { key, refusal, kind });
+                given_up.push(GivenUpTask { key, refusal, kind });
             } else {
-                failing.insert(key, Failing { passes, refusal });
+                failing.insert(key, FailingWrite { passes, refusal });
             }
         }
         given_up
@@ -140,7 +143,7 @@ mod tests {
     use super::*;
     use crate::error::{Code, ErrorClass};
     use crate::model::{FieldSet, Task};
-    use crate::plan::{Replaced, Standing};
+    use crate::plan::{ReplacedValues, ValueOrigin};
     use crate::state::Link;
 
     fn failure(scope: Scope) -> Failure {
@@ -187,8 +190,8 @@ mod tests {
             fields: FieldSet::EMPTY,
             change_key: "ck".to_owned(),
             item: "item".to_owned(),
-            link: Box::new(Link::found("item", "ck", None)),
-            replaces: Box::new(Replaced::read(&Task::default(), Standing::Agreed)),
+            link: Box::new(Link::unagreed("item", "ck", None)),
+            replaces: Box::new(ReplacedValues::from_read(&Task::default(), ValueOrigin::Agreed)),
         }
     }
 
@@ -214,7 +217,7 @@ mod tests {
         let mut failing = BTreeMap::new();
         (1..=10).find(|pass| {
             let mut failed = FailedWrites::default();
-            failed.attempted(&update(), refusals[pass % refusals.len()].clone());
+            failed.record_attempt(&update(), refusals[pass % refusals.len()].clone());
             !failed.give_up(&mut failing, &BTreeMap::new()).is_empty()
         })
     }
@@ -239,7 +242,7 @@ mod tests {
         let error = |version: &str| refusal(version, Scope::Item, Code::ExchangeError);
         for (before, given_up) in [("1", 1), ("2", 0)] {
             let mut failed = FailedWrites::default();
-            failed.attempted(&update(), error("1"));
+            failed.record_attempt(&update(), error("1"));
             let parked = BTreeMap::from([(key(), error(before))]);
             let refused = failed.give_up(&mut BTreeMap::new(), &parked);
             assert_eq!(refused.len(), given_up, "{before}");
@@ -253,11 +256,15 @@ mod tests {
         for attempts in [[&own, &twins], [&twins, &own]] {
             let mut failed = FailedWrites::default();
             for (action, refusal) in attempts {
-                failed.attempted(action, refusal.clone());
+                failed.record_attempt(action, refusal.clone());
             }
             let parked = BTreeMap::from([(key(), own.1.clone())]);
             let refused = failed.give_up(&mut BTreeMap::new(), &parked);
-            assert!(refused.iter().all(|refused| refused.kind == Kind::WritesValues));
+            assert!(
+                refused
+                    .iter()
+                    .all(|refused| refused.kind == ActionKind::WritesValues)
+            );
             assert_eq!(refused.len(), 1);
         }
     }
@@ -269,7 +276,7 @@ mod tests {
         for _ in 0..5 {
             assert!(!failed.count(Side::Source, &list("a"), &wide));
             assert!(!failed.count(Side::Source, &list("a"), &wide));
-            failed.answered();
+            failed.reset_counts();
         }
     }
 
@@ -277,11 +284,11 @@ mod tests {
     fn a_list_is_left_on_the_side_where_its_writes_fail() {
         let mut failed = FailedWrites::default();
         for _ in 0..10 {
-            assert!(!failed.leaves(&update()));
+            assert!(!failed.skips(&update()));
             failed.count(Side::Source, &list("a"), &failure(Scope::Item));
         }
-        assert!(failed.leaves(&update()));
-        assert!(!failed.leaves(&of_second_copy()), "the mailbox takes its writes");
+        assert!(failed.skips(&update()));
+        assert!(!failed.skips(&of_second_copy()), "the mailbox takes its writes");
     }
 
     #[test]
@@ -290,8 +297,8 @@ mod tests {
         for name in ["a", "b", "c"] {
             let mut fail = || failed.count(Side::Source, &list(name), &failure(Scope::Item));
             assert!((0..10).all(|_| !fail()));
-            failed.answered();
+            failed.reset_counts();
         }
-        assert_eq!(failed.left.len(), 3);
+        assert_eq!(failed.left_lists.len(), 3);
     }
 }

@@ -12,7 +12,7 @@ use crate::state::Link;
 
 /// The limits beyond which deletions are held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct GuardLimits {
     /// Number of deletions on one side that always pass.
     pub deletions: usize,
     /// Above that number, at most this percentage of the user's tasks is deleted.
@@ -24,7 +24,7 @@ pub struct Limits {
 
 /// Deletions that are held back on one side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct HeldDeletions {
     /// The side on which they would have happened.
     pub side: Side,
     /// The tasks.
@@ -37,19 +37,19 @@ pub struct Held {
 
 /// A plan without the deletions that are held back, and these deletions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Guarded {
+pub struct GuardedPlan {
     /// The plan that is carried out.
     pub plan: Plan,
     /// The deletions that are held back, with the reason; empty if there are none.
-    pub held: Vec<Held>,
+    pub held_deletions: Vec<HeldDeletions>,
     /// The held-back actions with their steps.
     withheld: Vec<(Step, Action)>,
 }
 
-impl Guarded {
+impl GuardedPlan {
     /// Returns the whole plan, with the held-back actions in their places again.
     #[must_use]
-    pub fn released(self) -> Plan {
+    pub fn with_held_deletions(self) -> Plan {
         let Self {
             mut plan, withheld, ..
         } = self;
@@ -62,14 +62,14 @@ impl Guarded {
 impl Plan {
     /// Takes the deletions that exceed the limits out of the plan and returns both.
     #[must_use]
-    pub fn guarded(self, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> Guarded {
-        let mut held = Vec::new();
+    pub fn apply_guard(self, links: &BTreeMap<SourceKey, Link>, limits: GuardLimits) -> GuardedPlan {
+        let mut held_deletions = Vec::new();
         for side in [Side::Source, Side::Mailbox] {
-            held.extend(hold(&self, side, links, limits));
+            held_deletions.extend(hold_deletions(&self, side, links, limits));
         }
-        let stopped: BTreeSet<(Side, &SourceKey)> = held
+        let stopped: BTreeSet<(Side, &SourceKey)> = held_deletions
             .iter()
-            .flat_map(|held| held.keys.iter().map(|key| (held.side, key)))
+            .flat_map(|deletions| deletions.keys.iter().map(|key| (deletions.side, key)))
             .collect();
         let Self {
             folders,
@@ -81,38 +81,48 @@ impl Plan {
                 .deletes_on()
                 .is_some_and(|side| stopped.contains(&(side, action.key())))
         });
-        Guarded {
+        GuardedPlan {
             plan: Self {
                 folders,
                 agreed,
                 actions,
             },
-            held,
+            held_deletions,
             withheld,
         }
     }
 }
 
 /// Returns a digest of held deletions. The same sides and tasks have the same digest in every build.
-fn digest_of_held(held: &[Held]) -> u64 {
+fn digest_held_deletions(held_deletions: &[HeldDeletions]) -> u64 {
     let side = |side: Side| match side {
         Side::Source => "source",
         Side::Mailbox => "mailbox",
     };
-    let names: BTreeSet<String> = held
+    let names: BTreeSet<String> = held_deletions
         .iter()
-        .flat_map(|held| held.keys.iter().map(|key| format!("{} {key}\n", side(held.side))))
+        .flat_map(|deletions| {
+            deletions
+                .keys
+                .iter()
+                .map(|key| format!("{} {key}\n", side(deletions.side)))
+        })
         .collect();
     digest(names.iter().flat_map(|name| name.bytes()))
 }
 
 /// Returns the name by which a permit refers to held deletions: their digest as 16 hexadecimal digits.
 #[must_use]
-pub fn held_digest(held: &[Held]) -> String {
-    format!("{:016x}", digest_of_held(held))
+pub fn held_digest(held_deletions: &[HeldDeletions]) -> String {
+    format!("{:016x}", digest_held_deletions(held_deletions))
 }
 
-fn hold(plan: &Plan, side: Side, links: &BTreeMap<SourceKey, Link>, limits: Limits) -> Option<Held> {
+fn hold_deletions(
+    plan: &Plan,
+    side: Side,
+    links: &BTreeMap<SourceKey, Link>,
+    limits: GuardLimits,
+) -> Option<HeldDeletions> {
     let deletions: Vec<&Action> = plan
         .actions
         .iter()
@@ -127,14 +137,14 @@ fn hold(plan: &Plan, side: Side, links: &BTreeMap<SourceKey, Link>, limits: Limi
     let share = of * usize::from(limits.percent) / 100;
     let keys = |actions: &[&Action]| actions.iter().map(|action| action.key().clone()).collect();
     if deletions.len() > limits.deletions.max(share) {
-        return Some(Held {
+        return Some(HeldDeletions {
             side,
             keys: keys(&deletions),
             of,
             emptied: Vec::new(),
         });
     }
-    let emptied = emptied(&deletions, links, limits.emptied_from);
+    let emptied = emptied_locations(&deletions, links, limits.emptied_from);
     if emptied.is_empty() {
         return None;
     }
@@ -142,7 +152,7 @@ fn hold(plan: &Plan, side: Side, links: &BTreeMap<SourceKey, Link>, limits: Limi
         .into_iter()
         .filter(|action| emptied.contains(&action.key().location()))
         .collect();
-    Some(Held {
+    Some(HeldDeletions {
         side,
         keys: keys(&stopped),
         of,
@@ -152,9 +162,16 @@ fn hold(plan: &Plan, side: Side, links: &BTreeMap<SourceKey, Link>, limits: Limi
 
 /// Returns the locations that would lose all their tasks at once by deletions that the source did not report
 /// task by task.
-fn emptied(deletions: &[&Action], links: &BTreeMap<SourceKey, Link>, from: usize) -> BTreeSet<LocationKey> {
+fn emptied_locations(
+    deletions: &[&Action],
+    links: &BTreeMap<SourceKey, Link>,
+    from: usize,
+) -> BTreeSet<LocationKey> {
     let mut going: BTreeMap<LocationKey, usize> = BTreeMap::new();
-    for action in deletions.iter().filter(|action| follows_a_container(action)) {
+    for action in deletions
+        .iter()
+        .filter(|action| is_inferred_from_container(action))
+    {
         *going.entry(action.key().location()).or_default() += 1;
     }
     going
@@ -169,7 +186,7 @@ fn emptied(deletions: &[&Action], links: &BTreeMap<SourceKey, Link>, from: usize
 /// Returns whether the deletion was concluded from what a mailbox folder or a list no longer shows, which can
 /// be an accident of that container. A task that the source reported as deleted or reassigned was looked up
 /// by its key, which rules that out.
-fn follows_a_container(action: &Action) -> bool {
+fn is_inferred_from_container(action: &Action) -> bool {
     match action {
         Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => true,
         Action::RemoveFromMailbox { absence, .. } => match absence {

@@ -75,7 +75,7 @@ pub struct MailboxValue {
     /// Whether the item is private. Its title and description then belong to the person and do not travel.
     pub private: bool,
     /// Id of the folder the item lies in, if the person moved it out of its location's folder.
-    pub elsewhere: Option<String>,
+    pub other_folder: Option<String>,
     /// Id of tasksync's last write into the item.
     pub write_id: Option<String>,
 }
@@ -120,7 +120,7 @@ pub struct Pair {
     pub writing: Option<Writing>,
     /// Ids of tasksync's last writes into those items of this task that lie in Deleted Items. Looked for only
     /// if a write into the mailbox was cut off and its item is missing.
-    pub deleted: Vec<String>,
+    pub deleted_write_ids: Vec<String>,
     /// Whether the values are compared even where both versions are the remembered ones.
     pub deep: bool,
     /// The refusal, if the task is parked and not tried again in this pass.

@@ -1,7 +1,7 @@
 //! Several items with the same key.
 
 use super::action::Action;
-use super::agreed::{Agreed, changed};
+use super::agreed::{Agreed, changed_fields};
 use super::decide::Canonical;
 use super::sides::{MailboxSide, Pair};
 use crate::model::FieldSet;
@@ -26,7 +26,7 @@ pub(super) fn twins(pair: &Pair, canonical: Canonical<'_>) -> Vec<Action> {
         .map(|twin| {
             let same = original
                 .as_ref()
-                .is_some_and(|original| changed(original, &twin.task, FieldSet::ALL).is_empty());
+                .is_some_and(|original| changed_fields(original, &twin.task, FieldSet::ALL).is_empty());
             let (key, item, change_key) = (pair.key.clone(), twin.id.clone(), twin.change_key.clone());
             if same {
                 Action::RemoveTwin {

@@ -20,14 +20,14 @@ pub struct DeadLetter {
 
 /// A selection of dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Letters {
+pub enum DeadLetterSelection {
     /// Every letter with this id.
     Id(String),
     /// The oldest letters, at most this many.
     Oldest(usize),
 }
 
-impl Letters {
+impl DeadLetterSelection {
     /// Returns whether a letter belongs to the selection after `taken` letters were selected.
     #[must_use]
     pub(super) fn include(&self, id: &str, taken: u64) -> bool {

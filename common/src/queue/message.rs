@@ -110,10 +110,10 @@ impl SyncJob {
     /// The reason why the bytes cannot be used.
     pub fn decode(bytes: &[u8]) -> Result<Self, JobError> {
         #[derive(Deserialize)]
-        struct Version {
+        struct JobVersion {
             version: u16,
         }
-        let version: Version =
+        let version: JobVersion =
             rmp_serde::from_slice(bytes).map_err(|error| JobError::Unreadable(error.to_string()))?;
         if version.version > VERSION {
             return Err(JobError::NewerVersion {
@@ -127,7 +127,7 @@ impl SyncJob {
     }
 
     /// Returns the failure of publishing this job.
-    pub(super) fn refused(&self, error: &JobError) -> Failure {
+    pub(super) fn encoding_failure(&self, error: &JobError) -> Failure {
         Failure::new(
             ErrorClass::Refused,
             Code::JobRefused,

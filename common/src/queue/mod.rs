@@ -10,7 +10,7 @@ mod open;
 use async_trait::async_trait;
 
 pub use amqp::{AmqpQueue, definitions};
-pub use dead_letter::{DeadLetter, Letters};
+pub use dead_letter::{DeadLetter, DeadLetterSelection};
 pub use memory::MemoryQueue;
 pub use message::{JobError, MAXIMUM_USERS, Reason, SyncJob, VERSION, Workload};
 pub use metrics::QueueMetrics;
@@ -50,7 +50,7 @@ pub const PERMITS_ASSUMED: u64 = 16;
 
 /// Numbers of jobs that wait, that are being worked on, and that consumers could take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Depth {
+pub struct QueueDepth {
     /// Jobs waiting for a consumer.
     pub ready: u64,
     /// Jobs delivered and not yet settled; `None` if the queue does not report it (RabbitMQ does not, over
@@ -68,7 +68,7 @@ pub trait Delivery: Send + 'static {
     /// Returns the job, or why its bytes cannot be read.
     fn job(&self) -> &Result<SyncJob, JobError>;
     /// Returns how often the job was delivered before; 0 at the first delivery.
-    fn redelivered(&self) -> u32;
+    fn redelivery_count(&self) -> u32;
     /// Returns the trace of the publisher.
     fn trace(&self) -> &TraceContext;
     /// Settles the delivery because the work is done and its results are stored.
@@ -100,7 +100,7 @@ seam! {
         /// Opens a consumer that holds at most `permits` unsettled deliveries.
         async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure>;
         /// Returns how many jobs wait and are being worked on.
-        async fn depth(&self, queue: QueueName) -> Result<Depth, Failure>;
+        async fn depth(&self, queue: QueueName) -> Result<QueueDepth, Failure>;
         /// Returns at most `limit` dead letters, oldest first. A broker delivers them to the process that
         /// lists them, so a simultaneous listing by another process may see fewer.
         async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure>;
@@ -109,11 +109,11 @@ seam! {
         /// Puts dead letters back into their queues and returns how many. Each one leaves the dead letters
         /// only after the queue has taken it, so it may be delivered twice but is never lost. Stops at the
         /// first one that cannot be put back; the failure names how many were replayed before.
-        async fn replay_dead_letters(&self, which: &Letters) -> Result<u64, Failure>;
+        async fn replay_dead_letters(&self, which: &DeadLetterSelection) -> Result<u64, Failure>;
         /// Removes dead letters for good and returns how many.
-        async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure>;
+        async fn discard_dead_letters(&self, which: &DeadLetterSelection) -> Result<u64, Failure>;
     }
-    told {
+    cached {
         /// Returns counts of what happened between this process and the queue; all zero for a queue in this
         /// process.
         fn metrics(&self) -> QueueMetrics;

@@ -17,7 +17,7 @@ const SENTINEL_PORT: u16 = 26379;
 
 /// How the named servers are run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RedisTopology {
     /// One server.
     Single,
     /// Sentinels that know the present master of this name.
@@ -31,12 +31,12 @@ pub(super) enum Kind {
 
 /// User and password.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Login {
+pub(super) struct RedisLogin {
     pub(super) user: Option<String>,
     pub(super) password: Option<SecretString>,
 }
 
-impl Login {
+impl RedisLogin {
     /// Returns the password. It may be passed on but never shown.
     pub(super) fn password(&self) -> Option<&str> {
         self.password.as_ref().map(ExposeSecret::expose_secret)
@@ -45,15 +45,15 @@ impl Login {
 
 /// The parts of a Redis URL.
 #[derive(Debug, Clone)]
-pub(super) struct Address {
-    pub(super) kind: Kind,
+pub(super) struct RedisAddress {
+    pub(super) kind: RedisTopology,
     pub(super) tls: bool,
     /// Host and port of each server; never empty.
     pub(super) hosts: Vec<(String, u16)>,
     /// Login at the servers.
-    pub(super) login: Login,
+    pub(super) login: RedisLogin,
     /// Login at the Sentinels: `?sentinel_user=` and `?sentinel_password=`.
-    pub(super) sentinel_login: Login,
+    pub(super) sentinel_login: RedisLogin,
     pub(super) database: i64,
 }
 
@@ -65,7 +65,7 @@ pub fn is_redis_url(url: &str) -> bool {
 }
 
 /// Returns the kind (for Sentinels without the name of the master), and whether it uses TLS.
-fn kind(scheme: &str) -> Option<(Kind, bool)> {
+fn kind(scheme: &str) -> Option<(RedisTopology, bool)> {
     let (base, form) = scheme
         .split_once('+')
         .map_or((scheme, ""), |(base, form)| (base, form));
@@ -75,19 +75,19 @@ fn kind(scheme: &str) -> Option<(Kind, bool)> {
         _ => return None,
     };
     match form {
-        "" => Some((Kind::Single, tls)),
+        "" => Some((RedisTopology::Single, tls)),
         "sentinel" => Some((
-            Kind::Sentinel {
+            RedisTopology::Sentinel {
                 master: String::new(),
             },
             tls,
         )),
-        "cluster" => Some((Kind::Cluster, tls)),
+        "cluster" => Some((RedisTopology::Cluster, tls)),
         _ => None,
     }
 }
 
-impl Address {
+impl RedisAddress {
     /// Reads a URL; `setting` names the setting it comes from.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Address {
     }
 
     /// Returns the servers as text, without user and password.
-    pub(super) fn place(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let hosts: Vec<String> = self
             .hosts
             .iter()
@@ -117,15 +117,15 @@ impl Address {
             .collect();
         let hosts = hosts.join(",");
         match &self.kind {
-            Kind::Single => format!("Redis at {hosts}"),
-            Kind::Sentinel { master } => format!("Redis master {master} of the sentinels {hosts}"),
-            Kind::Cluster => format!("Redis Cluster at {hosts}"),
+            RedisTopology::Single => format!("Redis at {hosts}"),
+            RedisTopology::Sentinel { master } => format!("Redis master {master} of the sentinels {hosts}"),
+            RedisTopology::Cluster => format!("Redis Cluster at {hosts}"),
         }
     }
 }
 
 /// Reads a URL. The error repeats no part of it except scheme, host and path.
-fn parse(url: &str) -> Result<Address, String> {
+fn parse(url: &str) -> Result<RedisAddress, String> {
     let (scheme, rest) = url.split_once("://").ok_or("it has no \"://\"")?;
     let (mut kind, tls) = kind(scheme).ok_or("its scheme is not a scheme of Redis")?;
     let (rest, query) = rest
@@ -138,11 +138,11 @@ fn parse(url: &str) -> Result<Address, String> {
     // name and appear in a log.
     let (login, hosts) = match authority.rsplit_once('@') {
         Some((login, hosts)) => (login_of(login)?, hosts),
-        None => (Login::default(), authority),
+        None => (RedisLogin::default(), authority),
     };
     let port = match kind {
-        Kind::Sentinel { .. } => SENTINEL_PORT,
-        Kind::Single | Kind::Cluster => PORT,
+        RedisTopology::Sentinel { .. } => SENTINEL_PORT,
+        RedisTopology::Single | RedisTopology::Cluster => PORT,
     };
     let hosts = hosts
         .split(',')
@@ -156,18 +156,18 @@ fn parse(url: &str) -> Result<Address, String> {
     }
     let mut path = path.trim_end_matches('/').split('/');
     let database = match &mut kind {
-        Kind::Single if hosts.len() > 1 => {
+        RedisTopology::Single if hosts.len() > 1 => {
             return Err("several hosts need the form redis+sentinel: or redis+cluster:".to_owned());
         }
-        Kind::Single => path.next(),
-        Kind::Cluster => match path.next() {
+        RedisTopology::Single => path.next(),
+        RedisTopology::Cluster => match path.next() {
             Some(database) if !matches!(database, "" | "0") => {
                 return Err("a cluster has only database 0".to_owned());
             }
             other => other,
         },
-        Kind::Sentinel { master } => {
-            *master = decoded(path.next().unwrap_or_default())?;
+        RedisTopology::Sentinel { master } => {
+            *master = percent_decode(path.next().unwrap_or_default())?;
             if master.is_empty() {
                 return Err("the name of the master is missing after the hosts".to_owned());
             }
@@ -185,7 +185,7 @@ fn parse(url: &str) -> Result<Address, String> {
         return Err("there is more after the database".to_owned());
     }
     let sentinel_login = sentinel_login(&kind, query)?;
-    Ok(Address {
+    Ok(RedisAddress {
         kind,
         tls,
         hosts,
@@ -195,28 +195,28 @@ fn parse(url: &str) -> Result<Address, String> {
     })
 }
 
-fn login_of(text: &str) -> Result<Login, String> {
+fn login_of(text: &str) -> Result<RedisLogin, String> {
     let (user, password) = text
         .split_once(':')
         .map_or((text, None), |(user, password)| (user, Some(password)));
-    Ok(Login {
-        user: Some(decoded(user)?).filter(|user| !user.is_empty()),
+    Ok(RedisLogin {
+        user: Some(percent_decode(user)?).filter(|user| !user.is_empty()),
         password: password
-            .map(decoded)
+            .map(percent_decode)
             .transpose()?
             .filter(|password| !password.is_empty())
             .map(SecretString::from),
     })
 }
 
-fn sentinel_login(kind: &Kind, query: &str) -> Result<Login, String> {
-    let mut login = Login::default();
+fn sentinel_login(kind: &RedisTopology, query: &str) -> Result<RedisLogin, String> {
+    let mut login = RedisLogin::default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match (kind, name) {
-            (Kind::Sentinel { .. }, "sentinel_user") => login.user = Some(decoded(value)?),
-            (Kind::Sentinel { .. }, "sentinel_password") => {
-                login.password = Some(SecretString::from(decoded(value)?));
+            (RedisTopology::Sentinel { .. }, "sentinel_user") => login.user = Some(percent_decode(value)?),
+            (RedisTopology::Sentinel { .. }, "sentinel_password") => {
+                login.password = Some(SecretString::from(percent_decode(value)?));
             }
             _ => {
                 return Err(
@@ -268,7 +268,7 @@ fn host_and_port(text: &str, port: u16) -> Result<(String, u16), String> {
 }
 
 /// Returns the percent-decoded text.
-fn decoded(text: &str) -> Result<String, String> {
+fn percent_decode(text: &str) -> Result<String, String> {
     const WRONG: &str = "a \"%\" in user, password or name is not followed by two hexadecimal digits, or the result is not text";
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -290,14 +290,17 @@ fn decoded(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn good(url: &str) -> Address {
-        Address::parse("schedule.url", url).unwrap()
+    fn good(url: &str) -> RedisAddress {
+        RedisAddress::parse("schedule.url", url).unwrap()
     }
 
     #[test]
     fn every_form_is_read() {
         let one = good("redis://localhost");
-        assert_eq!((one.kind, one.tls, one.database), (Kind::Single, false, 0));
+        assert_eq!(
+            (one.kind, one.tls, one.database),
+            (RedisTopology::Single, false, 0)
+        );
         assert_eq!(one.hosts, [("localhost".to_owned(), 6379)]);
         let one = good("rediss://:p%40ss%2Fw%3Ard@[fe80::1]:7000/3");
         assert_eq!((one.tls, one.database), (true, 3));
@@ -306,12 +309,12 @@ mod tests {
             (one.login.user.as_deref(), one.login.password()),
             (None, Some("p@ss/w:rd"))
         );
-        assert_eq!(one.place(), "Redis at [fe80::1]:7000");
+        assert_eq!(one.describe(), "Redis at [fe80::1]:7000");
 
         let sentinel = good("redis+sentinel://app:geheim@a:1,b,c:3/my%20master/2?sentinel_password=s%26s");
         assert_eq!(
             sentinel.kind,
-            Kind::Sentinel {
+            RedisTopology::Sentinel {
                 master: "my master".to_owned()
             }
         );
@@ -328,9 +331,9 @@ mod tests {
         let cluster = good("rediss+cluster://a:1,b:2,c:3");
         assert_eq!(
             (cluster.kind.clone(), cluster.tls, cluster.hosts.len()),
-            (Kind::Cluster, true, 3)
+            (RedisTopology::Cluster, true, 3)
         );
-        assert_eq!(cluster.place(), "Redis Cluster at a:1,b:2,c:3");
+        assert_eq!(cluster.describe(), "Redis Cluster at a:1,b:2,c:3");
     }
 
     #[test]
@@ -352,7 +355,7 @@ mod tests {
             ("redis://a?password=geheim", "not known"),
             ("redis://[::1", "IPv6"),
         ] {
-            let failure = Address::parse("schedule.url", url).unwrap_err();
+            let failure = RedisAddress::parse("schedule.url", url).unwrap_err();
             assert_eq!(failure.code, Code::SettingsWrong);
             assert!(
                 failure.detail.contains("schedule.url") && failure.detail.contains(says),

@@ -14,7 +14,7 @@ use redis::{
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::address::{Address, Kind, Login};
+use super::address::{RedisAddress, RedisLogin, RedisTopology};
 use super::{RedisOptions, Repeat, trust};
 use crate::error::{Code, ErrorClass, Failure};
 
@@ -31,7 +31,7 @@ const CLUSTER_RETRIES: u32 = 5;
 const CLUSTER_WAIT: (u64, u64) = (20, 500);
 
 /// Opens connections of one kind.
-enum Maker {
+enum RedisClient {
     Single(Client),
     /// Mutable, because it learns which Sentinels answer.
     Sentinel(Mutex<SentinelClient>),
@@ -39,17 +39,17 @@ enum Maker {
 }
 
 #[derive(Clone)]
-enum Connection {
+enum RedisConnection {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
 /// The present connection, or the reason why there is none.
-enum Slot {
+enum RedisSlot {
     /// No connection was needed yet, or the last one broke.
     Empty,
     Open {
-        connection: Connection,
+        connection: RedisConnection,
         number: u64,
     },
     Failed {
@@ -59,18 +59,18 @@ enum Slot {
 }
 
 /// One shared connection, opened when it is needed.
-pub(super) struct Connector {
+pub(super) struct RedisConnector {
     /// The servers as text.
-    pub(super) place: String,
+    pub(super) servers: String,
     /// Whether the connections use TLS.
     pub(super) tls: bool,
-    maker: Maker,
+    client: RedisClient,
     options: RedisOptions,
-    slot: Mutex<(Slot, u64)>,
+    slot: Mutex<(RedisSlot, u64)>,
 }
 
-impl Connector {
-    pub(super) fn new(setting: &str, address: &Address, options: RedisOptions) -> Result<Self, Failure> {
+impl RedisConnector {
+    pub(super) fn new(setting: &str, address: &RedisAddress, options: RedisOptions) -> Result<Self, Failure> {
         let wrong = |why: String| Failure::new(ErrorClass::Refused, Code::SettingsWrong, why);
         let certificates = match &options.authorities {
             Some(_) if !address.tls => {
@@ -83,19 +83,19 @@ impl Connector {
             Some(path) => Some(trust::certificates(path)?),
             None => None,
         };
-        let maker = maker(address, &options, certificates)
-            .map_err(|error| wrong(format!("{setting}: {}: {error}", address.place())))?;
+        let maker = build_client(address, &options, certificates)
+            .map_err(|error| wrong(format!("{setting}: {}: {error}", address.describe())))?;
         Ok(Self {
-            place: address.place(),
+            servers: address.describe(),
             tls: address.tls,
-            maker,
+            client: maker,
             options,
-            slot: Mutex::new((Slot::Empty, 0)),
+            slot: Mutex::new((RedisSlot::Empty, 0)),
         })
     }
 
     pub(super) fn is_cluster(&self) -> bool {
-        matches!(self.maker, Maker::Cluster(_))
+        matches!(self.client, RedisClient::Cluster(_))
     }
 
     /// Sends one command and returns its answer. An error inside the answer becomes an error.
@@ -121,12 +121,12 @@ impl Connector {
     async fn send_once(&self, command: &Cmd) -> Result<Value, RedisError> {
         let (connection, number) = self.connection().await?;
         let answer = match connection {
-            Connection::One(mut connection) => connection.req_packed_command(command).await,
-            Connection::Cluster(mut connection) => connection.req_packed_command(command).await,
+            RedisConnection::One(mut connection) => connection.req_packed_command(command).await,
+            RedisConnection::Cluster(mut connection) => connection.req_packed_command(command).await,
         };
         let answer = answer.and_then(redis::Value::extract_error);
         if let Err(error) = &answer
-            && breaks(error)
+            && ends_connection(error)
         {
             self.drop_connection(Some(number)).await;
         }
@@ -134,19 +134,19 @@ impl Connector {
     }
 
     /// Returns the present connection or opens one. Callers wait while another caller opens it.
-    async fn connection(&self) -> Result<(Connection, u64), RedisError> {
+    async fn connection(&self) -> Result<(RedisConnection, u64), RedisError> {
         let mut slot = self.slot.lock().await;
         match &slot.0 {
-            Slot::Open { connection, number } => return Ok((connection.clone(), *number)),
-            Slot::Failed { error, until } if Instant::now() < *until => return Err(error.clone()),
-            Slot::Failed { .. } | Slot::Empty => {}
+            RedisSlot::Open { connection, number } => return Ok((connection.clone(), *number)),
+            RedisSlot::Failed { error, until } if Instant::now() < *until => return Err(error.clone()),
+            RedisSlot::Failed { .. } | RedisSlot::Empty => {}
         }
         // If this caller is cancelled here, the slot stays as it is and the next caller tries.
-        match self.make().await {
+        match self.open_connection().await {
             Ok(connection) => {
                 let number = slot.1 + 1;
                 *slot = (
-                    Slot::Open {
+                    RedisSlot::Open {
                         connection: connection.clone(),
                         number,
                     },
@@ -155,7 +155,7 @@ impl Connector {
                 Ok((connection, number))
             }
             Err(error) => {
-                slot.0 = Slot::Failed {
+                slot.0 = RedisSlot::Failed {
                     error: error.clone(),
                     until: Instant::now() + BREATHER,
                 };
@@ -164,25 +164,27 @@ impl Connector {
         }
     }
 
-    async fn make(&self) -> Result<Connection, RedisError> {
+    async fn open_connection(&self) -> Result<RedisConnection, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.options.connect_timeout))
             .set_response_timeout(Some(self.options.response_timeout))
             .set_pipeline_buffer_size(CALLS_QUEUED);
         let limit = self.options.connect_timeout;
         let making = async {
-            match &self.maker {
-                Maker::Single(client) => client
+            match &self.client {
+                RedisClient::Single(client) => client
                     .get_multiplexed_async_connection_with_config(&config)
                     .await
-                    .map(Connection::One),
-                Maker::Sentinel(client) => client
+                    .map(RedisConnection::One),
+                RedisClient::Sentinel(client) => client
                     .lock()
                     .await
                     .get_async_connection_with_config(&config)
                     .await
-                    .map(Connection::One),
-                Maker::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+                    .map(RedisConnection::One),
+                RedisClient::Cluster(client) => {
+                    client.get_async_connection().await.map(RedisConnection::Cluster)
+                }
             }
         };
         timeout(limit, making)
@@ -198,10 +200,10 @@ impl Connector {
         }
         // If the lock is taken, its holder is already opening a new connection.
         if let Ok(mut slot) = self.slot.try_lock()
-            && let Slot::Open { number: present, .. } = &slot.0
+            && let RedisSlot::Open { number: present, .. } = &slot.0
             && number.is_none_or(|number| number == *present)
         {
-            slot.0 = Slot::Empty;
+            slot.0 = RedisSlot::Empty;
         }
     }
 }
@@ -215,7 +217,7 @@ fn no_answer(limit: Duration) -> RedisError {
 }
 
 /// Returns whether the next call needs a new connection.
-fn breaks(error: &RedisError) -> bool {
+fn ends_connection(error: &RedisError) -> bool {
     // A master that became a replica keeps its connections, but the Sentinels know the new master.
     error.is_io_error()
         || error.is_unrecoverable_error()
@@ -224,21 +226,21 @@ fn breaks(error: &RedisError) -> bool {
 
 /// Returns whether the same call is likely to work on a new connection.
 fn is_worth_another_try(error: &RedisError) -> bool {
-    breaks(error) && !error.is_timeout() && !error.is_connection_refusal()
+    ends_connection(error) && !error.is_timeout() && !error.is_connection_refusal()
 }
 
-fn maker(
-    address: &Address,
+fn build_client(
+    address: &RedisAddress,
     options: &RedisOptions,
     certificates: Option<TlsCertificates>,
-) -> Result<Maker, RedisError> {
+) -> Result<RedisClient, RedisError> {
     let tcp = TcpSettings::default().set_nodelay(true);
     let addresses = address
         .hosts
         .iter()
         .map(|(host, port)| addr(host, *port, address.tls));
     Ok(match &address.kind {
-        Kind::Single => {
+        RedisTopology::Single => {
             let Some(addr) = addresses.into_iter().next() else {
                 return Err((ErrorKind::InvalidClientConfig, "no host").into());
             };
@@ -246,12 +248,12 @@ fn maker(
                 .into_connection_info()?
                 .set_tcp_settings(tcp)
                 .set_redis_settings(login_info(&address.login).set_db(address.database));
-            Maker::Single(match certificates {
+            RedisClient::Single(match certificates {
                 Some(certificates) => Client::build_with_tls(info, certificates)?,
                 None => Client::open(info)?,
             })
         }
-        Kind::Cluster => {
+        RedisTopology::Cluster => {
             let nodes = addresses
                 .map(|addr| {
                     Ok(addr
@@ -271,9 +273,9 @@ fn maker(
             if let Some(certificates) = certificates {
                 builder = builder.certs(certificates);
             }
-            Maker::Cluster(builder.build()?)
+            RedisClient::Cluster(builder.build()?)
         }
-        Kind::Sentinel { master } => {
+        RedisTopology::Sentinel { master } => {
             let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
                 .set_client_to_redis_tcp_settings(tcp.clone())
                 .set_client_to_sentinel_tcp_settings(tcp)
@@ -300,7 +302,7 @@ fn maker(
             if let Some(password) = address.sentinel_login.password() {
                 builder = builder.set_client_to_sentinel_password(password);
             }
-            Maker::Sentinel(Mutex::new(builder.build()?))
+            RedisClient::Sentinel(Mutex::new(builder.build()?))
         }
     })
 }
@@ -318,7 +320,7 @@ fn addr(host: &str, port: u16, tls: bool) -> ConnectionAddr {
     }
 }
 
-fn login_info(login: &Login) -> RedisConnectionInfo {
+fn login_info(login: &RedisLogin) -> RedisConnectionInfo {
     let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
     if let Some(user) = &login.user {
         info = info.set_username(user);

@@ -39,7 +39,7 @@ fn tls_advice(said: &str) -> Option<String> {
                 .to_owned(),
         );
     }
-    tls::refusal(said, trust::SETTING)
+    tls::explain_refusal(said, trust::SETTING)
 }
 
 fn advice(error: &RedisError, tls: bool) -> Option<&'static str> {

@@ -20,8 +20,8 @@ use std::time::Duration;
 pub use address::is_redis_url;
 use redis::{Cmd, FromRedisValue, Script};
 
-use self::address::Address;
-use self::connect::Connector;
+use self::address::RedisAddress;
+use self::connect::RedisConnector;
 use crate::error::{Code, ErrorClass, Failure};
 use crate::settings::ScheduleSettings;
 
@@ -69,12 +69,12 @@ pub enum Repeat {
 /// A shared connection to one Redis server, master or cluster. Clones share it.
 #[derive(Clone)]
 pub struct RedisStore {
-    connector: Arc<Connector>,
+    connector: Arc<RedisConnector>,
 }
 
 impl std::fmt::Debug for RedisStore {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "RedisStore({})", self.connector.place)
+        write!(formatter, "RedisStore({})", self.connector.servers)
     }
 }
 
@@ -85,9 +85,9 @@ impl RedisStore {
     /// # Errors
     /// The URL or the authorities cannot be used; the error never contains the password.
     pub fn new(setting: &str, url: &str, options: RedisOptions) -> Result<Self, Failure> {
-        let address = Address::parse(setting, url)?;
+        let address = RedisAddress::parse(setting, url)?;
         Ok(Self {
-            connector: Arc::new(Connector::new(setting, &address, options)?),
+            connector: Arc::new(RedisConnector::new(setting, &address, options)?),
         })
     }
 
@@ -103,8 +103,8 @@ impl RedisStore {
 
     /// Returns the servers as text, without user and password.
     #[must_use]
-    pub fn place(&self) -> &str {
-        &self.connector.place
+    pub fn servers(&self) -> &str {
+        &self.connector.servers
     }
 
     /// Returns whether keys of different slots may be on different servers.
@@ -165,8 +165,8 @@ impl RedisStore {
             }
             command
         };
-        let known = call("EVALSHA", script.get_hash().as_bytes());
-        let mut answer = self.connector.send(&known, repeat).await;
+        let by_hash = call("EVALSHA", script.get_hash().as_bytes());
+        let mut answer = self.connector.send(&by_hash, repeat).await;
         if let Err(error) = &answer
             && error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript)
         {
@@ -198,7 +198,7 @@ impl RedisStore {
             Code::RedisUnavailable,
             format!(
                 "{doing}, {}: {}",
-                self.connector.place,
+                self.connector.servers,
                 explain::explain(error, self.connector.tls)
             ),
         )

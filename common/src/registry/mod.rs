@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use journal::{JournalEntry, JournalKind};
 pub use open::open_registry;
 pub use recovery::enable;
-pub use sql::{Company, Occupancy, SqlRegistry, occupy};
+pub use sql::{Occupancy, RegistrySharing, SqlRegistry, occupy};
 pub use tenant::{
     Access, Credentials, MailboxConnection, SecretRef, SecretRefError, SharePointConnection,
     SourceConnection, Tenant,
@@ -22,7 +22,7 @@ pub use tenant::{
 use crate::error::{Code, Failure};
 use crate::metrics::record::Store;
 use crate::model::{InstallationId, LocationKey, MailboxAddress, TenantId, UserId, UserKey};
-use crate::schedule::{Mark, Members, SavedStamp};
+use crate::schedule::{Mark, SavedStamp, TenantUsers};
 use crate::seam::seam;
 
 /// Whether a user is synced.
@@ -91,7 +91,7 @@ pub struct Alert {
 
 /// The answer to an enrolment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Enrolled {
+pub enum EnrolmentResult {
     /// The user was not enrolled before.
     Added,
     /// The user was enrolled already; source name, mailbox and zone were updated.
@@ -120,7 +120,7 @@ pub struct DeletionPermit {
 
 /// Users of one tenant who have not been synced for too long.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Late {
+pub struct LateUsers {
     /// The tenant.
     pub tenant: TenantId,
     /// Number of these users.
@@ -131,7 +131,7 @@ pub struct Late {
 
 /// The answer to a compare-and-set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Saved {
+pub enum SaveResult {
     /// The state was stored under this new version.
     Stored(u64),
     /// Another worker stored first, or the user opted out or changed the mailbox. Nothing was changed.
@@ -199,7 +199,7 @@ seam! {
         async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure>;
         /// Returns at most `limit` enabled tenants after `after` that have enrolled users, with these users,
         /// in order of name.
-        async fn active_tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, Members)>, Failure>;
+        async fn active_tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<(TenantId, TenantUsers)>, Failure>;
     }
 }
 
@@ -210,10 +210,10 @@ seam! {
         /// Enrols a user. A mailbox belongs to one user of the installation. If the user is enrolled already
         /// with another mailbox, the sync state is dropped. Fails with code `TenantUnknown` if the tenant
         /// does not exist.
-        async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure>;
+        async fn enrol(&self, enrolment: &Enrolment) -> Result<EnrolmentResult, Failure>;
         /// Enrols many users, each as [`Self::enrol`] does, and returns the answers in the same order. A
         /// database does it in one transaction. After a failure any of them may be enrolled.
-        async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure>;
+        async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<EnrolmentResult>, Failure>;
         /// Ends an enrolment and removes its sync state, stamps and open alerts. Returns whether it existed.
         async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure>;
         /// Returns the enrolment of a user.
@@ -248,7 +248,7 @@ seam! {
         /// Saves a state if the stored version is `expected` (0: none is stored) and the user is still
         /// enrolled as in `of`: opted in at the same time, with the same mailbox. Other changes of the
         /// enrolment do not matter.
-        async fn save_sync_state(&self, of: &Enrolment, expected: u64, fingerprint: &[u8], blob: &[u8]) -> Result<Saved, Failure>;
+        async fn save_sync_state(&self, of: &Enrolment, expected: u64, fingerprint: &[u8], blob: &[u8]) -> Result<SaveResult, Failure>;
     }
 }
 
@@ -265,7 +265,7 @@ seam! {
         async fn stamps(&self, tenant: &TenantId, after: Option<&UserId>, limit: u32) -> Result<Vec<SavedStamp>, Failure>;
         /// Returns at most `limit` tenants with users who were last synced before `before`, and the number of
         /// these users, in order of name. Disabled users and tenants are left out.
-        async fn late(&self, before: Timestamp, limit: u32) -> Result<Vec<Late>, Failure>;
+        async fn late(&self, before: Timestamp, limit: u32) -> Result<Vec<LateUsers>, Failure>;
         /// Returns the oldest last success of the users who are synced, of one tenant or of all; for users
         /// who were never synced, the opt-in counts. Returns `None` if no user is synced.
         async fn oldest_success(&self, tenant: Option<&TenantId>) -> Result<Option<Timestamp>, Failure>;
@@ -325,7 +325,7 @@ seam! {
     Store::Registry,
     /// The mark of the schedule.
     pub trait MarkStore {
-        /// Returns the mark that was last left in the schedule; see [`crate::schedule::Marked`].
+        /// Returns the mark that was last left in the schedule; see [`crate::schedule::MarkUpdate`].
         async fn mark(&self) -> Result<Option<Mark>, Failure>;
         /// Stores the mark that was left in the schedule.
         async fn save_mark(&self, mark: &Mark) -> Result<(), Failure>;

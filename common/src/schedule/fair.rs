@@ -13,7 +13,7 @@
 //! is due, the second round gives the remaining permits to tenants at their cap, again by age, because an
 //! idle permit helps no tenant. But a slow batch keeps its permit for most of a minute, and other users come
 //! due meanwhile. So as many permits as those others usually hold ([`Usage`]) stay free, unless none of them
-//! comes due before the batch would end ([`spare`]).
+//! comes due before the batch would end ([`spare_jobs`]).
 //!
 //! Everything here is pure. The leader measures the use each time it looks at the queue, from the jobs that
 //! the workers report as running.
@@ -36,7 +36,7 @@ const NOTHING: f64 = 0.001;
 /// Largest number of tenants whose use is remembered; those with the least use are dropped.
 const MOST_TENANTS: usize = 10_000;
 
-/// Number of heads to read for [`spare`]. Tenants at their cap stand in front of those that come due.
+/// Number of heads to read for [`spare_jobs`]. Tenants at their cap stand in front of those that come due.
 pub const HEADS: usize = 500;
 
 /// A tenant is slow if its users hold permits this many times as long as those of the others.
@@ -52,7 +52,7 @@ pub struct Usage {
 }
 
 /// Number of batches in flight by tenant.
-pub type Running = HashMap<TenantId, usize>;
+pub type BatchesInFlight = HashMap<TenantId, usize>;
 
 fn number(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
@@ -63,13 +63,13 @@ fn number(count: usize) -> f64 {
     clippy::cast_sign_loss,
     reason = "held between 0 and u32::MAX before"
 )]
-fn whole(value: f64) -> usize {
+fn to_count(value: f64) -> usize {
     value.clamp(0.0, f64::from(u32::MAX)) as usize
 }
 
 impl Usage {
     /// Adds what runs now; `elapsed` is the time since the last call.
-    pub fn observe(&mut self, running: &Running, elapsed: Duration) {
+    pub fn observe(&mut self, running: &BatchesInFlight, elapsed: Duration) {
         let kept = (-elapsed.as_secs_f64() / MEMORY.as_secs_f64()).exp();
         for value in self.mean.values_mut().chain(self.users.values_mut()) {
             *value *= kept;
@@ -88,7 +88,7 @@ impl Usage {
     }
 
     /// Records that a batch with this many users was sent.
-    pub fn sent(&mut self, tenant: &TenantId, users: usize) {
+    pub fn record_sent(&mut self, tenant: &TenantId, users: usize) {
         if self.users.len() < MOST_TENANTS || self.users.contains_key(tenant) {
             *self.users.entry(tenant.clone()).or_default() += number(users);
         }
@@ -96,14 +96,15 @@ impl Usage {
 
     /// Returns the tenants whose users hold permits much longer than those of all others. A tenant that is
     /// alone is not slow.
-    fn slow(&self) -> impl Iterator<Item = &TenantId> {
+    fn slow_tenants(&self) -> impl Iterator<Item = &TenantId> {
         let permits: f64 = self.mean.values().sum();
         let users: f64 = self.users.values().sum();
         self.mean.iter().filter_map(move |(tenant, mean)| {
-            let own = self.users.get(tenant).copied().unwrap_or(0.0);
-            let (other_permits, other_users) = (permits - mean, users - own);
+            let tenant_users = self.users.get(tenant).copied().unwrap_or(0.0);
+            let (other_permits, other_users) = (permits - mean, users - tenant_users);
             // Multiplied crosswise, which avoids dividing by zero.
-            (other_users >= 1.0 && mean * other_users > SLOW * other_permits.max(0.0) * own).then_some(tenant)
+            (other_users >= 1.0 && mean * other_users > SLOW * other_permits.max(0.0) * tenant_users)
+                .then_some(tenant)
         })
     }
 
@@ -117,12 +118,12 @@ impl Usage {
 /// Returns the tenants that are limited in the first round, and their limit; no tenant if `percent` is 100 or
 /// there are no permits.
 #[must_use]
-pub fn limit(permits: usize, percent: u8, usage: &Usage, running: &Running) -> BatchLimit {
+pub fn limit(permits: usize, percent: u8, usage: &Usage, running: &BatchesInFlight) -> BatchLimit {
     if percent >= 100 || permits == 0 {
         return BatchLimit::default();
     }
     let in_flight = usage
-        .slow()
+        .slow_tenants()
         .map(|tenant| (tenant.clone(), running.get(tenant).copied().unwrap_or(0)));
     BatchLimit {
         most: cap(permits, percent, usage),
@@ -141,27 +142,27 @@ pub fn cap(permits: usize, percent: u8, usage: &Usage) -> usize {
     // The level at which the means, each cut off at it, add up to nine tenths of the permits.
     let mut left = number(permits) * 0.9;
     let mut level = f64::MAX;
-    for (place, mean) in means.iter().enumerate() {
-        let even = left / number(means.len() - place);
+    for (index, mean) in means.iter().enumerate() {
+        let even = left / number(means.len() - index);
         if *mean > even {
             level = even;
             break;
         }
         left -= mean;
     }
-    whole(part.min(level.floor())).max(1)
+    to_count(part.min(level.floor())).max(1)
 }
 
-/// Returns how many of the `room` permits that are left after the first round go to tenants at their cap.
+/// Returns how many of the `free_jobs` permits that are left after the first round go to tenants at their cap.
 ///
 /// `heads` are the oldest tenants after that round (at most [`HEADS`]), `running` the batches in flight
 /// including that round, `minimum` the age at which a stamp is due, and `lasts` how long a slow batch may
 /// hold a permit.
 #[must_use]
-pub fn spare(
-    room: usize,
+pub fn spare_jobs(
+    free_jobs: usize,
     heads: &[Head],
-    running: &Running,
+    running: &BatchesInFlight,
     usage: &Usage,
     now: Timestamp,
     minimum: Duration,
@@ -182,7 +183,7 @@ pub fn spare(
         .iter()
         .any(|head| !due.contains(&head.tenant) && age(head.stamp) >= soon);
     if !others_come {
-        return room;
+        return free_jobs;
     }
     let usual: f64 = usage
         .mean
@@ -192,13 +193,13 @@ pub fn spare(
         .sum();
     // The number of random arrivals varies by about the square root of its mean; twice that is seldom
     // exceeded.
-    let wanted = whole((usual + 2.0 * usual.sqrt()).ceil());
+    let wanted = to_count((usual + 2.0 * usual.sqrt()).ceil());
     let have: usize = running
         .iter()
         .filter(|(tenant, _)| !due.contains(tenant))
         .map(|(_, batches)| batches)
         .sum();
-    room.saturating_sub(wanted.saturating_sub(have))
+    free_jobs.saturating_sub(wanted.saturating_sub(have))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::postpone::{Pace, hash};
+use super::postpone::{SyncPace, hash};
 use crate::model::TenantId;
 
 /// The size of a tenant and of its jobs.
@@ -31,7 +31,13 @@ pub struct Size {
 /// Returns after which time an idle user is due who would be due `due_after` from `now`: never later than
 /// that, and never before the minimum.
 #[must_use]
-pub fn gather(pace: Pace, tenant: &TenantId, size: Size, now: Timestamp, due_after: Duration) -> Duration {
+pub fn gather(
+    pace: SyncPace,
+    tenant: &TenantId,
+    size: Size,
+    now: Timestamp,
+    due_after: Duration,
+) -> Duration {
     if due_after <= pace.minimum || due_after > pace.maximum {
         return due_after;
     }
@@ -43,8 +49,8 @@ pub fn gather(pace: Pace, tenant: &TenantId, size: Size, now: Timestamp, due_aft
     }
     let phase = i128::from(hash(tenant.as_str().bytes())).rem_euclid(period);
     let now = i128::from(now.as_microsecond());
-    let own = now + micros(due_after);
-    let last = own - (own - phase).rem_euclid(period);
+    let due_at = now + micros(due_after);
+    let last = due_at - (due_at - phase).rem_euclid(period);
     match u64::try_from(last - now).map(Duration::from_micros) {
         Ok(after) if after >= pace.minimum => after,
         Ok(_) | Err(_) if due_after == pace.maximum => pace.minimum,
@@ -63,7 +69,7 @@ mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
-    const PACE: Pace = Pace {
+    const PACE: SyncPace = SyncPace {
         minimum: Duration::from_secs(5 * 60),
         maximum: Duration::from_secs(12 * 60),
     };
@@ -99,10 +105,10 @@ mod tests {
             share in 0_u32..=1_000,
             number in 0_u32..1_000,
         ) {
-            let own = PACE.minimum + (PACE.maximum - PACE.minimum) * share / 1_000;
+            let due_after = PACE.minimum + (PACE.maximum - PACE.minimum) * share / 1_000;
             let now = Timestamp::from_microsecond(now).unwrap();
-            let due = gather(PACE, &tenant(number), size(users), now, own);
-            prop_assert!(due >= PACE.minimum && due <= own, "{due:?} for {own:?}");
+            let due = gather(PACE, &tenant(number), size(users), now, due_after);
+            prop_assert!(due >= PACE.minimum && due <= due_after, "{due:?} for {due_after:?}");
         }
 
         #[test]
@@ -159,7 +165,7 @@ mod tests {
         let alone = |pace, due| gather(pace, &tenant(1), size(40), now, due);
         assert_eq!(alone(PACE, PACE.minimum), PACE.minimum);
         assert_eq!(alone(PACE, MINUTE * 60), MINUTE * 60);
-        let fixed = Pace {
+        let fixed = SyncPace {
             minimum: MINUTE,
             maximum: MINUTE,
         };

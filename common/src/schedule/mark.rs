@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::names::Members;
+use super::names::TenantUsers;
 use crate::model::TenantId;
 
 /// Identifies the data of a store: a random id, and a number that grows with the leader's changes.
@@ -16,7 +16,7 @@ pub struct Mark {
 
 /// The mark that was found in a store, and the mark that replaced it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Marked {
+pub struct MarkUpdate {
     /// The mark that was found; `None` if the store had none.
     pub before: Option<Mark>,
     /// The mark that is in the store now; the caller remembers it elsewhere.
@@ -25,7 +25,7 @@ pub struct Marked {
     pub went_back: bool,
 }
 
-impl Marked {
+impl MarkUpdate {
     /// Returns whether the store lost data since `remembered` was left in it.
     #[must_use]
     pub fn shows_loss(&self, remembered: Option<&Mark>) -> bool {
@@ -42,16 +42,16 @@ impl Marked {
 
 /// The result of checking a part of the schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Inspected {
+pub struct InspectionResult {
     /// Number of tenants that were out of step with the index of tenants and were brought in step.
     pub repaired: u64,
     /// Tenants whose data are gone or went back although no call removed them.
     pub lost: Vec<TenantId>,
     /// Tenants of which a part of the data was gone and has been restored.
-    pub mended: Vec<TenantId>,
+    pub repaired_tenants: Vec<TenantId>,
     /// Tenants whose data are consistent, with their number of users and digest of names, for a comparison
     /// with the registry. Empty for a store that never loses a part of its data.
-    pub whole: Vec<(TenantId, Members)>,
+    pub consistent: Vec<(TenantId, TenantUsers)>,
 }
 
 #[cfg(test)]
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn another_id_no_id_or_a_lower_number_is_a_loss() {
-        let marked = |before: Option<Mark>, went_back| Marked {
+        let marked = |before: Option<Mark>, went_back| MarkUpdate {
             before,
             after: mark("a", 9),
             went_back,

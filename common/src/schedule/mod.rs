@@ -22,9 +22,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use mark::{Inspected, Mark, Marked};
+pub use mark::{InspectionResult, Mark, MarkUpdate};
 pub use memory::MemorySchedule;
-pub use names::{Members, digest_of, digest_of_all};
+pub use names::{TenantUsers, digest_of, digest_of_all};
 pub(crate) use open::SUPPORTED;
 pub use open::open_schedule;
 pub use redis::RedisSchedule;
@@ -45,12 +45,12 @@ pub struct SavedStamp {
     /// End of the last successful sync.
     pub last_success: Option<Timestamp>,
     /// The failures since, if the last attempt failed.
-    pub failing: Option<Failing>,
+    pub failing: Option<FailureStreak>,
 }
 
 /// Failed attempts of one user in a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failing {
+pub struct FailureStreak {
     /// End of the first of them.
     pub since: Timestamp,
     /// Number of attempts that count against the user.
@@ -75,13 +75,13 @@ impl SavedStamp {
     /// against the user as disable one, so the next success is a recovery.
     #[must_use]
     pub fn disabled(self, since: Timestamp, failure: &Failure) -> Self {
-        let failing = self.failing.unwrap_or_else(|| Failing {
+        let failing = self.failing.unwrap_or_else(|| FailureStreak {
             since,
             attempts: 0,
             failure: failure.clone(),
         });
         Self {
-            failing: Some(Failing {
+            failing: Some(FailureStreak {
                 attempts: failing.attempts.max(postpone::FAILURES_BEFORE_DISABLED),
                 ..failing
             }),
@@ -128,7 +128,7 @@ pub struct History {
 
 /// A user who was taken out of the order by a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claimed {
+pub struct ClaimedUser {
     /// The user.
     pub user: UserId,
     /// The user's stamp before the claim.
@@ -143,7 +143,7 @@ pub enum ClaimAnswer {
         /// The fencing token of all of them.
         token: Token,
         /// The claimed users, in the order of the request.
-        users: Vec<Claimed>,
+        users: Vec<ClaimedUser>,
     },
     /// A newer leader exists; nothing was claimed.
     StaleEpoch,
@@ -151,7 +151,7 @@ pub enum ClaimAnswer {
 
 /// A user whose claim still holds when the work begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct RenewedUser {
     /// The user.
     pub user: UserId,
     /// Counts of the user's last attempts, for the postponement at the end.
@@ -160,16 +160,16 @@ pub struct Held {
 
 /// The answer of [`Claims::renew`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Renewed {
+pub struct ClaimRenewal {
     /// Users whose claim still holds.
-    pub held: Vec<Held>,
+    pub still_claimed: Vec<RenewedUser>,
     /// Number of the tenant's users in the schedule, for [`gather`].
     pub tenant_users: u64,
 }
 
 /// The result of a user's attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finish {
+pub struct FinishedAttempt {
     /// The user.
     pub user: UserId,
     /// Success, or the failure.
@@ -231,7 +231,7 @@ impl Summary {
 
 /// Where a walk over names continues. Only the schedule that made it understands it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor(pub String);
+pub struct PageCursor(pub String);
 
 /// A part of a walk over names. A name that is present during the whole walk is returned at least once; other
 /// names may be returned.
@@ -240,7 +240,7 @@ pub struct Page<T> {
     /// The names; may be empty although others follow.
     pub names: Vec<T>,
     /// Where the walk continues; `None` at the end.
-    pub next: Option<Cursor>,
+    pub next: Option<PageCursor>,
 }
 
 /// The seam to the schedule: all topics together. Every method is one atomic change and uses the schedule's
@@ -289,10 +289,10 @@ seam! {
         async fn claim(&self, epoch: Epoch, tenant: &TenantId, users: &[UserId], lasts: Duration) -> Result<ClaimAnswer, Failure>;
         /// Extends all claims under `token`, including those of users not named, and returns which of the
         /// named users still hold theirs.
-        async fn renew(&self, tenant: &TenantId, token: Token, users: &[UserId], lasts: Duration) -> Result<Renewed, Failure>;
+        async fn renew(&self, tenant: &TenantId, token: Token, users: &[UserId], lasts: Duration) -> Result<ClaimRenewal, Failure>;
         /// Ends attempts: the stamp becomes now + `due_after` - minimum time between syncs. Users without a
         /// claim under `token` are not changed. Returns the finished users.
-        async fn finish(&self, tenant: &TenantId, token: Token, results: &[Finish]) -> Result<Vec<UserId>, Failure>;
+        async fn finish(&self, tenant: &TenantId, token: Token, results: &[FinishedAttempt]) -> Result<Vec<UserId>, Failure>;
         /// Releases users with their original stamps. Returns those whose claims still held.
         async fn release(&self, tenant: &TenantId, token: Token, users: &[UserId]) -> Result<Vec<UserId>, Failure>;
         /// Releases at most `limit` users whose claims expired, with their original stamps, and returns them.
@@ -307,9 +307,9 @@ seam! {
         /// Returns a user's place in the schedule.
         async fn status(&self, user: &UserKey) -> Result<Option<UserStatus>, Failure>;
         /// Returns about `limit` tenants with users in the schedule, claimed or not.
-        async fn tenants(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<TenantId>, Failure>;
+        async fn tenants(&self, after: Option<&PageCursor>, limit: usize) -> Result<Page<TenantId>, Failure>;
         /// Returns about `limit` users of a tenant, claimed or not.
-        async fn users(&self, tenant: &TenantId, after: Option<&Cursor>, limit: usize) -> Result<Page<UserId>, Failure>;
+        async fn users(&self, tenant: &TenantId, after: Option<&PageCursor>, limit: usize) -> Result<Page<UserId>, Failure>;
         /// Returns the freshness of all users, or of one tenant's (then `tenants` is 1, or 0 if the tenant
         /// has no users).
         async fn summary(&self, tenant: Option<&TenantId>) -> Result<Summary, Failure>;
@@ -340,11 +340,11 @@ seam! {
     pub trait Integrity {
         /// Advances the mark that shows losses of data. Returns `None` for a schedule that lives as long as
         /// its process. For the leader only.
-        async fn mark(&self) -> Result<Option<Marked>, Failure>;
+        async fn mark(&self) -> Result<Option<MarkUpdate>, Failure>;
         /// Checks for about `limit` tenants, in turn, whether their data in several places are consistent,
         /// and repairs them. Users who lost their place are due again after `lasts`, the lifetime of a claim.
         /// For the leader only.
-        async fn inspect(&self, limit: usize, lasts: Duration) -> Result<Inspected, Failure>;
+        async fn inspect(&self, limit: usize, lasts: Duration) -> Result<InspectionResult, Failure>;
         /// Returns those of the tenants whose number of users in the schedule is not the expected one, with
         /// that number.
         async fn differing(&self, expected: &[(TenantId, u64)]) -> Result<Vec<(TenantId, u64)>, Failure>;
@@ -353,7 +353,7 @@ seam! {
         /// Checks that the schedule can be written, and leaves nothing behind.
         async fn check_writable(&self) -> Result<(), Failure>;
     }
-    told {
+    cached {
         /// Returns the mark's number after the last claim or mark that was confirmed to this process, without
         /// a call. Returns `None` for a schedule that lives as long as its process.
         fn acknowledged(&self) -> Option<u64>;

@@ -23,7 +23,7 @@ pub fn digest_of_all(parts: impl IntoIterator<Item = u64>) -> u64 {
 
 /// The users of one tenant, as one store counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Members {
+pub struct TenantUsers {
     /// Number of users.
     pub users: u64,
     /// Digest of their names; `None` if the store has not computed it yet.

@@ -31,14 +31,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
 /// How often users are synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
+pub struct SyncPace {
     /// No user is synced more often than this.
     pub minimum: Duration,
     /// An idle user is synced this often.
     pub maximum: Duration,
 }
 
-impl From<&ScheduleSettings> for Pace {
+impl From<&ScheduleSettings> for SyncPace {
     fn from(settings: &ScheduleSettings) -> Self {
         Self {
             minimum: settings.minimum_time_between_user_syncs,
@@ -49,7 +49,7 @@ impl From<&ScheduleSettings> for Pace {
 
 /// How a user's attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// Synced, and a change was written on at least one side.
     Worked,
     /// Synced, and no change was found.
@@ -62,9 +62,9 @@ pub enum Outcome {
 
 /// The action to take besides waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// None. A disabled user who was synced now ([`Outcome::Worked`], [`Outcome::Idle`]) is enabled again.
-    GoOn,
+pub enum FollowUp {
+    /// None. A disabled user who was synced now ([`AttemptOutcome::Worked`], [`AttemptOutcome::Idle`]) is enabled again.
+    Nothing,
     /// The user is disabled, or stays disabled, and is tested again after `due_after`.
     Disable,
     /// The whole tenant cannot be synced: its users are postponed together, and one of them probes at a time.
@@ -73,13 +73,13 @@ pub enum Verdict {
 
 /// The result of [`postpone`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Postponed {
+pub struct Postponement {
     /// The new history.
     pub history: History,
     /// The user is due again this long after the end of the attempt.
     pub due_after: Duration,
     /// The action to take besides waiting.
-    pub verdict: Verdict,
+    pub follow_up: FollowUp,
 }
 
 /// Decides when a user is due again.
@@ -97,15 +97,15 @@ pub struct Postponed {
 /// | the same in a row, or after five failures | disabled; tested again after 1 h, doubled each time up to 24 h | at least 10 failures |
 /// | the tenant's server refuses or cannot be reached | the maximum; the tenant's circuit decides | kept |
 #[must_use]
-pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) -> Postponed {
-    let go_on = |history, due_after| Postponed {
+pub fn postpone(pace: SyncPace, user: &UserKey, history: History, outcome: AttemptOutcome) -> Postponement {
+    let go_on = |history, due_after| Postponement {
         history,
         due_after,
-        verdict: Verdict::GoOn,
+        follow_up: FollowUp::Nothing,
     };
     match outcome {
-        Outcome::Worked => go_on(History::default(), pace.minimum),
-        Outcome::Idle => {
+        AttemptOutcome::Worked => go_on(History::default(), pace.minimum),
+        AttemptOutcome::Idle => {
             let idle_cycles = history.idle_cycles.saturating_add(1);
             go_on(
                 History {
@@ -115,14 +115,14 @@ pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) 
                 after_idle_cycles(pace, idle_cycles),
             )
         }
-        Outcome::Unfinished => go_on(
+        AttemptOutcome::Unfinished => go_on(
             History {
                 idle_cycles: 0,
                 ..history
             },
             pace.minimum,
         ),
-        Outcome::Failed(class, scope) => match (class, stops(class, scope)) {
+        AttemptOutcome::Failed(class, scope) => match (class, stops(class, scope)) {
             (
                 ErrorClass::Conflict
                 | ErrorClass::CursorInvalid
@@ -179,10 +179,10 @@ pub fn postpone(pace: Pace, user: &UserKey, history: History, outcome: Outcome) 
                     disabled(pace, failures.max(FAILURES_BEFORE_DISABLED))
                 }
             }
-            (ErrorClass::Transient | ErrorClass::Refused, Stops::Tenant) => Postponed {
+            (ErrorClass::Transient | ErrorClass::Refused, Stops::Tenant) => Postponement {
                 history,
                 due_after: pace.maximum,
-                verdict: Verdict::TenantCircuit,
+                follow_up: FollowUp::TenantCircuit,
             },
         },
     }
@@ -196,23 +196,23 @@ pub fn retest_after(failures: u32) -> Duration {
     FIRST_RETEST.saturating_mul(1 << doublings).min(LAST_RETEST)
 }
 
-fn disabled(pace: Pace, failures: u32) -> Postponed {
-    Postponed {
+fn disabled(pace: SyncPace, failures: u32) -> Postponement {
+    Postponement {
         history: History {
             idle_cycles: 0,
             failures,
         },
         due_after: retest_after(failures).max(pace.minimum),
-        verdict: Verdict::Disable,
+        follow_up: FollowUp::Disable,
     }
 }
 
-fn after_idle_cycles(pace: Pace, cycles: u32) -> Duration {
-    let room = pace.maximum.saturating_sub(pace.minimum);
+fn after_idle_cycles(pace: SyncPace, cycles: u32) -> Duration {
+    let range = pace.maximum.saturating_sub(pace.minimum);
     if cycles >= IDLE_CYCLES {
-        return pace.minimum + room;
+        return pace.minimum + range;
     }
-    pace.minimum + room * cycles / IDLE_CYCLES
+    pace.minimum + range * cycles / IDLE_CYCLES
 }
 
 /// Returns the floor plus a jitter that depends on the user, so that users who were throttled together do not

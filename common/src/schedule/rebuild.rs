@@ -25,7 +25,7 @@ const SPREAD_MICROSECONDS: u64 = 10_000_000;
 
 /// The result of [`rebuild`] and [`reconcile`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rebuilt {
+pub struct RebuildSummary {
     /// Number of tenants with enrolled users.
     pub tenants: u64,
     /// Number of users added to the schedule.
@@ -44,8 +44,8 @@ pub async fn rebuild(
     registry: &dyn Registry,
     schedule: &dyn Schedule,
     minimum: Duration,
-) -> Result<Rebuilt, Failure> {
-    let mut rebuilt = Rebuilt::default();
+) -> Result<RebuildSummary, Failure> {
+    let mut rebuilt = RebuildSummary::default();
     let mut after: Option<TenantId> = None;
     loop {
         let tenants = registry.active_tenants(after.as_ref(), PAGE).await?;
@@ -69,14 +69,14 @@ pub async fn reconcile(
     registry: &dyn Registry,
     schedule: &dyn Schedule,
     minimum: Duration,
-) -> Result<Rebuilt, Failure> {
+) -> Result<RebuildSummary, Failure> {
     let mut withdrawn = 0;
     let mut after = None;
     loop {
         let page = schedule.tenants(after.as_ref(), PAGE as usize).await?;
         for tenant in page.names {
             withdrawn += match registry.tenant(&tenant).await? {
-                Some(found) if found.enabled => withdraw_foreign(registry, schedule, &tenant).await?,
+                Some(found) if found.enabled => withdraw_unenrolled(registry, schedule, &tenant).await?,
                 Some(_) | None => schedule.withdraw_tenant(&tenant).await?,
             };
         }
@@ -87,17 +87,17 @@ pub async fn reconcile(
     }
     // Adding comes last: it puts back a user who opted out and in again during the walk above.
     let rebuilt = rebuild(registry, schedule, minimum).await?;
-    Ok(Rebuilt { withdrawn, ..rebuilt })
+    Ok(RebuildSummary { withdrawn, ..rebuilt })
 }
 
 /// How users that the schedule lost are put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Missing {
+enum LostUsers {
     /// They wait for their turn.
-    Wait,
+    EnrolWaiting,
     /// Their places were lost, so they may still be worked on: they wait until that claim, which lasts this
     /// long, has ended.
-    Lost(Duration),
+    EnrolClaimed(Duration),
 }
 
 /// Brings one tenant's part of the schedule in step with the registry. `left` is the number of its users in
@@ -113,7 +113,7 @@ pub async fn reconcile_tenant(
     left: u64,
     claim_lifetime: Duration,
     minimum: Duration,
-) -> Result<Rebuilt, Failure> {
+) -> Result<RebuildSummary, Failure> {
     let lost = left == 0
         && registry
             .stamps(tenant, None, PAGE)
@@ -121,14 +121,14 @@ pub async fn reconcile_tenant(
             .iter()
             .any(|saved| !saved.is_first());
     let missing = if lost {
-        Missing::Lost(claim_lifetime)
+        LostUsers::EnrolClaimed(claim_lifetime)
     } else {
-        Missing::Wait
+        LostUsers::EnrolWaiting
     };
-    let withdrawn = withdraw_foreign(registry, schedule, tenant).await?;
-    Ok(Rebuilt {
+    let withdrawn = withdraw_unenrolled(registry, schedule, tenant).await?;
+    Ok(RebuildSummary {
         tenants: 1,
-        added: put_in(registry, schedule, tenant, missing, minimum).await?,
+        added: enrol_saved(registry, schedule, tenant, missing, minimum).await?,
         withdrawn,
     })
 }
@@ -144,14 +144,14 @@ pub async fn add_missing(
     tenant: &TenantId,
     minimum: Duration,
 ) -> Result<u64, Failure> {
-    put_in(registry, schedule, tenant, Missing::Wait, minimum).await
+    enrol_saved(registry, schedule, tenant, LostUsers::EnrolWaiting, minimum).await
 }
 
-async fn put_in(
+async fn enrol_saved(
     registry: &dyn Registry,
     schedule: &dyn Schedule,
     tenant: &TenantId,
-    missing: Missing,
+    missing: LostUsers,
     minimum: Duration,
 ) -> Result<u64, Failure> {
     let mut added = 0;
@@ -170,13 +170,13 @@ async fn put_in(
             })
             .collect();
         added += match missing {
-            Missing::Wait => schedule.enrol_many(tenant, &users).await?,
-            Missing::Lost(lasts) => schedule.enrol_claimed(tenant, &users, lasts).await?,
+            LostUsers::EnrolWaiting => schedule.enrol_many(tenant, &users).await?,
+            LostUsers::EnrolClaimed(lasts) => schedule.enrol_claimed(tenant, &users, lasts).await?,
         };
     }
 }
 
-async fn withdraw_foreign(
+async fn withdraw_unenrolled(
     registry: &dyn Registry,
     schedule: &dyn Schedule,
     tenant: &TenantId,

@@ -1,8 +1,8 @@
 //! Selects the next users: in exact global order of their stamps, then grouped by tenant.
 //!
 //! [`Selection`] is pure. It receives the heads of the tenants and merges their users by stamp, oldest first.
-//! To select a hundred users it must not read a million, so [`Selection::needs`] returns the tenant of which
-//! it needs more users, and [`Selection::feed`] takes them. [`select`] is the loop around both.
+//! To select a hundred users it must not read a million, so [`Selection::next_query`] returns the tenant of which
+//! it needs more users, and [`Selection::add_users`] takes them. [`select`] is the loop around both.
 //!
 //! A selection is always a prefix of the global order, leaving out users of tenants at their in-flight cap.
 //! Where `tenants_per_run` would force it to pass over an older user, the selection ends, and the next run
@@ -31,7 +31,7 @@ pub struct BatchLimit {
 
 /// The limits of one selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub struct SelectionLimits {
     /// A user is due if their stamp is at least this old.
     pub minimum: Duration,
     /// Largest number of tenants from which users are taken.
@@ -48,10 +48,10 @@ pub struct Limits {
 
 /// Users of one tenant to be claimed and published together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
+pub struct SelectedBatch {
     /// The tenant.
     pub tenant: TenantId,
-    /// The users, oldest first; at least one, at most [`Limits::users_per_batch`].
+    /// The users, oldest first; at least one, at most [`SelectionLimits::users_per_batch`].
     pub users: Vec<UserId>,
     /// The stamp of the oldest.
     pub oldest: Timestamp,
@@ -59,7 +59,7 @@ pub struct Batch {
 
 /// Why a selection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum SelectionEnd {
     /// No further user is due, except those of tenants at their cap.
     NobodyElseDue,
     /// The capacity is used up.
@@ -70,14 +70,14 @@ pub enum End {
 
 /// The result of a selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Selected {
+pub struct SelectionResult {
     /// The batches, in the order of their oldest users.
-    pub batches: Vec<Batch>,
+    pub batches: Vec<SelectedBatch>,
     /// Why the selection ended.
-    pub end: End,
+    pub end: SelectionEnd,
 }
 
-impl Selected {
+impl SelectionResult {
     /// Returns the number of users in all batches.
     #[must_use]
     pub fn users(&self) -> usize {
@@ -88,7 +88,7 @@ impl Selected {
 /// The users that a selection needs to continue: the oldest `limit` users of `tenant` whose stamps are not
 /// after `not_after`. Users that were delivered before are among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Need {
+pub struct UsersQuery {
     /// The tenant.
     pub tenant: TenantId,
     /// The youngest stamp that may be taken.
@@ -98,7 +98,7 @@ pub struct Need {
 }
 
 #[derive(Debug)]
-struct Candidate {
+struct TenantCandidate {
     tenant: TenantId,
     /// Number of further users that may be taken.
     allowance: usize,
@@ -115,23 +115,23 @@ struct Candidate {
 /// A selection in progress.
 #[derive(Debug)]
 pub struct Selection {
-    limits: Limits,
+    limits: SelectionLimits,
     /// The youngest stamp that may be taken; users beyond it are never read.
     not_after: Timestamp,
-    candidates: Vec<Candidate>,
+    candidates: Vec<TenantCandidate>,
     /// The candidates by the stamp of their next user (or a lower bound of it), ties by tenant.
     order: BTreeSet<(Timestamp, TenantId, usize)>,
     /// The head of the first tenant beyond the limit of tenants. Only users before it are taken.
     boundary: Option<(Timestamp, TenantId)>,
     left: usize,
-    end: End,
+    end: SelectionEnd,
 }
 
 impl Selection {
     /// Begins a selection at `now` with the heads, oldest first. Tenants whose heads are not among them count
     /// as younger.
     #[must_use]
-    pub fn new(limits: Limits, now: Timestamp, heads: Vec<Head>) -> Self {
+    pub fn new(limits: SelectionLimits, now: Timestamp, heads: Vec<Head>) -> Self {
         let not_after = cutoff(limits.minimum, now);
         let mut selection = Self {
             not_after,
@@ -140,7 +140,7 @@ impl Selection {
             boundary: None,
             left: limits.users,
             limits,
-            end: End::NobodyElseDue,
+            end: SelectionEnd::NobodyElseDue,
         };
         for head in heads {
             let allowance = allowance(&selection.limits, &head);
@@ -155,7 +155,7 @@ impl Selection {
             selection
                 .order
                 .insert((head.stamp, head.tenant.clone(), selection.candidates.len()));
-            selection.candidates.push(Candidate {
+            selection.candidates.push(TenantCandidate {
                 tenant: head.tenant,
                 allowance,
                 waiting: VecDeque::new(),
@@ -170,16 +170,16 @@ impl Selection {
 
     /// Takes users as long as it can. Returns the need for more users, or `None` when the selection is
     /// complete.
-    pub fn needs(&mut self) -> Option<Need> {
+    pub fn next_query(&mut self) -> Option<UsersQuery> {
         while let Some((stamp, tenant, index)) = self.order.first().cloned() {
             if self.left == 0 {
-                self.end = End::Capacity;
+                self.end = SelectionEnd::Capacity;
                 return None;
             }
             if let Some((boundary, beyond)) = &self.boundary
                 && (stamp, &tenant) >= (*boundary, beyond)
             {
-                self.end = End::Tenants;
+                self.end = SelectionEnd::Tenants;
                 return None;
             }
             let batch = self.limits.users_per_batch.max(1);
@@ -195,7 +195,7 @@ impl Selection {
                 // The limit never exceeds what fits. The answer begins with users that were delivered before.
                 let most = candidate.taken.len() + candidate.allowance.min(self.left);
                 candidate.asked = candidate.asked.saturating_mul(2).max(batch).min(most);
-                return Some(Need {
+                return Some(UsersQuery {
                     tenant,
                     not_after: self.not_after,
                     limit: candidate.asked,
@@ -205,15 +205,15 @@ impl Selection {
             self.requeue(index, stamp);
         }
         self.end = if self.boundary.is_some() {
-            End::Tenants
+            SelectionEnd::Tenants
         } else {
-            End::NobodyElseDue
+            SelectionEnd::NobodyElseDue
         };
         None
     }
 
-    /// Answers [`Self::needs`] with the tenant's oldest due users, oldest first.
-    pub fn feed(&mut self, need: &Need, users: Vec<(UserId, Timestamp)>) {
+    /// Answers [`Self::next_query`] with the tenant's oldest due users, oldest first.
+    pub fn add_users(&mut self, need: &UsersQuery, users: Vec<(UserId, Timestamp)>) {
         let Some(index) = self
             .candidates
             .iter()
@@ -234,10 +234,10 @@ impl Selection {
         // The schedule changed meanwhile and the answer has no new user. The tenant is left, or it would be
         // read for ever.
         candidate.complete = fed < need.limit || candidate.waiting.is_empty();
-        let place = self.order.iter().find(|(_, _, at)| *at == index).cloned();
-        if let Some(place) = place {
-            let stamp = place.0;
-            self.order.remove(&place);
+        let position = self.order.iter().find(|(_, _, at)| *at == index).cloned();
+        if let Some(position) = position {
+            let stamp = position.0;
+            self.order.remove(&position);
             self.requeue(index, stamp);
         }
     }
@@ -261,7 +261,7 @@ impl Selection {
 
     /// Groups the taken users into batches.
     #[must_use]
-    pub fn into_selected(self) -> Selected {
+    pub fn into_selected(self) -> SelectionResult {
         let size = self.limits.users_per_batch.max(1);
         let mut batches = Vec::new();
         for candidate in self.candidates {
@@ -271,7 +271,7 @@ impl Selection {
                 let Some((_, oldest)) = users.first() else {
                     continue;
                 };
-                batches.push(Batch {
+                batches.push(SelectedBatch {
                     tenant: candidate.tenant.clone(),
                     users: users.iter().map(|(user, _)| user.clone()).collect(),
                     oldest: *oldest,
@@ -279,7 +279,7 @@ impl Selection {
             }
         }
         batches.sort_by(|one, other| (one.oldest, &one.tenant).cmp(&(other.oldest, &other.tenant)));
-        Selected {
+        SelectionResult {
             batches,
             end: self.end,
         }
@@ -291,19 +291,27 @@ impl Selection {
 ///
 /// # Errors
 /// The failure of the schedule.
-pub async fn select(schedule: &dyn Schedule, limits: Limits, now: Timestamp) -> Result<Selected, Failure> {
+pub async fn select(
+    schedule: &dyn Schedule,
+    limits: SelectionLimits,
+    now: Timestamp,
+) -> Result<SelectionResult, Failure> {
     let heads = leading(schedule, &limits, now).await?;
     let mut selection = Selection::new(limits, now, heads);
-    while let Some(need) = selection.needs() {
+    while let Some(need) = selection.next_query() {
         let users = schedule.oldest(&need.tenant, need.not_after, need.limit).await?;
-        selection.feed(&need, users);
+        selection.add_users(&need, users);
     }
     Ok(selection.into_selected())
 }
 
 /// Returns the heads of one tenant more than a run may take, or of all if there are fewer. Tenants at their
 /// cap are not counted, but their heads are returned.
-async fn leading(schedule: &dyn Schedule, limits: &Limits, now: Timestamp) -> Result<Vec<Head>, Failure> {
+async fn leading(
+    schedule: &dyn Schedule,
+    limits: &SelectionLimits,
+    now: Timestamp,
+) -> Result<Vec<Head>, Failure> {
     let not_after = cutoff(limits.minimum, now);
     let wanted = limits.tenants.saturating_add(1);
     let mut limit = wanted.min(MAXIMUM_HEADS);
@@ -327,7 +335,7 @@ fn cutoff(minimum: Duration, now: Timestamp) -> Timestamp {
 }
 
 /// Returns how many further users of a tenant may be taken.
-fn allowance(limits: &Limits, head: &Head) -> usize {
+fn allowance(limits: &SelectionLimits, head: &Head) -> usize {
     let users = match limits.tenant_in_flight {
         0 => usize::MAX,
         most => usize::try_from(most.saturating_sub(head.in_flight)).unwrap_or(usize::MAX),

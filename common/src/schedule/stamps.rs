@@ -9,12 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::Finish;
+use super::FinishedAttempt;
 use crate::error::Failure;
 use crate::metrics::{Metrics, catalogue};
 use crate::model::{TenantId, UserId};
 use crate::registry::Registry;
-use crate::schedule::{Failing, SavedStamp};
+use crate::schedule::{FailureStreak, SavedStamp};
 
 /// Largest number of stamps that are written in one transaction.
 const BATCH: usize = 1_000;
@@ -65,7 +65,7 @@ impl StampSaver {
         tenant: &TenantId,
         at: Timestamp,
         minimum: Duration,
-        results: &[Finish],
+        results: &[FinishedAttempt],
         finished: &[UserId],
     ) {
         let span = |duration: Duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
@@ -81,7 +81,7 @@ impl StampSaver {
                     user: result.user.clone(),
                     stamp,
                     last_success: result.result.is_ok().then_some(at),
-                    failing: result.result.as_ref().err().map(|failure| Failing {
+                    failing: result.result.as_ref().err().map(|failure| FailureStreak {
                         since: at,
                         attempts: result.history.failures,
                         failure: failure.clone(),
@@ -202,8 +202,8 @@ impl Buffer {
                 }
             }
             Entry::Vacant(_) if self.count >= most => self.dropped += 1,
-            Entry::Vacant(place) => {
-                place.insert(stamp);
+            Entry::Vacant(vacant) => {
+                vacant.insert(stamp);
                 self.count += 1;
             }
         }

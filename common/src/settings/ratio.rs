@@ -47,13 +47,13 @@ impl<'de> Deserialize<'de> for Ratio {
         /// A share as a TOML number, or as the text of an environment variable.
         #[derive(Deserialize)]
         #[serde(untagged)]
-        enum Written {
+        enum RatioValue {
             Number(f64),
             Text(String),
         }
-        let share = match Written::deserialize(deserializer)? {
-            Written::Number(number) => Some(number),
-            Written::Text(text) => text.trim().parse().ok(),
+        let share = match RatioValue::deserialize(deserializer)? {
+            RatioValue::Number(number) => Some(number),
+            RatioValue::Text(text) => text.trim().parse().ok(),
         };
         share
             .and_then(Self::of)

@@ -26,11 +26,11 @@ pub struct Link {
     pub removing: bool,
     /// Fields that belong to the person because the item is private or recurring; they are not written into
     /// the item.
-    #[serde(default)]
-    pub own: FieldSet,
+    #[serde(default, rename = "own")]
+    pub personal_fields: FieldSet,
     /// Id of the folder the item lies in, if the person moved it out of its location's folder.
-    #[serde(default)]
-    pub elsewhere: Option<String>,
+    #[serde(default, rename = "elsewhere")]
+    pub other_folder: Option<String>,
     /// Whether the mailbox has edits that still have to be sent, although its version is the remembered one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsent: bool,
@@ -68,7 +68,7 @@ pub enum Writing {
 impl Link {
     /// Returns the link of a copy that was found and on which the sides have not agreed yet.
     #[must_use]
-    pub fn found(item: &str, change_key: &str, elsewhere: Option<String>) -> Self {
+    pub fn unagreed(item: &str, change_key: &str, other_folder: Option<String>) -> Self {
         Self {
             item: item.to_owned(),
             change_key: change_key.to_owned(),
@@ -76,8 +76,8 @@ impl Link {
             agreed: Agreed::default(),
             source_progress: Progress::default(),
             removing: false,
-            own: FieldSet::EMPTY,
-            elsewhere,
+            personal_fields: FieldSet::EMPTY,
+            other_folder,
             unsent: false,
             disputed: FieldSet::EMPTY,
             not_kept: FieldSet::EMPTY,
@@ -94,7 +94,7 @@ impl Link {
     /// Marks the item's folder as gone: the item's id and place are unknown from now on.
     pub fn lose_folder(&mut self) {
         self.item.clear();
-        self.elsewhere = None;
+        self.other_folder = None;
     }
 
     /// Returns whether the item's folder is gone and the item was not recreated yet.
@@ -153,7 +153,7 @@ impl Parked {
 
 /// A pending task whose write failed, perhaps because of the task itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failing {
+pub struct FailingWrite {
     /// Number of passes in which it failed, at the same versions and with the same failure.
     pub passes: u32,
     /// The entry that `parked` gets if the task is refused.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::fingerprint::{Fingerprint, IdleCheck};
-pub use self::link::{Failing, LetGo, LetGoReason, Link, Parked, Writing};
+pub use self::link::{FailingWrite, LetGo, LetGoReason, Link, Parked, Writing};
 use crate::error::Failure;
 use crate::model::{FieldSet, LocationKey, SourceKey};
 
@@ -39,8 +39,8 @@ pub struct LocationState {
     /// The name that was given to the folder.
     pub name: String,
     /// Whether `name` was read from the folder when it was found again; a number may have been added to it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub found: bool,
+    #[serde(default, rename = "found", skip_serializing_if = "std::ops::Not::not")]
+    pub name_read_from_folder: bool,
     /// Fields that the location's tasks can hold.
     pub holds: FieldSet,
     /// Id of the folder.
@@ -75,7 +75,7 @@ pub struct SyncState {
     /// Pending tasks whose writes keep failing. A build that does not know this field counts nothing and
     /// retries them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub failing: BTreeMap<SourceKey, Failing>,
+    pub failing: BTreeMap<SourceKey, FailingWrite>,
     /// Lists and sites that could not be read. Their tasks stay as they are; the next full check reads them
     /// again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -110,8 +110,8 @@ pub struct SyncState {
     /// Tasks whose copy was made after the cursor of its folder. A folder never reports an item that was
     /// created and deleted between two cursors, so the deletion of such a copy would not be reported until
     /// the next reading of the folder shows the copy.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub fresh: BTreeSet<SourceKey>,
+    #[serde(default, rename = "fresh", skip_serializing_if = "BTreeSet::is_empty")]
+    pub unconfirmed_copies: BTreeSet<SourceKey>,
 }
 
 /// Why stored bytes cannot be used.
@@ -178,7 +178,7 @@ impl SyncState {
             folders: self
                 .locations
                 .values()
-                .map(|place| (place.folder.clone(), place.signs))
+                .map(|location_state| (location_state.folder.clone(), location_state.signs))
                 .collect(),
             linked: linked.into_iter().collect(),
             unfinished: !self.pending.is_empty()
@@ -188,7 +188,7 @@ impl SyncState {
                     .links
                     .iter()
                     .any(|(key, link)| link.is_unsettled() && !self.parked.contains_key(key))
-                || self.outside().next().is_some(),
+                || self.moved_copies().next().is_some(),
         }
     }
 
@@ -200,7 +200,7 @@ impl SyncState {
     ) -> impl Iterator<Item = (&'a SourceKey, &'a Link)> {
         self.links
             .iter()
-            .filter(move |(key, link)| match &link.elsewhere {
+            .filter(move |(key, link)| match &link.other_folder {
                 Some(elsewhere) => elsewhere == folder,
                 None => key.location() == *location,
             })
@@ -209,11 +209,11 @@ impl SyncState {
     /// Removes a folder that is gone. The person did not delete the items in it, so their links are marked
     /// until each copy is recreated.
     pub fn forget_folder(&mut self, location: &LocationKey) {
-        let Some(place) = self.locations.remove(location) else {
+        let Some(location_state) = self.locations.remove(location) else {
             return;
         };
         let lost: BTreeSet<SourceKey> = self
-            .links_in(location, &place.folder)
+            .links_in(location, &location_state.folder)
             .map(|(key, _)| key.clone())
             .collect();
         for key in &lost {
@@ -225,15 +225,15 @@ impl SyncState {
 
     /// Returns the tasks whose items the person moved into a folder of their own, where no sign shows
     /// changes.
-    pub fn outside(&self) -> impl Iterator<Item = &SourceKey> {
+    pub fn moved_copies(&self) -> impl Iterator<Item = &SourceKey> {
         self.links
             .iter()
-            .filter(|(_, link)| self.is_outside(link))
+            .filter(|(_, link)| self.is_moved(link))
             .map(|(key, _)| key)
     }
 
-    fn is_outside(&self, link: &Link) -> bool {
-        link.elsewhere
+    fn is_moved(&self, link: &Link) -> bool {
+        link.other_folder
             .as_deref()
             .is_some_and(|folder| self.location_of_folder(folder).is_none())
     }
@@ -254,7 +254,7 @@ impl SyncState {
     }
 
     /// Records a marker with another owner, up to 50 per mailbox.
-    pub fn note_foreign(&mut self, key: &str, owner: &str) {
+    pub fn record_foreign_marker(&mut self, key: &str, owner: &str) {
         if self.foreign.len() < MOST_FOREIGN || self.foreign.contains_key(key) {
             self.foreign.insert(key.to_owned(), owner.to_owned());
         }
@@ -265,7 +265,7 @@ impl SyncState {
     pub fn location_of_folder(&self, folder: &str) -> Option<&LocationKey> {
         self.locations
             .iter()
-            .find(|(_, place)| place.folder == folder)
+            .find(|(_, location_state)| location_state.folder == folder)
             .map(|(key, _)| key)
     }
 }
@@ -278,7 +278,7 @@ mod tests {
     fn link(item: &str, elsewhere: Option<&str>) -> Link {
         Link {
             version: "1".to_owned(),
-            ..Link::found(item, "ck", elsewhere.map(str::to_owned))
+            ..Link::unagreed(item, "ck", elsewhere.map(str::to_owned))
         }
     }
 
@@ -287,16 +287,19 @@ mod tests {
             LocationKey::sharepoint_list("a"),
             LocationKey::sharepoint_list("b"),
         );
-        let place = |folder: &str| LocationState {
+        let location_state = |folder: &str| LocationState {
             name: folder.to_owned(),
-            found: false,
+            name_read_from_folder: false,
             holds: FieldSet::ALL,
             folder: folder.to_owned(),
             cursor: Some("1".to_owned()),
             signs: None,
         };
         SyncState {
-            locations: BTreeMap::from([(a.clone(), place("folder a")), (b.clone(), place("folder b"))]),
+            locations: BTreeMap::from([
+                (a.clone(), location_state("folder a")),
+                (b.clone(), location_state("folder b")),
+            ]),
             links: BTreeMap::from([
                 (a.task(1), link("at home", None)),
                 (a.task(2), link("moved", Some("folder b"))),
@@ -358,7 +361,9 @@ mod tests {
         let key = LocationKey::sharepoint_list("a").task(1);
         open[0].pending.insert(key.clone());
         open[1].held.insert(key.clone());
-        open[2].links.insert(key.clone(), Link::found("item", "ck", None));
+        open[2]
+            .links
+            .insert(key.clone(), Link::unagreed("item", "ck", None));
         open[3].forget_folder(&key.location());
         let link = link("item", None);
         open[4].writing.insert(key, Writing::Source { link });

@@ -31,7 +31,7 @@ const SPANS_AT_ONCE: usize = 512;
 const SPANS_EVERY: Duration = Duration::from_secs(2);
 
 /// The reader that pushes metrics, and the source of tracers.
-pub(super) type Exporting = (PeriodicReader<Told<MetricExporter>>, SdkTracerProvider);
+pub(super) type Exporting = (PeriodicReader<LoggedOnce<MetricExporter>>, SdkTracerProvider);
 
 /// Returns both exporters for the receiver at `endpoint`.
 pub(super) fn exporting(
@@ -44,10 +44,10 @@ pub(super) fn exporting(
     // does no harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let refused = |error: &dyn std::fmt::Display| TelemetryError::Endpoint {
-        endpoint: shown(endpoint),
+        endpoint: redacted_endpoint(endpoint),
         error: error.to_string(),
     };
-    let receiver = Arc::new(Receiver::new(shown(endpoint)));
+    let receiver = Arc::new(Receiver::new(redacted_endpoint(endpoint)));
     let spans = SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)
@@ -63,7 +63,7 @@ pub(super) fn exporting(
         .with_timeout(TIMEOUT)
         .build()
         .map_err(|error| refused(&error))?;
-    let processor = BatchSpanProcessor::builder(Told {
+    let processor = BatchSpanProcessor::builder(LoggedOnce {
         exporter: spans,
         receiver: Arc::clone(&receiver),
     })
@@ -82,7 +82,7 @@ pub(super) fn exporting(
         .with_span_processor(processor)
         .with_resource(resource.clone())
         .build();
-    let reader = PeriodicReader::builder(Told {
+    let reader = PeriodicReader::builder(LoggedOnce {
         exporter: metrics,
         receiver,
     })
@@ -94,7 +94,7 @@ pub(super) fn exporting(
 /// Returns the addresses of traces and metrics below a receiver's base address.
 fn addresses(endpoint: &str) -> Result<(String, String), TelemetryError> {
     let refused = |error: String| TelemetryError::Endpoint {
-        endpoint: shown(endpoint),
+        endpoint: redacted_endpoint(endpoint),
         error,
     };
     let url = Url::parse(endpoint).map_err(|error| refused(error.to_string()))?;
@@ -114,7 +114,7 @@ fn addresses(endpoint: &str) -> Result<(String, String), TelemetryError> {
 }
 
 /// Returns an address without what may be secret in it.
-fn shown(endpoint: &str) -> String {
+fn redacted_endpoint(endpoint: &str) -> String {
     match Url::parse(endpoint) {
         Ok(mut url) => {
             // Refused only for addresses that have no such part.
@@ -136,23 +136,23 @@ struct Receiver {
 
 /// The log line after an export.
 #[derive(Debug, PartialEq, Eq)]
-enum News {
+enum ExportLogLine {
     None,
     Fails,
-    WorksAgain,
+    Recovered,
 }
 
 /// Returns the log line after an export: one when the first signal fails, and one when all work again.
-fn news(failing: &mut [bool; 2], signal: Signal, sent: bool) -> News {
+fn log_line_after(failing: &mut [bool; 2], signal: Signal, sent: bool) -> ExportLogLine {
     let before = failing.contains(&true);
     match signal {
         Signal::Traces => failing[0] = !sent,
         Signal::Metrics => failing[1] = !sent,
     }
     match (before, failing.contains(&true)) {
-        (false, true) => News::Fails,
-        (true, false) => News::WorksAgain,
-        (false, false) | (true, true) => News::None,
+        (false, true) => ExportLogLine::Fails,
+        (true, false) => ExportLogLine::Recovered,
+        (false, false) | (true, true) => ExportLogLine::None,
     }
 }
 
@@ -164,36 +164,36 @@ impl Receiver {
         }
     }
 
-    fn tell(&self, signal: Signal, result: &OTelSdkResult) {
+    fn record_result(&self, signal: Signal, result: &OTelSdkResult) {
         record::export(signal, result.is_ok());
-        let news = news(
+        let news = log_line_after(
             &mut self.failing.lock().unwrap_or_else(PoisonError::into_inner),
             signal,
             result.is_ok(),
         );
         match (news, result) {
-            (News::Fails, Err(error)) => {
+            (ExportLogLine::Fails, Err(error)) => {
                 tracing::warn!(endpoint = self.endpoint, signal = signal.name(), %error, "the OTLP receiver accepts no data; sending is retried, and the service goes on");
             }
-            (News::WorksAgain, _) => {
+            (ExportLogLine::Recovered, _) => {
                 tracing::info!(endpoint = self.endpoint, "the OTLP receiver works again");
             }
-            (News::Fails, Ok(())) | (News::None, _) => {}
+            (ExportLogLine::Fails, Ok(())) | (ExportLogLine::None, _) => {}
         }
     }
 }
 
 /// An exporter whose failures are logged once.
 #[derive(Debug)]
-pub(super) struct Told<E> {
+pub(super) struct LoggedOnce<E> {
     exporter: E,
     receiver: Arc<Receiver>,
 }
 
-impl<E: SendsSpans> SendsSpans for Told<E> {
+impl<E: SendsSpans> SendsSpans for LoggedOnce<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let result = self.exporter.export(batch).await;
-        self.receiver.tell(Signal::Traces, &result);
+        self.receiver.record_result(Signal::Traces, &result);
         result
     }
 
@@ -210,10 +210,10 @@ impl<E: SendsSpans> SendsSpans for Told<E> {
     }
 }
 
-impl<E: PushMetricExporter> PushMetricExporter for Told<E> {
+impl<E: PushMetricExporter> PushMetricExporter for LoggedOnce<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let result = self.exporter.export(metrics).await;
-        self.receiver.tell(Signal::Metrics, &result);
+        self.receiver.record_result(Signal::Metrics, &result);
         result
     }
 
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn a_failing_receiver_is_logged_once_and_so_is_its_return() {
         let mut failing = [false; 2];
-        let told: Vec<News> = [
+        let log_lines: Vec<ExportLogLine> = [
             (Signal::Traces, true),
             (Signal::Traces, false),
             (Signal::Metrics, false),
@@ -269,17 +269,17 @@ mod tests {
             (Signal::Metrics, true),
         ]
         .into_iter()
-        .map(|(signal, sent)| news(&mut failing, signal, sent))
+        .map(|(signal, sent)| log_line_after(&mut failing, signal, sent))
         .collect();
         assert_eq!(
-            told,
+            log_lines,
             [
-                News::None,
-                News::Fails,
-                News::None,
-                News::None,
-                News::None,
-                News::WorksAgain
+                ExportLogLine::None,
+                ExportLogLine::Fails,
+                ExportLogLine::None,
+                ExportLogLine::None,
+                ExportLogLine::None,
+                ExportLogLine::Recovered
             ]
         );
     }

@@ -106,7 +106,7 @@ impl Telemetry {
     /// Sends the remaining data and ends the exporters, within `time` in total. Called last, after everything
     /// else has ended. Data that could not be sent by then are lost.
     pub async fn shut_down(self, time: Duration) {
-        let (told, ended) = tokio::sync::oneshot::channel();
+        let (ended_sender, ended) = tokio::sync::oneshot::channel();
         // The exporters block their thread; that of metrics blocks for 5 seconds, whatever timeout it gets.
         // So they run in a thread of their own, for which the end of the runtime does not wait.
         let ending = std::thread::Builder::new()
@@ -117,7 +117,7 @@ impl Telemetry {
                     tracer.shutdown_with_timeout(time / 2).ok();
                 }
                 self.metrics.provider().shutdown_with_timeout(time / 2).ok();
-                told.send(()).ok();
+                ended_sender.send(()).ok();
             });
         if let Err(error) = ending {
             tracing::warn!(%error, "the last metrics and traces cannot be sent");

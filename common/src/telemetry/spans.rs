@@ -51,7 +51,7 @@ pub fn continue_from(span: &Span, created: &TraceContext) {
 
 /// Marks a span with the fields `otel.status_code` and `error.type` as failed. `kind` is a stable code, never
 /// text from outside.
-pub fn failed(span: &Span, kind: &str) {
+pub fn mark_failed(span: &Span, kind: &str) {
     span.record("otel.status_code", "ERROR");
     span.record("error.type", kind);
 }

@@ -28,8 +28,8 @@ fn installed() -> Option<PathBuf> {
 
 fn free_ports() -> [u16; 3] {
     // All are held at once, so that they differ.
-    let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 impl Broker {

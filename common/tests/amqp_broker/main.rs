@@ -109,7 +109,7 @@ async fn what_was_confirmed_survives_kill_pause_and_alarm() {
         confirmed.insert(number);
     }
     let mut consumer = consume(&*queue).await;
-    let held = consumer.next().await.unwrap();
+    let delivery = consumer.next().await.unwrap();
     let publishing = {
         let queue = Arc::clone(&queue);
         tokio::spawn(async move {
@@ -134,7 +134,7 @@ async fn what_was_confirmed_survives_kill_pause_and_alarm() {
     assert_eq!(failure.code, Code::QueueUnavailable, "{failure}");
     broker.boot().await;
     assert!(
-        held.acknowledge().await.is_err(),
+        delivery.acknowledge().await.is_err(),
         "its connection is gone, so it comes again"
     );
     assert_eq!(queue.metrics().late_settlements, 1);
@@ -145,8 +145,8 @@ async fn what_was_confirmed_survives_kill_pause_and_alarm() {
     // Paused: publishing fails in time, the consumer notices, and both go on afterwards.
     let mut consumer = consume(&*queue).await;
     broker.pause();
-    let told = tokio::time::timeout(PATIENCE, publish(&*queue, 11_000)).await;
-    let failure = told
+    let published = tokio::time::timeout(PATIENCE, publish(&*queue, 11_000)).await;
+    let failure = published
         .expect("an end of the wait")
         .expect_err("a paused broker confirmed");
     assert_eq!(failure.code, Code::QueueUnavailable, "{failure}");

@@ -11,7 +11,7 @@ use tasksync_common::queue::{JobQueue, QueueName};
 use tasksync_common::settings::QueueSettings;
 use tokio::sync::RwLockReadGuard;
 
-use super::fixture::{Vhost, shared};
+use super::fixture::{Vhost, shared_vhost};
 
 struct Bench {
     vhost: Vhost<RwLockReadGuard<'static, ()>>,
@@ -53,7 +53,7 @@ impl QueueBench for Bench {
 }
 
 async fn bench(settings: QueueSettings) -> Option<Bench> {
-    let vhost = shared().await?;
+    let vhost = shared_vhost().await?;
     let queue = vhost
         .open(QueueSettings {
             // Long, because no test depends on them and the machine is busy while it tests.

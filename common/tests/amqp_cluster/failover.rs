@@ -10,10 +10,10 @@ use tasksync_common::settings::QueueSettings;
 use tasksync_loadtest::services::RabbitMq;
 use tokio::sync::RwLockWriteGuard;
 
-use super::fixture::{Vhost, alone, in_time};
+use super::fixture::{Vhost, exclusive_vhost, in_time};
 use super::traffic::Traffic;
 
-type Alone = Vhost<RwLockWriteGuard<'static, ()>>;
+type ExclusiveVhost = Vhost<RwLockWriteGuard<'static, ()>>;
 
 /// Returns settings with short timeouts, so that a silent node is given up soon.
 fn settings() -> QueueSettings {
@@ -30,7 +30,7 @@ fn names(queue: &Value, which: &str) -> BTreeSet<String> {
     names.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-impl Alone {
+impl ExclusiveVhost {
     /// Returns the node that leads the queue of background jobs.
     async fn leader(&self) -> &'static RabbitMq {
         let name = in_time("a leader", async || {
@@ -79,7 +79,7 @@ impl Alone {
     }
 
     /// Restarts the killed nodes, and waits until every queue has all its members again.
-    async fn mend(&self) {
+    async fn restore_cluster(&self) {
         self.cluster.restart().await.unwrap();
         for name in ["background", "interactive", "dead"] {
             in_time("three members", async || {
@@ -98,28 +98,30 @@ impl Alone {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_confirmed_survives_the_loss_of_any_node() {
-    let Some(vhost) = alone().await else { return };
+    let Some(vhost) = exclusive_vhost().await else {
+        return;
+    };
     let queue = vhost.open(settings()).await;
-    vhost.mend().await;
+    vhost.restore_cluster().await;
     let traffic = Traffic::start(&queue);
-    traffic.goes_on("the start").await;
+    traffic.wait_for_delivery("the start").await;
 
     // The node from which jobs are consumed. Publishing uses the same one, because both began with it.
     let node = vhost.node_of("consume").await;
     assert_eq!(vhost.node_of("publish").await.node(), node.node());
     let epochs = traffic.epochs();
     node.kill();
-    traffic.goes_on("the end of the clients' node").await;
+    traffic.wait_for_delivery("the end of the clients' node").await;
     assert!(
         traffic.epochs() > epochs,
         "the consumer opens again, as a new epoch"
     );
-    vhost.mend().await;
-    traffic.goes_on("its return").await;
+    vhost.restore_cluster().await;
+    traffic.wait_for_delivery("its return").await;
 
     // The node that leads the queue.
     vhost.leader().await.kill();
-    traffic.goes_on("the end of the queue's leader").await;
+    traffic.wait_for_delivery("the end of the queue's leader").await;
 
     assert!(traffic.end().await > 100);
     assert_eq!(queue.dead_letter_count().await.unwrap(), 0);
@@ -127,11 +129,13 @@ async fn what_was_confirmed_survives_the_loss_of_any_node() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_three_confirms_nothing_and_says_so_and_all_goes_on_when_they_are_back() {
-    let Some(vhost) = alone().await else { return };
+    let Some(vhost) = exclusive_vhost().await else {
+        return;
+    };
     let queue = vhost.open(settings()).await;
-    vhost.mend().await;
+    vhost.restore_cluster().await;
     let traffic = Traffic::start(&queue);
-    traffic.goes_on("the start").await;
+    traffic.wait_for_delivery("the start").await;
 
     // Frozen: the remaining node does not know it yet. It takes jobs and gets no majority for them.
     let connected = vhost.node_of("publish").await;
@@ -141,7 +145,7 @@ async fn one_of_three_confirms_nothing_and_says_so_and_all_goes_on_when_they_are
     assert_eq!(failure.code, Code::QueueUnavailable, "{failure}");
     assert!(failure.detail.contains("no answer within 3000 ms"), "{failure}");
     others.iter().for_each(|node| node.resume());
-    traffic.goes_on("the thaw").await;
+    traffic.wait_for_delivery("the thaw").await;
 
     // Killed: the remaining node stops by itself.
     let others = vhost.others(vhost.node_of("publish").await);
@@ -160,23 +164,27 @@ async fn one_of_three_confirms_nothing_and_says_so_and_all_goes_on_when_they_are
         }
     })
     .await;
-    vhost.mend().await;
-    traffic.goes_on("the return of both").await;
+    vhost.restore_cluster().await;
+    traffic.wait_for_delivery("the return of both").await;
     assert!(traffic.end().await > 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_publisher_leaves_a_node_that_is_cut_off() {
-    let Some(vhost) = alone().await else { return };
+    let Some(vhost) = exclusive_vhost().await else {
+        return;
+    };
     let queue = vhost.open(settings()).await;
-    vhost.mend().await;
+    vhost.restore_cluster().await;
     let traffic = Traffic::start(&queue);
-    traffic.goes_on("the start").await;
+    traffic.wait_for_delivery("the start").await;
     let node = vhost.node_of("publish").await;
     vhost.cluster.cut_off(node).await.unwrap();
-    traffic.confirms("its node was cut off").await;
+    traffic.wait_for_confirmation("its node was cut off").await;
     // The kill ends its consumers, as a node does that stops itself.
     node.kill();
-    traffic.goes_on("the end of the node that was cut off").await;
+    traffic
+        .wait_for_delivery("the end of the node that was cut off")
+        .await;
     assert!(traffic.end().await > 10);
 }

@@ -37,13 +37,13 @@ pub(crate) struct Vhost<G> {
 }
 
 /// Returns a virtual host beside those of other tests; `None` if RabbitMQ is not installed.
-pub(crate) async fn shared() -> Option<Vhost<RwLockReadGuard<'static, ()>>> {
+pub(crate) async fn shared_vhost() -> Option<Vhost<RwLockReadGuard<'static, ()>>> {
     let cluster = cluster().await?;
     Some(Vhost::new(cluster, USE.read().await).await)
 }
 
 /// Returns a virtual host while no other test uses the cluster. The test may break the cluster.
-pub(crate) async fn alone() -> Option<Vhost<RwLockWriteGuard<'static, ()>>> {
+pub(crate) async fn exclusive_vhost() -> Option<Vhost<RwLockWriteGuard<'static, ()>>> {
     let cluster = cluster().await?;
     let guard = USE.write().await;
     if cluster.nodes().iter().any(|node| node.pid().is_none()) {

@@ -20,10 +20,10 @@ const QUEUE: QueueName = QueueName::Background;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// How often a waiting consumer checks whether the traffic has ended.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
-struct Book {
+struct TrafficRecord {
     next: AtomicU64,
     confirmed: Mutex<BTreeSet<u64>>,
     delivered: Mutex<BTreeSet<u64>>,
@@ -31,20 +31,20 @@ struct Book {
     failures: Mutex<Vec<Failure>>,
     /// Number of consumers opened.
     epochs: AtomicU64,
-    publishes_no_more: AtomicBool,
-    takes_no_more: AtomicBool,
+    publishing_stopped: AtomicBool,
+    taking_stopped: AtomicBool,
 }
 
 pub(crate) struct Traffic {
     queue: Arc<dyn JobQueue>,
-    book: Arc<Book>,
+    book: Arc<TrafficRecord>,
     publishing: JoinHandle<()>,
     taking: JoinHandle<()>,
 }
 
-impl Book {
-    fn takes(&self) -> bool {
-        !self.takes_no_more.load(Ordering::Relaxed)
+impl TrafficRecord {
+    fn is_taking(&self) -> bool {
+        !self.taking_stopped.load(Ordering::Relaxed)
     }
 
     async fn publish(&self, queue: &dyn JobQueue) -> Result<u64, Failure> {
@@ -60,14 +60,14 @@ impl Book {
     }
 
     async fn take(&self, queue: &dyn JobQueue) {
-        while self.takes() {
+        while self.is_taking() {
             let Ok(mut consumer) = queue.consume(QUEUE, 20).await else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
             self.epochs.fetch_add(1, Ordering::Relaxed);
-            while self.takes() {
-                match tokio::time::timeout(LOOK, consumer.next()).await {
+            while self.is_taking() {
+                match tokio::time::timeout(POLL_INTERVAL, consumer.next()).await {
                     Err(_) => {}
                     Ok(None) => break,
                     Ok(Some(delivery)) => {
@@ -84,14 +84,14 @@ impl Book {
 
 impl Traffic {
     pub(crate) fn start(queue: &Arc<dyn JobQueue>) -> Self {
-        let book = Arc::new(Book::default());
+        let book = Arc::new(TrafficRecord::default());
         let (publishing, taking) = (
             (Arc::clone(queue), Arc::clone(&book)),
             (Arc::clone(queue), Arc::clone(&book)),
         );
         let publishing = tokio::spawn(async move {
             let (queue, book) = publishing;
-            while !book.publishes_no_more.load(Ordering::Relaxed) {
+            while !book.publishing_stopped.load(Ordering::Relaxed) {
                 book.publish(&*queue).await.ok();
                 tokio::time::sleep(PAUSE).await;
             }
@@ -109,7 +109,7 @@ impl Traffic {
     }
 
     /// Waits until a job that is first published now has been confirmed, and returns its number.
-    pub(crate) async fn confirms(&self, after: &str) -> u64 {
+    pub(crate) async fn wait_for_confirmation(&self, after: &str) -> u64 {
         in_time(&format!("a job to be confirmed after {after}"), async || {
             self.book
                 .publish(&*self.queue)
@@ -120,8 +120,8 @@ impl Traffic {
     }
 
     /// Waits until a job that is first published now has been confirmed and delivered.
-    pub(crate) async fn goes_on(&self, after: &str) {
-        let number = self.confirms(after).await;
+    pub(crate) async fn wait_for_delivery(&self, after: &str) {
+        let number = self.wait_for_confirmation(after).await;
         in_time(&format!("a job to be delivered after {after}"), async || {
             let delivered = self.book.delivered.lock().unwrap().contains(&number);
             delivered
@@ -149,7 +149,7 @@ impl Traffic {
 
     /// Stops publishing, waits until every confirmed job has been delivered, and returns their number.
     pub(crate) async fn end(self) -> usize {
-        self.book.publishes_no_more.store(true, Ordering::Relaxed);
+        self.book.publishing_stopped.store(true, Ordering::Relaxed);
         self.publishing.await.unwrap();
         in_time("everything confirmed to be delivered", async || {
             let confirmed = self.book.confirmed.lock().unwrap();
@@ -162,7 +162,7 @@ impl Traffic {
             }
         })
         .await;
-        self.book.takes_no_more.store(true, Ordering::Relaxed);
+        self.book.taking_stopped.store(true, Ordering::Relaxed);
         self.taking.await.unwrap();
         self.book.confirmed.lock().unwrap().len()
     }

@@ -78,7 +78,7 @@ impl Bench {
     }
 
     /// Returns why the queue does not open, and asserts that the text does not contain the password.
-    async fn refused(&self, settings: &QueueSettings) -> Failure {
+    async fn open_failure(&self, settings: &QueueSettings) -> Failure {
         let Err(failure) = open_queue(settings, CLAIM).await else {
             panic!("opened")
         };
@@ -147,7 +147,7 @@ async fn an_untrusted_authority_is_reported_with_the_setting() {
     std::fs::write(&other, PrivateAuthority::generate().unwrap().pem()).unwrap();
     for authorities in [None, Some(other)] {
         let failure = bench
-            .refused(&QueueSettings {
+            .open_failure(&QueueSettings {
                 authorities,
                 ..settings.clone()
             })
@@ -163,7 +163,7 @@ async fn an_untrusted_authority_is_reported_with_the_setting() {
 async fn a_certificate_for_another_host_is_reported_with_its_names() {
     let Some(bench) = bench().await else { return };
     let settings = bench.settings("amqps", "127.0.0.1", bench.tls_port());
-    let failure = bench.refused(&settings).await;
+    let failure = bench.open_failure(&settings).await;
     assert_eq!(failure.code, Code::QueueUnavailable);
     for part in ["127.0.0.1", "another host name", "localhost", "queue.url"] {
         assert!(failure.detail.contains(part), "{failure}");
@@ -175,7 +175,7 @@ async fn tls_at_the_wrong_port_is_reported_and_reveals_no_secret() {
     let Some(bench) = bench().await else { return };
     let relay = Relay::start(bench.broker.port()).await;
     let failure = bench
-        .refused(&bench.settings("amqps", "localhost", relay.port()))
+        .open_failure(&bench.settings("amqps", "localhost", relay.port()))
         .await;
     assert_eq!(failure.code, Code::QueueUnavailable);
     assert!(failure.detail.contains("does not speak TLS"), "{failure}");
@@ -186,7 +186,7 @@ async fn tls_at_the_wrong_port_is_reported_and_reveals_no_secret() {
 
     let relay = Relay::start(bench.tls_port()).await;
     let failure = bench
-        .refused(&bench.settings("amqp", "localhost", relay.port()))
+        .open_failure(&bench.settings("amqp", "localhost", relay.port()))
         .await;
     assert_eq!(failure.code, Code::QueueUnavailable);
     assert!(failure.detail.contains("amqps://"), "{failure}");

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) struct Relay {
     port: u16,
-    heard: Arc<Mutex<Vec<Vec<u8>>>>,
+    forwarded: Arc<Mutex<Vec<Vec<u8>>>>,
     task: JoinHandle<()>,
 }
 
@@ -31,7 +31,11 @@ impl Relay {
                 tokio::spawn(pass(from_server, to_client, Arc::clone(&kept)));
             }
         });
-        Self { port, heard, task }
+        Self {
+            port,
+            forwarded: heard,
+            task,
+        }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -40,13 +44,13 @@ impl Relay {
 
     /// Returns whether the text went over the relay in readable form.
     pub(crate) fn saw(&self, text: &str) -> bool {
-        let heard = self.heard.lock().unwrap();
+        let heard = self.forwarded.lock().unwrap();
         let mut directions = heard.iter();
         directions.any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.heard.lock().unwrap().iter().map(Vec::len).sum()
+        self.forwarded.lock().unwrap().iter().map(Vec::len).sum()
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::service::Role;
+use crate::service::ServiceRole;
 
 /// Synchronises people's tasks between SharePoint and Exchange.
 ///
@@ -58,14 +58,14 @@ pub(crate) enum Command {
         live: bool,
     },
     #[command(flatten)]
-    Remote(Remote),
+    Remote(ApiCommand),
     /// Works with settings files.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Prints reference pages, generated from the program itself.
     Docs {
         /// Which page.
-        page: Page,
+        page: DocsPage,
     },
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Config {
 
 /// Commands that call the service.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Remote {
+pub(crate) enum ApiCommand {
     /// Tenants, whose SharePoint and Exchange are connected.
     #[command(subcommand)]
     Tenant(TenantCommand),
@@ -296,13 +296,13 @@ pub(crate) enum ConfigCommand {
         file: PathBuf,
         /// Also check whether this role may use the stores of the file.
         #[arg(long)]
-        role: Option<Role>,
+        role: Option<ServiceRole>,
     },
 }
 
 /// A reference page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Page {
+pub(crate) enum DocsPage {
     /// All errors, their causes and what to do.
     Errors,
     /// All settings.

@@ -6,7 +6,7 @@ use reqwest::{Method, Url};
 use serde_json::Value;
 use tasksync_scheduler::api::ApiToken;
 
-use crate::exit::{self, Stop};
+use crate::exit::{self, CommandError};
 use crate::token;
 
 /// Timeout of a request: a little more than the service allows for the doctor, which takes longest.
@@ -16,24 +16,24 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAXIMUM_ANSWER: usize = 64 * 1024 * 1024;
 
 /// The connection to one service.
-pub(crate) struct Client {
+pub(crate) struct ApiClient {
     http: reqwest::Client,
     base: Url,
     token: ApiToken,
     json: bool,
 }
 
-impl Client {
-    pub(crate) fn new(url: &str, json: bool) -> Result<Self, Stop> {
+impl ApiClient {
+    pub(crate) fn new(url: &str, json: bool) -> Result<Self, CommandError> {
         let base: Url = url
             .parse()
-            .map_err(|error| Stop::settings(format!("--url (or TASKSYNC_URL) {url}: {error}")))?;
+            .map_err(|error| CommandError::settings(format!("--url (or TASKSYNC_URL) {url}: {error}")))?;
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
-            return Err(Stop::settings(format!(
+            return Err(CommandError::settings(format!(
                 "--url (or TASKSYNC_URL) {url}: write http://HOST:PORT or https://HOST:PORT"
             )));
         }
-        let token = token::read()?.ok_or_else(token::missing)?;
+        let token = token::read()?.ok_or_else(token::missing_token_error)?;
         if base.scheme() == "http" && !is_loopback(&base) {
             exit::note(&format!(
                 "warning: the token travels to {} in plain text; use https:// or a tunnel",
@@ -48,7 +48,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
-            .map_err(|error| Stop::settings(format!("the HTTP client cannot be created: {error}")))?;
+            .map_err(|error| CommandError::settings(format!("the HTTP client cannot be created: {error}")))?;
         Ok(Self {
             http,
             base,
@@ -62,7 +62,7 @@ impl Client {
         self.json
     }
 
-    pub(crate) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Stop> {
+    pub(crate) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, CommandError> {
         self.call(Method::GET, path, query, None).await
     }
 
@@ -71,27 +71,35 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
         body: &Value,
-    ) -> Result<Value, Stop> {
+    ) -> Result<Value, CommandError> {
         self.call(Method::PUT, path, query, Some(body)).await
     }
 
-    pub(crate) async fn post(&self, path: &[&str]) -> Result<Value, Stop> {
+    pub(crate) async fn post(&self, path: &[&str]) -> Result<Value, CommandError> {
         self.call(Method::POST, path, &[], None).await
     }
 
-    pub(crate) async fn post_body(&self, path: &[&str], body: &Value) -> Result<Value, Stop> {
+    pub(crate) async fn post_body(&self, path: &[&str], body: &Value) -> Result<Value, CommandError> {
         self.call(Method::POST, path, &[], Some(body)).await
     }
 
-    pub(crate) async fn post_with(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Stop> {
+    pub(crate) async fn post_with(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Value, CommandError> {
         self.call(Method::POST, path, query, None).await
     }
 
-    pub(crate) async fn delete_with(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Stop> {
+    pub(crate) async fn delete_with(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Value, CommandError> {
         self.call(Method::DELETE, path, query, None).await
     }
 
-    pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, Stop> {
+    pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, CommandError> {
         self.call(Method::DELETE, path, &[], None).await
     }
 
@@ -101,14 +109,14 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> Result<Value, Stop> {
+    ) -> Result<Value, CommandError> {
         let mut url = self.base.clone();
         // An empty name would drop a segment of the path and so address more than was meant.
         if path
             .iter()
             .any(|name| name.is_empty() || matches!(*name, "." | ".."))
         {
-            return Err(Stop::settings("a name is empty or only dots"));
+            return Err(CommandError::settings("a name is empty or only dots"));
         }
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["api", "v1"]).extend(path);
@@ -125,13 +133,13 @@ impl Client {
         let status = answer.status();
         let bytes = read(answer).await.map_err(|error| self.unreachable(&error))?;
         let Some(bytes) = bytes else {
-            return Err(Stop::Unreachable(format!(
+            return Err(CommandError::Unreachable(format!(
                 "the answer of {} is larger than {MAXIMUM_ANSWER} bytes",
                 self.base
             )));
         };
         let value: Value = serde_json::from_slice(&bytes).map_err(|_| {
-            Stop::Unreachable(format!(
+            CommandError::Unreachable(format!(
                 "something answers at {}, but not tasksync (HTTP {status}); name its address with --url or TASKSYNC_URL",
                 self.base
             ))
@@ -142,22 +150,22 @@ impl Client {
         if self.json {
             exit::print(&pretty(&value))?;
         }
-        Err(refused(&value, status.as_u16()))
+        Err(refusal_error(&value, status.as_u16()))
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Stop {
+    fn unreachable(&self, error: &reqwest::Error) -> CommandError {
         let mut reason: &dyn std::error::Error = error;
         while let Some(source) = reason.source() {
             reason = source;
         }
         if error.is_timeout() && !error.is_connect() {
-            return Stop::Unreachable(format!(
+            return CommandError::Unreachable(format!(
                 "{} did not answer within {} s",
                 self.base,
                 TIMEOUT.as_secs()
             ));
         }
-        Stop::Unreachable(format!(
+        CommandError::Unreachable(format!(
             "no service answers at {} ({reason}); start it with `tasksync standalone --config FILE`, or name its address with --url or TASKSYNC_URL",
             self.base
         ))
@@ -187,7 +195,7 @@ async fn read(mut answer: reqwest::Response) -> Result<Option<Vec<u8>>, reqwest:
 }
 
 /// Returns the service's error as text. A wrong token counts as a wrong setting of this command.
-fn refused(value: &Value, status: u16) -> Stop {
+fn refusal_error(value: &Value, status: u16) -> CommandError {
     let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let text = format!(
         "{} [{}]: {}\n  What to do: {}",
@@ -197,9 +205,9 @@ fn refused(value: &Value, status: u16) -> Stop {
         field("action")
     );
     if status == 401 {
-        Stop::Settings(text)
+        CommandError::Settings(text)
     } else {
-        Stop::Answer(text)
+        CommandError::Answer(text)
     }
 }
 

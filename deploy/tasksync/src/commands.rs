@@ -5,9 +5,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tasksync_common::registry::Tenant;
 
-use crate::cli::{DeadLettersCommand, InstallationCommand, Remote, TenantCommand, UserCommand, WhichLetters};
-use crate::client::{Client, pretty};
-use crate::exit::{End, Stop, print};
+use crate::cli::{
+    ApiCommand, DeadLettersCommand, InstallationCommand, TenantCommand, UserCommand, WhichLetters,
+};
+use crate::client::{ApiClient, pretty};
+use crate::exit::{CommandEnd, CommandError, print};
 use crate::{import, journal, preview, show};
 
 /// Entries of one page.
@@ -15,39 +17,39 @@ const PAGE: &str = "1000";
 /// Most pages of one list.
 const MAXIMUM_PAGES: usize = 10_000;
 
-pub(crate) async fn run(client: &Client, command: Remote) -> Result<End, Stop> {
+pub(crate) async fn run(client: &ApiClient, command: ApiCommand) -> Result<CommandEnd, CommandError> {
     match command {
-        Remote::Tenant(command) => tenant(client, command).await,
-        Remote::User(command) => user(client, command).await,
-        Remote::SyncNow { tenant, user } => {
+        ApiCommand::Tenant(command) => tenant(client, command).await,
+        ApiCommand::User(command) => user(client, command).await,
+        ApiCommand::SyncNow { tenant, user } => {
             let answer = client.post(&["tenants", &tenant, "users", &user, "sync"]).await?;
-            say(client, &answer, || show::sync_now(&answer, &tenant, &user))
+            show_answer(client, &answer, || show::sync_now(&answer, &tenant, &user))
         }
-        Remote::Status { tenant } => {
-            let answer = client.get(&["status"], &of(tenant.as_deref())).await?;
-            say(client, &answer, || show::status(&answer))
+        ApiCommand::Status { tenant } => {
+            let answer = client.get(&["status"], &tenant_query(tenant.as_deref())).await?;
+            show_answer(client, &answer, || show::status(&answer))
         }
-        Remote::Doctor { tenant } => {
-            let answer = client.get(&["doctor"], &of(tenant.as_deref())).await?;
-            say(client, &answer, || show::doctor(&answer))?;
+        ApiCommand::Doctor { tenant } => {
+            let answer = client.get(&["doctor"], &tenant_query(tenant.as_deref())).await?;
+            show_answer(client, &answer, || show::doctor(&answer))?;
             Ok(if answer["result"] == "failed" {
-                End::Bad
+                CommandEnd::BadAnswer
             } else {
-                End::Well
+                CommandEnd::Success
             })
         }
-        Remote::Alerts { tenant } => {
-            let mut query = of(tenant.as_deref());
+        ApiCommand::Alerts { tenant } => {
+            let mut query = tenant_query(tenant.as_deref());
             query.push(("limit", PAGE));
             let answer = client.get(&["alerts"], &query).await?;
-            say(client, &answer, || show::alerts(&answer))
+            show_answer(client, &answer, || show::alerts(&answer))
         }
-        Remote::DeadLetters(command) => dead_letters(client, command).await,
-        Remote::Installation(command) => installation(client, command).await,
+        ApiCommand::DeadLetters(command) => dead_letters(client, command).await,
+        ApiCommand::Installation(command) => installation(client, command).await,
     }
 }
 
-async fn installation(client: &Client, command: InstallationCommand) -> Result<End, Stop> {
+async fn installation(client: &ApiClient, command: InstallationCommand) -> Result<CommandEnd, CommandError> {
     let answer = match command {
         InstallationCommand::Show => client.get(&["installation"], &[]).await?,
         InstallationCommand::Set { id, yes } => {
@@ -55,7 +57,7 @@ async fn installation(client: &Client, command: InstallationCommand) -> Result<E
             client.put(&["installation"], &[], &body).await?
         }
     };
-    say(client, &answer, || {
+    show_answer(client, &answer, || {
         format!(
             "installation {}, {} people are opted in\n",
             show::cell(&answer["id"]),
@@ -64,12 +66,12 @@ async fn installation(client: &Client, command: InstallationCommand) -> Result<E
     })
 }
 
-async fn dead_letters(client: &Client, command: DeadLettersCommand) -> Result<End, Stop> {
+async fn dead_letters(client: &ApiClient, command: DeadLettersCommand) -> Result<CommandEnd, CommandError> {
     match command {
         DeadLettersCommand::List { limit } => {
             let limit = limit.to_string();
             let answer = client.get(&["dead-letters"], &[("limit", &limit)]).await?;
-            say(client, &answer, || show::dead_letters(&answer))
+            show_answer(client, &answer, || show::dead_letters(&answer))
         }
         DeadLettersCommand::Replay(which) => {
             let answer = match letters(&which) {
@@ -80,7 +82,7 @@ async fn dead_letters(client: &Client, command: DeadLettersCommand) -> Result<En
                         .await?
                 }
             };
-            say(client, &answer, || {
+            show_answer(client, &answer, || {
                 format!(
                     "{} put back; jobs whose claim is gone do nothing.\n",
                     answer["replayed"]
@@ -96,7 +98,7 @@ async fn dead_letters(client: &Client, command: DeadLettersCommand) -> Result<En
                         .await?
                 }
             };
-            say(client, &answer, || {
+            show_answer(client, &answer, || {
                 format!("{} removed for good.\n", answer["discarded"])
             })
         }
@@ -108,15 +110,15 @@ fn letters(which: &WhichLetters) -> (Option<&str>, String) {
     (which.id.as_deref(), which.oldest.unwrap_or(0).to_string())
 }
 
-async fn tenant(client: &Client, command: TenantCommand) -> Result<End, Stop> {
+async fn tenant(client: &ApiClient, command: TenantCommand) -> Result<CommandEnd, CommandError> {
     match command {
         TenantCommand::Add { file } => {
             let tenant = read_tenant(&file)?;
             let id = tenant.id.to_string();
             let body = serde_json::to_value(&tenant)
-                .map_err(|error| Stop::settings(format!("{}: {error}", file.display())))?;
+                .map_err(|error| CommandError::settings(format!("{}: {error}", file.display())))?;
             let answer = client.put(&["tenants", &id], &[], &body).await?;
-            say(client, &answer, || {
+            show_answer(client, &answer, || {
                 format!(
                     "{id} was {}. Next: `tasksync doctor --tenant {id}`, then `tasksync user opt-in {id} USER …`.\n",
                     answer["result"].as_str().unwrap_or("stored")
@@ -124,29 +126,29 @@ async fn tenant(client: &Client, command: TenantCommand) -> Result<End, Stop> {
             })
         }
         TenantCommand::List => {
-            let answer = every(client, &["tenants"], "tenants").await?;
-            say(client, &answer, || show::tenants(&answer))
+            let answer = fetch_all_pages(client, &["tenants"], "tenants").await?;
+            show_answer(client, &answer, || show::tenants(&answer))
         }
         TenantCommand::Show { tenant } => {
             let answer = client.get(&["tenants", &tenant], &[]).await?;
-            say(client, &answer, || show::tenant(&answer))
+            show_answer(client, &answer, || show::tenant(&answer))
         }
         TenantCommand::Remove { tenant } => {
             let answer = client.delete(&["tenants", &tenant]).await?;
-            say(client, &answer, || {
+            show_answer(client, &answer, || {
                 format!("{tenant} was removed; tasks stay where they are.\n")
             })
         }
         TenantCommand::Pauses { tenant } => {
             let answer = client.get(&["tenants", &tenant, "pauses"], &[]).await?;
-            say(client, &answer, || show::pauses(&answer))
+            show_answer(client, &answer, || show::pauses(&answer))
         }
         TenantCommand::EndPauses { tenant, server } => {
             let query: Vec<(&str, &str)> = server.iter().map(|server| ("server", server.as_str())).collect();
             let answer = client
                 .delete_with(&["tenants", &tenant, "pauses"], &query)
                 .await?;
-            say(client, &answer, || {
+            show_answer(client, &answer, || {
                 format!(
                     "{} pauses were ended; {} users who waited for that are due now.\n",
                     show::cell(&answer["ended"]),
@@ -159,13 +161,13 @@ async fn tenant(client: &Client, command: TenantCommand) -> Result<End, Stop> {
     }
 }
 
-async fn switch(client: &Client, tenant: &str, enabled: bool) -> Result<End, Stop> {
+async fn switch(client: &ApiClient, tenant: &str, enabled: bool) -> Result<CommandEnd, CommandError> {
     let mut body = client.get(&["tenants", tenant], &[]).await?;
     if let Some(tenant) = body.as_object_mut() {
         tenant.insert("enabled".to_owned(), Value::Bool(enabled));
     }
     let answer = client.put(&["tenants", tenant], &[], &body).await?;
-    say(client, &answer, || {
+    show_answer(client, &answer, || {
         if enabled {
             format!("{tenant} is enabled.\n")
         } else {
@@ -174,7 +176,7 @@ async fn switch(client: &Client, tenant: &str, enabled: bool) -> Result<End, Sto
     })
 }
 
-async fn user(client: &Client, command: UserCommand) -> Result<End, Stop> {
+async fn user(client: &ApiClient, command: UserCommand) -> Result<CommandEnd, CommandError> {
     match command {
         UserCommand::OptIn {
             tenant,
@@ -200,7 +202,7 @@ async fn user(client: &Client, command: UserCommand) -> Result<End, Stop> {
             let answer = client
                 .put(&["tenants", &tenant, "users", &user], query, &body)
                 .await?;
-            say(client, &answer, || {
+            show_answer(client, &answer, || {
                 let what = answer["result"].as_str().unwrap_or("stored");
                 if answer["scheduled"] == false {
                     format!(
@@ -213,23 +215,23 @@ async fn user(client: &Client, command: UserCommand) -> Result<End, Stop> {
         }
         UserCommand::OptOut { tenant, user } => {
             let answer = client.delete(&["tenants", &tenant, "users", &user]).await?;
-            say(client, &answer, || {
+            show_answer(client, &answer, || {
                 format!("{user} was opted out; tasks stay where they are.\n")
             })
         }
         UserCommand::List { tenant } => {
-            let answer = every(client, &["tenants", &tenant, "users"], "users").await?;
-            say(client, &answer, || show::users(&answer))
+            let answer = fetch_all_pages(client, &["tenants", &tenant, "users"], "users").await?;
+            show_answer(client, &answer, || show::users(&answer))
         }
         UserCommand::Status { tenant, user } => {
             let answer = client.get(&["tenants", &tenant, "users", &user], &[]).await?;
-            say(client, &answer, || show::user(&answer))
+            show_answer(client, &answer, || show::user(&answer))
         }
         UserCommand::Plan { tenant, user } => {
             let answer = client
                 .get(&["tenants", &tenant, "users", &user, "plan"], &[])
                 .await?;
-            say(client, &answer, || preview::text(&answer))
+            show_answer(client, &answer, || preview::text(&answer))
         }
         UserCommand::AllowDeletions { tenant, user, plan } => {
             let query: Vec<(&str, &str)> = plan.iter().map(|plan| ("plan", plan.as_str())).collect();
@@ -239,7 +241,7 @@ async fn user(client: &Client, command: UserCommand) -> Result<End, Stop> {
                     &query,
                 )
                 .await?;
-            say(client, &answer, || {
+            show_answer(client, &answer, || {
                 format!(
                     "{} held deletions of {user} may pass, once, until {} (plan {}).\n",
                     show::cell(&answer["deletions"]),
@@ -255,16 +257,16 @@ async fn user(client: &Client, command: UserCommand) -> Result<End, Stop> {
                     &[("limit", &limit.to_string())],
                 )
                 .await?;
-            say(client, &answer, || journal::text(&answer))
+            show_answer(client, &answer, || journal::text(&answer))
         }
     }
 }
 
-fn read_tenant(file: &Path) -> Result<Tenant, Stop> {
+fn read_tenant(file: &Path) -> Result<Tenant, CommandError> {
     let text = std::fs::read_to_string(file)
-        .map_err(|error| Stop::settings(format!("tenant file {}: {error}", file.display())))?;
+        .map_err(|error| CommandError::settings(format!("tenant file {}: {error}", file.display())))?;
     toml::from_str(&text).map_err(|error| {
-        Stop::settings(format!(
+        CommandError::settings(format!(
             "tenant file {}: {}",
             file.display(),
             error.to_string().trim_end()
@@ -272,12 +274,12 @@ fn read_tenant(file: &Path) -> Result<Tenant, Stop> {
     })
 }
 
-fn of(tenant: Option<&str>) -> Vec<(&str, &str)> {
+fn tenant_query(tenant: Option<&str>) -> Vec<(&str, &str)> {
     tenant.map(|tenant| ("tenant", tenant)).into_iter().collect()
 }
 
 /// Reads every page of a list.
-async fn every(client: &Client, path: &[&str], field: &str) -> Result<Value, Stop> {
+async fn fetch_all_pages(client: &ApiClient, path: &[&str], field: &str) -> Result<Value, CommandError> {
     let mut entries = Vec::new();
     let mut after: Option<String> = None;
     for _ in 0..MAXIMUM_PAGES {
@@ -294,10 +296,14 @@ async fn every(client: &Client, path: &[&str], field: &str) -> Result<Value, Sto
             None => return Ok(json!({ field: entries })),
         }
     }
-    Err(Stop::Answer(format!("the list of {field} does not end")))
+    Err(CommandError::Answer(format!("the list of {field} does not end")))
 }
 
-fn say(client: &Client, answer: &Value, text: impl FnOnce() -> String) -> Result<End, Stop> {
+fn show_answer(
+    client: &ApiClient,
+    answer: &Value,
+    text: impl FnOnce() -> String,
+) -> Result<CommandEnd, CommandError> {
     if client.json() {
         print(&pretty(answer))
     } else {

@@ -4,20 +4,20 @@ use std::io::Write as _;
 
 /// How a command ended that did its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum CommandEnd {
     /// All is well.
-    Well,
+    Success,
     /// The service answered, and the answer is bad.
-    Bad,
+    BadAnswer,
     /// A role ended with this code.
     Role(u8),
 }
 
-impl End {
+impl CommandEnd {
     pub(crate) fn code(self) -> u8 {
         match self {
-            Self::Well => 0,
-            Self::Bad => 1,
+            Self::Success => 0,
+            Self::BadAnswer => 1,
             Self::Role(code) => code,
         }
     }
@@ -25,7 +25,7 @@ impl End {
 
 /// Why a command could not do its work. The text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Stop {
+pub(crate) enum CommandError {
     /// The service answered with an error.
     #[error("{0}")]
     Answer(String),
@@ -37,7 +37,7 @@ pub(crate) enum Stop {
     Unreachable(String),
 }
 
-impl Stop {
+impl CommandError {
     pub(crate) fn settings(text: impl Into<String>) -> Self {
         Self::Settings(text.into())
     }
@@ -52,19 +52,19 @@ impl Stop {
 }
 
 /// Writes to standard output. A closed pipe (`| head`) is no error.
-pub(crate) fn print(text: &str) -> Result<End, Stop> {
+pub(crate) fn print(text: &str) -> Result<CommandEnd, CommandError> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(End::Well),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(End::Well),
-        Err(error) => Err(Stop::settings(format!(
+        Ok(()) => Ok(CommandEnd::Success),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(CommandEnd::Success),
+        Err(error) => Err(CommandError::settings(format!(
             "standard output cannot be written: {error}"
         ))),
     }
 }
 
 /// Writes to standard error why a command could not do its work.
-pub(crate) fn complain(stop: &Stop) {
+pub(crate) fn print_error(stop: &CommandError) {
     // If even this fails, nothing is left to do.
     writeln!(std::io::stderr().lock(), "tasksync: {stop}").ok();
 }

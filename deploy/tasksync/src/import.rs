@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::client::{Client, pretty};
-use crate::exit::{End, Stop, print};
+use crate::client::{ApiClient, pretty};
+use crate::exit::{CommandEnd, CommandError, print};
 
 /// Users of one request.
 const AT_ONCE: usize = 500;
@@ -17,7 +17,7 @@ const NAMED: usize = 20;
 /// A line of the file.
 #[derive(Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct ImportLine {
     user: String,
     source_login: String,
     mailbox: String,
@@ -25,7 +25,7 @@ struct Line {
     time_zone: Option<String>,
 }
 
-pub(crate) async fn users(client: &Client, tenant: &str, file: &Path) -> Result<End, Stop> {
+pub(crate) async fn users(client: &ApiClient, tenant: &str, file: &Path) -> Result<CommandEnd, CommandError> {
     // Reads the whole file before sending anything, so that a wrong line enrols no user.
     let lines = read(file)?;
     let (mut added, mut updated, mut scheduled) = (0, 0, true);
@@ -35,7 +35,7 @@ pub(crate) async fn users(client: &Client, tenant: &str, file: &Path) -> Result<
             .post_body(&["tenants", tenant, "users"], &json!({ "users": some }))
             .await
             .map_err(|stop| match stop {
-                Stop::Answer(text) => Stop::Answer(format!(
+                CommandError::Answer(text) => CommandError::Answer(format!(
                     "{} users before these were enrolled; {text}",
                     round * AT_ONCE
                 )),
@@ -54,13 +54,17 @@ pub(crate) async fn users(client: &Client, tenant: &str, file: &Path) -> Result<
     } else {
         print(&summary(tenant, added, updated, scheduled, &refused))?;
     }
-    Ok(if refused.is_empty() { End::Well } else { End::Bad })
+    Ok(if refused.is_empty() {
+        CommandEnd::Success
+    } else {
+        CommandEnd::BadAnswer
+    })
 }
 
-fn read(file: &Path) -> Result<Vec<Line>, Stop> {
-    let wrong = |what: &dyn std::fmt::Display| Stop::settings(format!("{}: {what}", file.display()));
+fn read(file: &Path) -> Result<Vec<ImportLine>, CommandError> {
+    let wrong = |what: &dyn std::fmt::Display| CommandError::settings(format!("{}: {what}", file.display()));
     let source = File::open(file).map_err(|error| wrong(&error))?;
-    let lines: Vec<Line> = csv::ReaderBuilder::new()
+    let lines: Vec<ImportLine> = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
         .from_reader(source)
         .into_deserialize()

@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command, Config, ConfigCommand};
-use crate::exit::{End, Stop};
-use crate::service::Role;
+use crate::exit::{CommandEnd, CommandError};
+use crate::service::ServiceRole;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -28,22 +28,22 @@ fn main() -> ExitCode {
         Ok(end) => return ExitCode::from(end.code()),
         Err(stop) => stop,
     };
-    exit::complain(&stop);
+    exit::print_error(&stop);
     ExitCode::from(stop.code())
 }
 
-fn run(cli: Cli) -> Result<End, Stop> {
+fn run(cli: Cli) -> Result<CommandEnd, CommandError> {
     match cli.command {
-        Command::Scheduler(Config { config }) => serve(Role::Scheduler, config.as_deref()),
-        Command::Worker(Config { config }) => serve(Role::Worker, config.as_deref()),
-        Command::Standalone(Config { config }) => serve(Role::Standalone, config.as_deref()),
+        Command::Scheduler(Config { config }) => serve(ServiceRole::Scheduler, config.as_deref()),
+        Command::Worker(Config { config }) => serve(ServiceRole::Worker, config.as_deref()),
+        Command::Standalone(Config { config }) => serve(ServiceRole::Standalone, config.as_deref()),
         Command::Health { config, live } => {
-            runtime(false)?.block_on(service::ask(config.config.as_deref(), live))
+            runtime(false)?.block_on(service::probe(config.config.as_deref(), live))
         }
         Command::Docs { page } => exit::print(&docs::page(page)),
         Command::Config(ConfigCommand::Check { file, role }) => {
             let settings = tasksync_common::settings::load(Some(&file), token::environment())
-                .map_err(|error| Stop::settings(error.to_string()))?;
+                .map_err(|error| CommandError::settings(error.to_string()))?;
             if let Some(role) = role {
                 service::check(role, &settings)?;
             }
@@ -53,17 +53,17 @@ fn run(cli: Cli) -> Result<End, Stop> {
             ))
         }
         Command::Remote(command) => {
-            let client = client::Client::new(&cli.url, cli.json)?;
+            let client = client::ApiClient::new(&cli.url, cli.json)?;
             runtime(false)?.block_on(commands::run(&client, command))
         }
     }
 }
 
-fn serve(role: Role, config: Option<&Path>) -> Result<End, Stop> {
+fn serve(role: ServiceRole, config: Option<&Path>) -> Result<CommandEnd, CommandError> {
     runtime(true)?.block_on(service::run(role, config))
 }
 
-fn runtime(all_cores: bool) -> Result<tokio::runtime::Runtime, Stop> {
+fn runtime(all_cores: bool) -> Result<tokio::runtime::Runtime, CommandError> {
     let mut builder = if all_cores {
         tokio::runtime::Builder::new_multi_thread()
     } else {
@@ -72,5 +72,5 @@ fn runtime(all_cores: bool) -> Result<tokio::runtime::Runtime, Stop> {
     builder
         .enable_all()
         .build()
-        .map_err(|error| Stop::settings(format!("the runtime cannot be started: {error}")))
+        .map_err(|error| CommandError::settings(format!("the runtime cannot be started: {error}")))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tasksync_common::model::{Field, FieldSet, UserKey};
-use tasksync_common::plan::{Action, Held, Memo, Plan, Step, held_digest};
+use tasksync_common::plan::{Action, HeldDeletions, Memo, Plan, Step, held_digest};
 
 use crate::journal::value;
 use crate::show::{cell, entries};
@@ -21,7 +21,7 @@ const FIELDS: [(&str, &[&str]); 9] = [
 ];
 
 /// The plan as the API answers it.
-pub(crate) fn json(user: &UserKey, plan: &Plan, held: &[Held]) -> Value {
+pub(crate) fn json(user: &UserKey, plan: &Plan, held_deletions: &[HeldDeletions]) -> Value {
     let agreed = plan.agreed.iter().map(one_memo);
     let actions = plan.actions.iter().map(|(step, action)| one_step(*step, action));
     let steps: Vec<Value> = agreed.chain(actions).collect();
@@ -31,8 +31,8 @@ pub(crate) fn json(user: &UserKey, plan: &Plan, held: &[Held]) -> Value {
         "writes_nothing": plan.writes_nothing(),
         "folders": plan.folders,
         "steps": steps,
-        "held": held,
-        "held_plan": (!held.is_empty()).then(|| held_digest(held)),
+        "held": held_deletions,
+        "held_plan": (!held_deletions.is_empty()).then(|| held_digest(held_deletions)),
     })
 }
 
@@ -91,17 +91,17 @@ pub(crate) fn text(answer: &Value) -> String {
         }
         text.push_str(&line(step));
     }
-    for held in entries(answer, "held") {
+    for deletions in entries(answer, "held") {
         text.push_str(&format!(
             "HELD BACK on the side of the {}: {} of {} tasks would be deleted\n",
-            cell(&held["side"]),
-            entries(held, "keys").len(),
-            cell(&held["of"])
+            cell(&deletions["side"]),
+            entries(deletions, "keys").len(),
+            cell(&deletions["of"])
         ));
-        for key in entries(held, "keys") {
+        for key in entries(deletions, "keys") {
             text.push_str(&format!("    {}\n", cell(key)));
         }
-        for location in entries(held, "emptied") {
+        for location in entries(deletions, "emptied") {
             text.push_str(&format!("    would lose everything: {}\n", cell(location)));
         }
     }
@@ -157,16 +157,19 @@ fn line(step: &Value) -> String {
         if !sent {
             continue;
         }
-        text.push_str(&format!("    {field}: {}", shown(&step["task"], values)));
+        text.push_str(&format!("    {field}: {}", format_values(&step["task"], values)));
         let replaces = &step["replaces"];
-        let known = !(replaces["remembered"] == true && field == "body");
-        if replaces.is_object() && known {
+        let is_value_known = !(replaces["remembered"] == true && field == "body");
+        if replaces.is_object() && is_value_known {
             let word = if replaces["standing"] == "agreed" {
                 "was"
             } else {
                 "loses"
             };
-            text.push_str(&format!("  ({word}: {})", shown(&replaces["values"], values)));
+            text.push_str(&format!(
+                "  ({word}: {})",
+                format_values(&replaces["values"], values)
+            ));
         }
         text.push('\n');
     }
@@ -175,7 +178,7 @@ fn line(step: &Value) -> String {
         .filter_map(Value::as_str)
         .collect();
     for (field, values) in FIELDS.iter().filter(|(field, _)| next.contains(field)) {
-        let sent = shown(&step["replaces"]["values"], values);
+        let sent = format_values(&step["replaces"]["values"], values);
         text.push_str(&format!("    then written to the source: {field}: {sent}\n"));
     }
     if !step["removal"].is_null() && step["replaces"]["standing"] == "edited" {
@@ -190,7 +193,7 @@ fn has(task: &Value, values: &[&str]) -> bool {
         .any(|name| !task[*name].is_null() && task[*name] != json!([]))
 }
 
-fn shown(task: &Value, values: &[&str]) -> String {
+fn format_values(task: &Value, values: &[&str]) -> String {
     let all: Vec<String> = values.iter().map(|name| value(name, &task[*name])).collect();
     all.join(", ")
 }
@@ -220,7 +223,7 @@ fn words(step: &Value) -> &str {
 #[cfg(test)]
 mod tests {
     use tasksync_common::model::{FieldSet, LocationKey, Task};
-    use tasksync_common::plan::{Removal, Replaced, Side, Standing};
+    use tasksync_common::plan::{Removal, ReplacedValues, Side, ValueOrigin};
     use tasksync_common::state::Link;
 
     use super::*;
@@ -240,7 +243,7 @@ mod tests {
             change_key: "c2".to_owned(),
             absence: tasksync_common::plan::Absence::NotAssigned,
             removal: Removal::Delete,
-            replaces: Box::new(Replaced::read(&task, Standing::Edited)),
+            replaces: Box::new(ReplacedValues::from_read(&task, ValueOrigin::Edited)),
         };
         // The source changed the due date, the mailbox the title.
         let merged = Action::UpdateMailbox {
@@ -251,13 +254,13 @@ mod tests {
             fields: FieldSet::of(&[Field::Due]),
             sends_next: FieldSet::of(&[Field::Title]),
             version: "v3".to_owned(),
-            link: Box::new(Link::found("i3", "c3", None)),
-            replaces: Box::new(Replaced::read(
+            link: Box::new(Link::unagreed("i3", "c3", None)),
+            replaces: Box::new(ReplacedValues::from_read(
                 &Task {
                     title: "Title of the mailbox".to_owned(),
                     ..Task::default()
                 },
-                Standing::Agreed,
+                ValueOrigin::Agreed,
             )),
         };
         let plan = Plan {
@@ -265,19 +268,19 @@ mod tests {
             agreed: vec![Memo::Forget { key: list.task(9) }],
             actions: vec![(Step::SourceDeletions, removed), (Step::Conflicts, merged)],
         };
-        let held = Held {
+        let held_deletions = HeldDeletions {
             side: Side::Source,
             keys: vec![list.task(7)],
             of: 3,
             emptied: vec![list.clone()],
         };
-        let mut answer = json(&user, &plan, &[held]);
+        let mut answer = json(&user, &plan, &[held_deletions]);
         assert_eq!(answer["writes_nothing"], false);
         // As an update looks, whatever else it carries.
         let update = json!({
             "step": "conflicts", "action": "update_source", "key": list.task(1), "task": task,
             "fields": FieldSet::of(&[Field::Title, Field::Due]).iter().map(Field::name).collect::<Vec<_>>(),
-            "replaces": Replaced::read(&Task { title: "Old title".to_owned(), ..Task::default() }, Standing::Edited),
+            "replaces": ReplacedValues::from_read(&Task { title: "Old title".to_owned(), ..Task::default() }, ValueOrigin::Edited),
         });
         answer["steps"].as_array_mut().unwrap().push(update);
         let shown = text(&answer);

@@ -2,7 +2,7 @@
 
 use tasksync_scheduler::api::{ApiToken, MINIMUM_TOKEN_LENGTH};
 
-use crate::exit::Stop;
+use crate::exit::CommandError;
 
 const TOKEN: &str = "TASKSYNC_TOKEN";
 const TOKEN_FILE: &str = "TASKSYNC_TOKEN_FILE";
@@ -15,11 +15,11 @@ pub(crate) fn environment() -> Vec<(String, String)> {
 }
 
 /// Returns the operator token from `TASKSYNC_TOKEN`, or from the file that `TASKSYNC_TOKEN_FILE` names.
-pub(crate) fn read() -> Result<Option<ApiToken>, Stop> {
+pub(crate) fn read() -> Result<Option<ApiToken>, CommandError> {
     from(&environment())
 }
 
-fn from(environment: &[(String, String)]) -> Result<Option<ApiToken>, Stop> {
+fn from(environment: &[(String, String)]) -> Result<Option<ApiToken>, CommandError> {
     let variable = |wanted: &str| {
         environment
             .iter()
@@ -29,14 +29,14 @@ fn from(environment: &[(String, String)]) -> Result<Option<ApiToken>, Stop> {
     let (origin, text) = match (variable(TOKEN), variable(TOKEN_FILE)) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
-            return Err(Stop::settings(format!(
+            return Err(CommandError::settings(format!(
                 "both {TOKEN} and {TOKEN_FILE} are set; set one of them"
             )));
         }
         (Some(text), None) => (TOKEN.to_owned(), text.to_owned()),
         (None, Some(path)) => {
             let text = std::fs::read_to_string(path).map_err(|error| {
-                Stop::settings(format!(
+                CommandError::settings(format!(
                     "{TOKEN_FILE} names {path}, which cannot be read: {error}"
                 ))
             })?;
@@ -45,12 +45,12 @@ fn from(environment: &[(String, String)]) -> Result<Option<ApiToken>, Stop> {
     };
     ApiToken::new(&text)
         .map(Some)
-        .map_err(|error| Stop::settings(format!("{origin}: {error}")))
+        .map_err(|error| CommandError::settings(format!("{origin}: {error}")))
 }
 
 /// Returns the error for a command that has no token to send.
-pub(crate) fn missing() -> Stop {
-    Stop::settings(format!(
+pub(crate) fn missing_token_error() -> CommandError {
+    CommandError::settings(format!(
         "no operator token: set {TOKEN} to the token the service was started with (at least {MINIMUM_TOKEN_LENGTH} characters), or {TOKEN_FILE} to a file that holds it"
     ))
 }
@@ -59,7 +59,7 @@ pub(crate) fn missing() -> Stop {
 mod tests {
     use super::*;
 
-    fn with(pairs: &[(&str, &str)]) -> Result<Option<ApiToken>, Stop> {
+    fn with(pairs: &[(&str, &str)]) -> Result<Option<ApiToken>, CommandError> {
         let pairs: Vec<_> = pairs
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -78,7 +78,7 @@ mod tests {
         let token = with(&[(TOKEN_FILE, path)]).unwrap().unwrap();
         assert_eq!(token.header_value(), "Bearer 0123456789abcdef");
         assert!(with(&[(TOKEN_FILE, path), (TOKEN, "0123456789abcdef")]).is_err());
-        let Err(Stop::Settings(text)) = with(&[(TOKEN, "short")]) else {
+        let Err(CommandError::Settings(text)) = with(&[(TOKEN, "short")]) else {
             panic!("a short token was taken")
         };
         assert!(text.contains(TOKEN) && !text.contains("short "), "{text}");

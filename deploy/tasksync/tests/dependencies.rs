@@ -1,10 +1,12 @@
-//! The dependency rules: known licences, one registry, one version of certain crates, no banned crates.
+//! The rules of the repository: licences, versions and bans of crates, the language of its texts, its names.
 
 #![expect(
     clippy::unwrap_used,
     reason = "test code outside test functions: a panic is how it fails"
 )]
 
+#[path = "dependencies/names.rs"]
+mod names;
 #[path = "dependencies/words.rs"]
 mod words;
 
@@ -39,6 +41,7 @@ const ONE_VERSION: &[&str] = &[
     "hyper",
     "http",
     "jiff",
+    "opentelemetry",
     "quick-xml",
     "reqwest",
     "rustls",

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use tasksync_loadtest::population::PopulationSpec;
 use tasksync_loadtest::trial::{
-    Counts, Editor, Farm, FarmSpec, Ledger, Oracle, Service, ServiceSpec, Verdict,
+    Editor, Farm, FarmSpec, Ledger, LedgerCounts, Oracle, OracleReport, Service, ServiceSpec,
 };
 
 #[derive(Debug, Args)]
@@ -90,7 +90,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> Result<ExitCode, String> {
         "tasksync standalone is up; users are synced every 1 to 2 seconds here instead of every 5 to 12 minutes.",
     );
     service.enrol(&farm).await?;
-    let result = story(&farm, &service, &arguments).await;
+    let result = run_demo(&farm, &service, &arguments).await;
     let code = service.terminate().await?;
     farm.stop().await;
     let mut outcome = match result {
@@ -111,40 +111,40 @@ pub(crate) async fn run(arguments: DemoArguments) -> Result<ExitCode, String> {
 }
 
 /// The result of the demo.
-struct Outcome {
+struct DemoResult {
     first_sync: Duration,
     tasks: usize,
-    counts: Counts,
-    idle: Option<Idle>,
-    verdict: Verdict,
+    counts: LedgerCounts,
+    idle: Option<IdleFigures>,
+    report: OracleReport,
     problems: Vec<String>,
 }
 
 /// What an idle period costs.
-struct Idle {
+struct IdleFigures {
     syncs: u64,
     exchange: u64,
     sharepoint: u64,
     writes: u64,
 }
 
-async fn story(farm: &Farm, service: &Service, arguments: &DemoArguments) -> Result<Outcome, String> {
+async fn run_demo(farm: &Farm, service: &Service, arguments: &DemoArguments) -> Result<DemoResult, String> {
     let oracle = Oracle::new(farm);
     let started = Instant::now();
-    let expected = oracle.verdict().tasks;
+    let expected = oracle.compare_sides().tasks;
     let bar = bar(expected as u64, "first sync   ");
-    let mut verdict = oracle.verdict();
-    while !verdict.agrees() {
+    let mut report = oracle.compare_sides();
+    while !report.agrees() {
         if started.elapsed() > PATIENCE {
             bar.abandon();
             return Err(format!(
                 "the first sync did not finish in 60 s:\n{}",
-                verdict.lines(10).join("\n")
+                report.lines(10).join("\n")
             ));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
-        verdict = oracle.verdict();
-        bar.set_position((expected - verdict.missing.len().min(expected)) as u64);
+        report = oracle.compare_sides();
+        bar.set_position((expected - report.missing.len().min(expected)) as u64);
     }
     bar.finish();
     let first_sync = started.elapsed();
@@ -152,23 +152,23 @@ async fn story(farm: &Farm, service: &Service, arguments: &DemoArguments) -> Res
     let ledger = edit(farm, &oracle, arguments).await?;
     // Every edit has arrived, or the wait has timed out. Allow another 20 seconds for both sides to agree.
     let quiet = Instant::now();
-    let mut verdict = oracle.verdict();
-    while !verdict.agrees() && quiet.elapsed() < Duration::from_secs(20) {
+    let mut report = oracle.compare_sides();
+    while !report.agrees() && quiet.elapsed() < Duration::from_secs(20) {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        verdict = oracle.verdict();
+        report = oracle.compare_sides();
     }
     let idle = idle(farm, service).await?;
-    let verdict = oracle.verdict();
+    let report = oracle.compare_sides();
     let mut problems = ledger.unseen(10);
     if idle.as_ref().is_some_and(|idle| idle.writes > 0) {
         problems.push("something was written although no edit was made".to_owned());
     }
-    Ok(Outcome {
+    Ok(DemoResult {
         first_sync,
-        tasks: verdict.tasks,
+        tasks: report.tasks,
         counts: ledger.counts(),
         idle,
-        verdict,
+        report,
         problems,
     })
 }
@@ -210,7 +210,7 @@ async fn edit(farm: &Farm, oracle: &Oracle<'_>, arguments: &DemoArguments) -> Re
 }
 
 /// Makes no edits for a while, and measures how many requests a sync then costs and whether anything is written.
-async fn idle(farm: &Farm, service: &Service) -> Result<Option<Idle>, String> {
+async fn idle(farm: &Farm, service: &Service) -> Result<Option<IdleFigures>, String> {
     // The next syncs still see our own last writes; wait until they have.
     tokio::time::sleep(Duration::from_secs(6)).await;
     let syncs = |status: &Value| status["summary"]["attempts"].as_u64();
@@ -223,7 +223,7 @@ async fn idle(farm: &Farm, service: &Service) -> Result<Option<Idle>, String> {
     let (Some(before), Some(after)) = (syncs(&before), syncs(&after)) else {
         return Ok(None);
     };
-    Ok(Some(Idle {
+    Ok(Some(IdleFigures {
         syncs: after.saturating_sub(before),
         exchange: exchange_after - exchange,
         sharepoint: sharepoint_after - sharepoint,
@@ -231,7 +231,7 @@ async fn idle(farm: &Farm, service: &Service) -> Result<Option<Idle>, String> {
     }))
 }
 
-fn summary(outcome: &Outcome) -> ExitCode {
+fn summary(outcome: &DemoResult) -> ExitCode {
     let counts = &outcome.counts;
     say("");
     say("Summary");
@@ -257,14 +257,11 @@ fn summary(outcome: &Outcome) -> ExitCode {
     }
     say(&format!(
         "  lost              {}",
-        counts.edits - counts.mirrored + outcome.verdict.missing.len()
+        counts.edits - counts.mirrored + outcome.report.missing.len()
     ));
-    say(&format!("  doubled           {}", outcome.verdict.doubled.len()));
-    say(&format!("  left over         {}", outcome.verdict.extra.len()));
-    say(&format!(
-        "  differing         {}",
-        outcome.verdict.differing.len()
-    ));
+    say(&format!("  doubled           {}", outcome.report.doubled.len()));
+    say(&format!("  left over         {}", outcome.report.extra.len()));
+    say(&format!("  differing         {}", outcome.report.differing.len()));
     match &outcome.idle {
         Some(idle) if idle.syncs > 0 => {
             #[expect(clippy::cast_precision_loss, reason = "small counts, shown with two digits")]
@@ -279,10 +276,10 @@ fn summary(outcome: &Outcome) -> ExitCode {
         }
         _ => say("  an idle sync      not measured"),
     }
-    for line in outcome.problems.iter().chain(&outcome.verdict.lines(20)) {
+    for line in outcome.problems.iter().chain(&outcome.report.lines(20)) {
         say(&format!("  ! {line}"));
     }
-    let good = outcome.verdict.agrees() && outcome.problems.is_empty() && counts.edits > 0;
+    let good = outcome.report.agrees() && outcome.problems.is_empty() && counts.edits > 0;
     say(if good {
         "  The oracle agrees: both sides have the same tasks."
     } else {

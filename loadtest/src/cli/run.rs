@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tasksync_loadtest::scenario::report::{Machine, Report};
-use tasksync_loadtest::scenario::{self, Outcome, Progress, RunOptions, SHIPPED, Scenario};
+use tasksync_loadtest::scenario::{self, PhaseProgress, RunOptions, SHIPPED, Scenario, ScenarioResult};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
@@ -75,10 +75,14 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<ExitCode, String> {
     })
 }
 
-fn summary(outcome: &Outcome) {
+fn summary(outcome: &ScenarioResult) {
     say("\nFigures");
     for (metric, value) in &outcome.figures {
-        say(&format!("  {:<28} {}", metric.name(), metric.say(*value)));
+        say(&format!(
+            "  {:<28} {}",
+            metric.name(),
+            metric.format_value(*value)
+        ));
     }
     for hit in &outcome.trial.hits() {
         say(&format!("  {hit}"));
@@ -91,7 +95,7 @@ fn summary(outcome: &Outcome) {
     line(outcome.trial.agrees(), "both sides agree", "");
     for judgement in &outcome.judgements {
         let found = match judgement.found {
-            Some(value) => judgement.expectation.metric.say(value),
+            Some(value) => judgement.expectation.metric.format_value(value),
             None => "not measured".to_owned(),
         };
         line(judgement.holds, &judgement.expectation.text, &found);
@@ -99,7 +103,7 @@ fn summary(outcome: &Outcome) {
     let verdict = &outcome.trial.verdict;
     if let Some(answers) = outcome.trial.answers {
         say(&format!("Wrong answers among {answers}"));
-        for (kind, count) in &outcome.trial.lies {
+        for (kind, count) in &outcome.trial.wrong_answers {
             say(&format!("  {kind:<28} {count}"));
         }
         say("Failures and refused answers in tasksync's log");
@@ -107,8 +111,13 @@ fn summary(outcome: &Outcome) {
             say(&format!("  {code:<28} {count}"));
         }
     }
-    let untruths = &outcome.trial.untruths;
-    for problem in verdict.lines.iter().chain(&verdict.unseen).chain(&untruths.lines) {
+    let violations = &outcome.trial.violations;
+    for problem in verdict
+        .lines
+        .iter()
+        .chain(&verdict.unseen)
+        .chain(&violations.lines)
+    {
         say(&format!("  ! {problem}"));
     }
 }
@@ -125,7 +134,7 @@ impl Bars {
     }
 }
 
-impl Progress for Bars {
+impl PhaseProgress for Bars {
     fn begin(&self, part: &str, length: u64) {
         if !std::io::stderr().is_terminal() {
             say(&format!("  {part} …"));

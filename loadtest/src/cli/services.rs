@@ -72,7 +72,7 @@ impl ServicesArguments {
             postgres_fills: false,
             parent: self.folder.clone(),
             binaries: Binaries {
-                first: self.binary_dirs.clone(),
+                searched_first: self.binary_dirs.clone(),
             },
         }
     }
@@ -87,7 +87,7 @@ pub(crate) async fn run(arguments: ServicesArguments) -> Result<ExitCode, String
     };
     let services = started.map_err(|error| error.to_string())?;
     if arguments.command.is_empty() {
-        until_told(&services, &mut signals).await;
+        wait_for_signal(&services, &mut signals).await;
         return Ok(ExitCode::SUCCESS);
     }
     let status = run_command(&arguments.command, &services, &mut signals).await?;
@@ -95,7 +95,7 @@ pub(crate) async fn run(arguments: ServicesArguments) -> Result<ExitCode, String
     Ok(exit_code(status))
 }
 
-async fn until_told(services: &Services, signals: &mut Signals) {
+async fn wait_for_signal(services: &Services, signals: &mut Signals) {
     let mut lines: Vec<String> = services
         .environment()
         .into_iter()
@@ -127,20 +127,20 @@ async fn run_command(
         .env("TASKSYNC_TEST_SERVICES", "required")
         .spawn()
         .map_err(|error| format!("{}: {error}", program.to_string_lossy()))?;
-    let mut told = 0;
+    let mut signals_received = 0;
     loop {
         tokio::select! {
             status = child.wait() => return status.map_err(|error| error.to_string()),
             (name, _) = signals.next() => {
-                told += 1;
-                pass_on(&mut child, if told < 3 { name } else { "KILL" }).await;
+                signals_received += 1;
+                forward_signal(&mut child, if signals_received < 3 { name } else { "KILL" }).await;
             }
         }
     }
 }
 
 /// Passes a signal on to the command. Ctrl-C reaches it from the terminal as well; receiving it twice does no harm.
-async fn pass_on(child: &mut Child, name: &str) {
+async fn forward_signal(child: &mut Child, name: &str) {
     let Some(id) = child.id() else { return };
     let kill = Command::new("sh")
         .args(["-c", "kill -s \"$0\" \"$1\"", name, &id.to_string()])

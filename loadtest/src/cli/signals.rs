@@ -75,7 +75,7 @@ pub(crate) fn ended_by(number: u8) -> ExitCode {
 ///
 /// # Errors
 /// The errors of `work`.
-pub(crate) async fn unless_told_to_end(
+pub(crate) async fn until_signal(
     work: impl Future<Output = Result<ExitCode, String>>,
 ) -> Result<ExitCode, String> {
     let mut signals = Signals::new()?;

@@ -14,13 +14,13 @@ use super::mailbox::Mailbox;
 use super::schema_tables::VERSIONS;
 use super::tasks::zone_by_name;
 use super::xml::Element;
-use crate::accounts::{AccountRights, Scope, ServiceAccount};
+use crate::accounts::{AccountRights, MailboxScope, ServiceAccount};
 
 /// The contents of the SOAP header and the credentials.
 pub(crate) struct Session {
     pub(crate) account: Arc<ServiceAccount>,
     /// The caller's own mailbox.
-    pub(crate) own: Option<Arc<Mailbox>>,
+    pub(crate) own_mailbox: Option<Arc<Mailbox>>,
     pub(crate) impersonated: Option<Arc<Mailbox>>,
     /// Time zone of `TimeZoneContext`.
     pub(crate) zone: Option<TimeZone>,
@@ -34,7 +34,9 @@ impl Session {
         if let Some(person) = &self.impersonated {
             return person.number == mailbox.number;
         }
-        self.own.as_ref().is_some_and(|own| own.number == mailbox.number)
+        self.own_mailbox
+            .as_ref()
+            .is_some_and(|own| own.number == mailbox.number)
             || self.account.rights.full_access.holds(&mailbox.smtp)
     }
 
@@ -52,12 +54,16 @@ pub(crate) fn authenticate(exchange: &Exchange, headers: &HeaderMap) -> Option<A
     let (scheme, credentials) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("Bearer") {
         let name = exchange.validate_token(credentials.trim())?;
-        let nobody = || ServiceAccount {
+        let account_without_rights = || ServiceAccount {
             user: name.clone(),
             password: String::new(),
             rights: AccountRights::default(),
         };
-        return Some(exchange.account(&name).unwrap_or_else(|| Arc::new(nobody())));
+        return Some(
+            exchange
+                .account(&name)
+                .unwrap_or_else(|| Arc::new(account_without_rights())),
+        );
     }
     if !scheme.eq_ignore_ascii_case("Basic") || !exchange.settings.basic_enabled {
         return None;
@@ -78,7 +84,7 @@ pub(crate) fn session(
     header: Option<&Element>,
 ) -> Result<Session, EwsError> {
     let mut session = Session {
-        own: exchange.mailbox(&account.user),
+        own_mailbox: exchange.mailbox(&account.user),
         account,
         impersonated: None,
         zone: None,
@@ -117,15 +123,15 @@ fn impersonate(
     account: &ServiceAccount,
     header: &Element,
 ) -> Result<Arc<Mailbox>, EwsError> {
-    if account.rights.impersonate == Scope::None {
+    if account.rights.impersonate == MailboxScope::None {
         let text = "The requesting account does not have permission to impersonate.";
         return Err(EwsError::new("ErrorImpersonationDenied", text));
     }
-    let who = header.child("ConnectingSID").and_then(|sid| sid.children.first());
+    let sid = header.child("ConnectingSID").and_then(|sid| sid.children.first());
     let text = "The ExchangeImpersonation header is not valid.";
-    let who = who.ok_or_else(|| EwsError::new("ErrorInvalidExchangeImpersonationHeaderData", text))?;
-    let address = who.text.trim();
-    let mailbox = match who.name.as_str() {
+    let sid = sid.ok_or_else(|| EwsError::new("ErrorInvalidExchangeImpersonationHeaderData", text))?;
+    let address = sid.text.trim();
+    let mailbox = match sid.name.as_str() {
         "PrimarySmtpAddress" => exchange.primary_mailbox(address)?,
         "SmtpAddress" => exchange
             .mailbox(address)

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use super::Exchange;
 use super::auth::Session;
 use super::error::EwsError;
-use super::ids::{Kind, ObjectId};
+use super::ids::{ObjectId, ObjectKind};
 use super::mailbox::Mailbox;
 use super::shape::Style;
 use super::store::Store;
@@ -133,8 +133,8 @@ impl<'a> Context<'a> {
         if !touched.contains(&mailbox.number) {
             touched.push(mailbox.number);
             mailbox.count_request();
-            if let Some(onlooker) = self.exchange.onlooker.get() {
-                onlooker(mailbox.number);
+            if let Some(observe_mailbox) = self.exchange.observer.get() {
+                observe_mailbox(mailbox.number);
             }
         }
         Ok(mailbox)
@@ -142,7 +142,7 @@ impl<'a> Context<'a> {
 
     /// Opens the mailbox that is meant when a request names none.
     pub(crate) fn default_mailbox(&self) -> Result<Arc<Mailbox>, EwsError> {
-        let mailbox = self.session.impersonated.as_ref().or(self.session.own.as_ref()).ok_or_else(|| {
+        let mailbox = self.session.impersonated.as_ref().or(self.session.own_mailbox.as_ref()).ok_or_else(|| {
             EwsError::new(
                 "ErrorMissingEmailAddress",
                 "When making a request as an account that does not have a mailbox, you must specify the mailbox primary SMTP address for any distinguished folder Ids.",
@@ -165,7 +165,7 @@ impl<'a> Context<'a> {
         let id = element.attribute("Id").unwrap_or_default();
         if element.name == "FolderId" {
             let id = ObjectId::decode(id)?;
-            if id.kind != Kind::Folder {
+            if id.kind != ObjectKind::Folder {
                 return Err(EwsError::new(
                     "ErrorCannotUseItemIdForFolderId",
                     "A folder Id is expected.",
@@ -198,7 +198,7 @@ impl<'a> Context<'a> {
     /// Returns the item that an `ItemId` names.
     pub(crate) fn item(&self, element: &Element) -> Result<(Arc<Mailbox>, u64), EwsError> {
         let id = ObjectId::decode(element.attribute("Id").unwrap_or_default())?;
-        if id.kind != Kind::Item {
+        if id.kind != ObjectKind::Item {
             return Err(EwsError::new(
                 "ErrorCannotUseFolderIdForItemId",
                 "An item Id is expected.",
@@ -209,7 +209,7 @@ impl<'a> Context<'a> {
 }
 
 /// The answer to one operation. It contains one response message per entry, in the order of the request.
-pub(crate) struct Answer<'c, 'a> {
+pub(crate) struct OperationResponse<'c, 'a> {
     context: &'c Context<'a>,
     operation: &'static str,
     /// XML that the message of a failed entry contains in place of a result.
@@ -218,7 +218,7 @@ pub(crate) struct Answer<'c, 'a> {
     stopped: bool,
 }
 
-impl<'c, 'a> Answer<'c, 'a> {
+impl<'c, 'a> OperationResponse<'c, 'a> {
     pub(crate) fn new(context: &'c Context<'a>, operation: &'static str, empty: &'static str) -> Self {
         let out = format!(
             "<m:{operation}Response xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\" xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\"><m:ResponseMessages>"

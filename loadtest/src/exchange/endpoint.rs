@@ -125,9 +125,9 @@ async fn respond_to(exchange: &Exchange, request: &Request<Bytes>, tampers: &mut
     for mailbox in &named {
         exchange.stats.enter_mailbox(&mailbox.in_flight);
     }
-    let moods = moods(exchange, &session, operation, &named, text);
-    tampers.clone_from(&moods.tampers);
-    let reply = carry_out(exchange, &session, operation, moods).await;
+    let faults = collect_faults(exchange, &session, operation, &named, text);
+    tampers.clone_from(&faults.tampers);
+    let reply = carry_out(exchange, &session, operation, faults).await;
     for mailbox in &named {
         mailbox.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -136,7 +136,7 @@ async fn respond_to(exchange: &Exchange, request: &Request<Bytes>, tampers: &mut
 
 /// The combined effect of the fault rules on one request.
 #[derive(Default)]
-struct Moods {
+struct RequestFaults {
     wait: Duration,
     instead: Option<Reply>,
     lose_response: bool,
@@ -145,23 +145,28 @@ struct Moods {
     forced: ForcedErrors,
 }
 
-async fn carry_out(exchange: &Exchange, session: &Session, operation: &Element, moods: Moods) -> Reply {
-    if moods.hang {
+async fn carry_out(
+    exchange: &Exchange,
+    session: &Session,
+    operation: &Element,
+    faults: RequestFaults,
+) -> Reply {
+    if faults.hang {
         return std::future::pending().await;
     }
-    if !moods.wait.is_zero() {
-        tokio::time::sleep(moods.wait).await;
+    if !faults.wait.is_zero() {
+        tokio::time::sleep(faults.wait).await;
     }
-    if let Some(reply) = moods.instead {
+    if let Some(reply) = faults.instead {
         return reply;
     }
     let (answer, writes) = {
-        let context = Context::new(exchange, session, moods.forced);
+        let context = Context::new(exchange, session, faults.forced);
         let answer = operations::run(&context, operation);
         (answer, context.writes.get())
     };
     exchange.stats.count_writes(writes);
-    if moods.lose_response {
+    if faults.lose_response {
         return Reply::Cut;
     }
     match answer {
@@ -170,18 +175,18 @@ async fn carry_out(exchange: &Exchange, session: &Session, operation: &Element, 
     }
 }
 
-fn moods(
+fn collect_faults(
     exchange: &Exchange,
     session: &Session,
     operation: &Element,
     named: &[Arc<Mailbox>],
     text: &str,
-) -> Moods {
-    let mut moods = Moods::default();
+) -> RequestFaults {
+    let mut faults = RequestFaults::default();
     let draw = exchange
         .groups
-        .meet(named.first().map_or(0, |mailbox| mailbox.group));
-    moods.wait = draw.latency;
+        .next_conditions(named.first().map_or(0, |mailbox| mailbox.group));
+    faults.wait = draw.latency;
     let subject = named
         .first()
         .map_or(session.account.user.as_str(), |mailbox| &mailbox.smtp);
@@ -191,9 +196,9 @@ fn moods(
     {
         exchange.stats.count_fault();
         let several = named.len() > 1;
-        apply(
+        apply_fault(
             exchange,
-            &mut moods,
+            &mut faults,
             operation,
             fault,
             None,
@@ -206,9 +211,9 @@ fn moods(
             .take_named(&operation.name, &mailbox.smtp, || text.to_owned());
         if let Some(fault) = fault {
             exchange.stats.count_fault();
-            apply(
+            apply_fault(
                 exchange,
-                &mut moods,
+                &mut faults,
                 operation,
                 fault,
                 Some(mailbox.number),
@@ -216,12 +221,12 @@ fn moods(
             );
         }
     }
-    moods
+    faults
 }
 
-fn apply(
+fn apply_fault(
     exchange: &Exchange,
-    moods: &mut Moods,
+    faults: &mut RequestFaults,
     operation: &Element,
     fault: Fault,
     mailbox: Option<u64>,
@@ -241,42 +246,42 @@ fn apply(
                 error = error.value("BackOffMilliseconds", &pause.as_millis().to_string());
             }
             match (inside, mailbox) {
-                (true, Some(number)) => moods.forced.mailboxes.push((number, error)),
-                (true, None) => moods.forced.every = Some(error),
-                (false, _) => moods.instead = Some(soap_fault(exchange, &error)),
+                (true, Some(number)) => faults.forced.mailboxes.push((number, error)),
+                (true, None) => faults.forced.every = Some(error),
+                (false, _) => faults.instead = Some(soap_fault(exchange, &error)),
             }
         }
         Fault::Error(code) => match (code.strip_prefix("soap:"), mailbox) {
             (Some(code), _) => {
                 let error = EwsError::new(code.to_owned(), "The request failed on purpose.");
-                moods.instead = Some(soap_fault(exchange, &error));
+                faults.instead = Some(soap_fault(exchange, &error));
             }
             (None, Some(number)) => {
-                moods
+                faults
                     .forced
                     .mailboxes
                     .push((number, EwsError::new(code, "The entry failed on purpose.")));
             }
-            (None, None) => moods.forced.first = Some(EwsError::new(code, "The entry failed on purpose.")),
+            (None, None) => faults.forced.first = Some(EwsError::new(code, "The entry failed on purpose.")),
         },
-        Fault::LoseResponse => moods.lose_response = true,
-        Fault::Cut => moods.instead = Some(Reply::Cut),
-        Fault::Slow(pause) => moods.wait += pause,
-        Fault::Hang => moods.hang = true,
+        Fault::LoseResponse => faults.lose_response = true,
+        Fault::Cut => faults.instead = Some(Reply::Cut),
+        Fault::Slow(pause) => faults.wait += pause,
+        Fault::Hang => faults.hang = true,
         Fault::Instead(instead) => {
-            moods.instead = Some(plain(StatusCode::OK, ""));
-            moods.tampers.push(Tamper::new(move |_| instead.clone()));
+            faults.instead = Some(plain(StatusCode::OK, ""));
+            faults.tampers.push(Tamper::new(move |_| instead.clone()));
         }
-        Fault::Afterwards(instead) => moods.tampers.push(Tamper::new(move |_| instead.clone())),
-        Fault::Tamper(tamper) => moods.tampers.push(tamper),
-        Fault::IgnoreFields(fields) => moods.forced.ignored_fields = Some(fields),
+        Fault::Afterwards(instead) => faults.tampers.push(Tamper::new(move |_| instead.clone())),
+        Fault::Tamper(tamper) => faults.tampers.push(tamper),
+        Fault::IgnoreFields(fields) => faults.forced.ignored_fields = Some(fields),
         Fault::Status(status) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            moods.instead = Some(plain(status, "The service is unavailable."));
+            faults.instead = Some(plain(status, "The service is unavailable."));
         }
         Fault::Garbage => {
             let bytes = b"<html>\x00\xff{\"neither\": 'XML' nor JSON".as_slice();
-            moods.instead = Some(answer(StatusCode::OK, CONTENT, Bytes::from_static(bytes)));
+            faults.instead = Some(answer(StatusCode::OK, CONTENT, Bytes::from_static(bytes)));
         }
         Fault::Huge(length) => {
             let mut prefix = envelope_start(exchange);
@@ -286,7 +291,7 @@ fn apply(
                 operation.name,
                 xml::Ns::Messages.uri()
             );
-            moods.instead = Some(Reply::Huge {
+            faults.instead = Some(Reply::Huge {
                 prefix: Bytes::from(prefix),
                 length,
                 content_type: CONTENT,
@@ -297,7 +302,7 @@ fn apply(
                 .child("SyncState")
                 .is_some_and(|state| !state.text.trim().is_empty()) =>
         {
-            moods.forced.expire_cursor = true;
+            faults.forced.expire_cursor = true;
         }
         // This request sends no cursor, so the rule is kept for the next one that does.
         Fault::ExpireCursor => exchange.faults.add(Rule {
@@ -324,7 +329,7 @@ fn named_mailboxes(exchange: &Exchange, session: &Session, operation: &Element) 
                 .and_then(|mailbox| mailbox.child_text("EmailAddress"))
             {
                 Some(address) => exchange.mailbox(address),
-                None => session.own.clone(),
+                None => session.own_mailbox.clone(),
             },
             "FolderId" | "ItemId" => element
                 .attribute("Id")
@@ -344,7 +349,7 @@ fn named_mailboxes(exchange: &Exchange, session: &Session, operation: &Element) 
         }
     }
     if found.is_empty() {
-        found.extend(session.own.clone());
+        found.extend(session.own_mailbox.clone());
     }
     found
 }

@@ -62,8 +62,8 @@ pub(crate) fn uri_of(element: &Element) -> Result<String, EwsError> {
     found.map(|uri| (*uri).to_owned()).ok_or_else(|| {
         let text = "Set action is invalid for property.";
         let error = EwsError::new("ErrorInvalidPropertySet", text);
-        let known = [format!("task:{}", element.name), format!("item:{}", element.name)];
-        match known.iter().find(|uri| super::field_uris::is_known(uri)) {
+        let candidates = [format!("task:{}", element.name), format!("item:{}", element.name)];
+        match candidates.iter().find(|uri| super::field_uris::is_known(uri)) {
             Some(uri) => error.field(uri),
             None => error,
         }
@@ -94,11 +94,11 @@ pub(crate) fn set(item: &mut Item, element: &Element, reading: &Reading<'_>) -> 
                         .field("item:ItemClass"),
                 );
             }
-            item.class = known(text, &["IPM.Task"]);
+            item.class = fixed_value(text, &["IPM.Task"]);
         }
         "item:Subject" => item.subject = Some(text.to_owned()),
         "item:Sensitivity" => {
-            item.sensitivity = known(text, &["Normal", "Personal", "Private", "Confidential"]);
+            item.sensitivity = fixed_value(text, &["Normal", "Personal", "Private", "Confidential"]);
         }
         "item:Body" => {
             item.body = Some(Body {
@@ -107,7 +107,7 @@ pub(crate) fn set(item: &mut Item, element: &Element, reading: &Reading<'_>) -> 
             });
         }
         "item:Categories" => item.categories = strings(),
-        "item:Importance" => item.importance = known(text, &["Low", "Normal", "High"]),
+        "item:Importance" => item.importance = fixed_value(text, &["Low", "Normal", "High"]),
         "item:InReplyTo" => item.in_reply_to = Some(text.to_owned()),
         "item:ReminderDueBy" => item.reminder_due = instant(),
         "item:ReminderIsSet" => item.reminder_is_set = matches!(text.trim(), "true" | "1"),
@@ -145,7 +145,7 @@ pub(crate) fn set(item: &mut Item, element: &Element, reading: &Reading<'_>) -> 
 
 /// Returns the static text if `text` is one of `values`. This saves memory for values that are nearly always one of a
 /// few.
-fn known(text: &str, values: &[&'static str]) -> Cow<'static, str> {
+fn fixed_value(text: &str, values: &[&'static str]) -> Cow<'static, str> {
     match values.iter().find(|value| **value == text) {
         Some(value) => Cow::Borrowed(value),
         None => Cow::Owned(text.to_owned()),

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use super::error::EwsError;
-use super::ids::Kind;
+use super::ids::ObjectKind;
 use super::properties::{DELETED_COUNT_TOTAL, LOCAL_COMMIT_TIME_MAX, PropertyPath, additional_properties};
 use super::shape::{Style, effective_rights, write_extended, write_folder_id, write_id};
-use super::store::{Folder, Place, Store};
+use super::store::{Folder, FolderParent, Store};
 use super::xml::{Element, leaf};
 
 /// The folder properties that a request asks for.
@@ -54,8 +54,8 @@ impl FolderShape {
                     if !uri.starts_with("folder:") {
                         return Err(EwsError::invalid_property(uri));
                     }
-                    let place = FOLDER_FIELDS.iter().position(|field| *field == Some(uri));
-                    shape.fields |= place.map_or(0, |index| 1 << index);
+                    let position = FOLDER_FIELDS.iter().position(|field| *field == Some(uri));
+                    shape.fields |= position.map_or(0, |index| 1 << index);
                 }
                 _ => {}
             }
@@ -103,12 +103,19 @@ fn write_folder_field(out: &mut String, style: &Style<'_>, store: &Store, folder
     match uri {
         "folder:ParentFolderId" => {
             // The root is its own parent, as on a real server.
-            let parent = match folder.place() {
-                Place::Under(parent) => parent,
-                Place::Nowhere | Place::Gone => folder.number,
+            let parent = match folder.parent() {
+                FolderParent::Under(parent) => parent,
+                FolderParent::Nowhere | FolderParent::Gone => folder.number,
             };
             let change = store.folder(parent).map(|parent| parent.change);
-            write_id(out, "ParentFolderId", style.mailbox, Kind::Folder, parent, change);
+            write_id(
+                out,
+                "ParentFolderId",
+                style.mailbox,
+                ObjectKind::Folder,
+                parent,
+                change,
+            );
         }
         "folder:FolderClass" if !folder.class.is_empty() => leaf(out, "FolderClass", &folder.class),
         "folder:DisplayName" => leaf(out, "DisplayName", &folder.name),

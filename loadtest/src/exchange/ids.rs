@@ -7,7 +7,7 @@ use super::error::EwsError;
 
 /// The kind of object that an identifier names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ObjectKind {
     Folder,
     Item,
 }
@@ -16,7 +16,7 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ObjectId {
     pub(crate) mailbox: u64,
-    pub(crate) kind: Kind,
+    pub(crate) kind: ObjectKind,
     pub(crate) number: u64,
 }
 
@@ -32,8 +32,8 @@ impl ObjectId {
         let mut bytes = Vec::with_capacity(LENGTH);
         bytes.extend(MARK);
         bytes.push(match self.kind {
-            Kind::Folder => 0x01,
-            Kind::Item => 0x02,
+            ObjectKind::Folder => 0x01,
+            ObjectKind::Item => 0x02,
         });
         bytes.extend(self.mailbox.to_be_bytes());
         bytes.resize(LENGTH - 16, FILLING);
@@ -57,8 +57,8 @@ impl ObjectId {
             return Err(malformed());
         }
         let kind = match body[3] {
-            0x01 => Kind::Folder,
-            0x02 => Kind::Item,
+            0x01 => ObjectKind::Folder,
+            0x02 => ObjectKind::Item,
             _ => return Err(malformed()),
         };
         Ok(Self {
@@ -71,11 +71,11 @@ impl ObjectId {
 
 /// Returns the change key of an object at a change number. Its beginning depends on the kind (`AQ…`, `EQ…`), as in
 /// real ones.
-pub(crate) fn change_key(kind: Kind, change: u64) -> String {
+pub(crate) fn change_key(kind: ObjectKind, change: u64) -> String {
     let mut bytes = Vec::with_capacity(24);
     bytes.push(match kind {
-        Kind::Folder => 0x01,
-        Kind::Item => 0x11,
+        ObjectKind::Folder => 0x01,
+        ObjectKind::Item => 0x11,
     });
     bytes.extend([0, 0, 0, 0x16, 0, 0, 0]);
     bytes.extend(change.to_be_bytes());
@@ -94,7 +94,7 @@ pub(crate) fn change_of_key(text: &str) -> Option<u64> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SyncState {
     /// `Folder` for a folder hierarchy, `Item` for the items of a folder.
-    pub(crate) kind: Kind,
+    pub(crate) kind: ObjectKind,
     pub(crate) mailbox: u64,
     pub(crate) folder: u64,
     /// A state of an earlier epoch of the mailbox is invalid.
@@ -115,8 +115,8 @@ impl SyncState {
         let mut bytes = Vec::with_capacity(80);
         bytes.extend(b"H4sI");
         let kind = match self.kind {
-            Kind::Folder => 1,
-            Kind::Item => 2,
+            ObjectKind::Folder => 1,
+            ObjectKind::Item => 2,
         };
         for number in [
             kind,
@@ -143,8 +143,8 @@ impl SyncState {
         }
         let part = |index: usize| number_at(body, 4 + index * 8);
         let kind = match part(0) {
-            1 => Kind::Folder,
-            2 => Kind::Item,
+            1 => ObjectKind::Folder,
+            2 => ObjectKind::Item,
             _ => return None,
         };
         Some(Self {
@@ -185,7 +185,7 @@ mod tests {
     fn identifiers_come_back_and_damaged_ones_do_not() {
         let id = ObjectId {
             mailbox: 7,
-            kind: Kind::Item,
+            kind: ObjectKind::Item,
             number: 1234,
         };
         let text = id.encode();
@@ -205,10 +205,10 @@ mod tests {
 
     #[test]
     fn change_keys_and_states_come_back() {
-        assert_eq!(change_of_key(&change_key(Kind::Item, 99)), Some(99));
+        assert_eq!(change_of_key(&change_key(ObjectKind::Item, 99)), Some(99));
         assert_eq!(change_of_key("EwAA"), None);
         let state = SyncState {
-            kind: Kind::Item,
+            kind: ObjectKind::Item,
             mailbox: 1,
             folder: 4,
             epoch: 0,

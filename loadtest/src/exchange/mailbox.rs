@@ -70,7 +70,7 @@ impl Mailbox {
     /// Locks and returns the store.
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        store.furnish();
+        store.start_numbering();
         store
     }
 

@@ -39,8 +39,8 @@ use crate::sim::faults::Faults;
 use error::EwsError;
 use mailbox::Mailbox;
 pub use mailbox::MailboxSpec;
-pub use people::{ActError, FolderView, ItemEdit, ItemView};
-pub use stats::{Stats, StatsSnapshot};
+pub use people::{ActError, FolderView, MailboxItemEdit, MailboxItemView};
+pub use stats::{ExchangeStats, StatsSnapshot};
 pub use tasks::{DateZone, TaskStatus};
 
 /// Version numbers in `ServerVersionInfo`.
@@ -117,7 +117,7 @@ struct Directory {
 
 /// Called with the number of every mailbox that a request opens. Mailboxes are numbered from 1 in the order of their
 /// creation.
-pub type Onlooker = Arc<dyn Fn(u64) + Send + Sync>;
+pub type MailboxObserver = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// A simulated Exchange server. Serve it with [`crate::sim::http::Listener`].
 pub struct Exchange {
@@ -131,10 +131,10 @@ pub struct Exchange {
     /// with `soap:` becomes a SOAP fault with status 500.
     pub faults: Faults,
     /// Counters of requests and their effects.
-    pub stats: Stats,
+    pub stats: ExchangeStats,
     /// The behaviour of the servers, by group of tenants.
     pub groups: Groups,
-    onlooker: OnceLock<Onlooker>,
+    observer: OnceLock<MailboxObserver>,
     settings: ExchangeSettings,
     directory: RwLock<Directory>,
     accounts: RwLock<HashMap<String, Arc<ServiceAccount>>>,
@@ -148,9 +148,9 @@ impl Exchange {
         Arc::new(Self {
             clock: SimClock::default(),
             faults: Faults::default(),
-            stats: Stats::default(),
+            stats: ExchangeStats::default(),
             groups: Groups::default(),
-            onlooker: OnceLock::new(),
+            observer: OnceLock::new(),
             settings,
             directory: RwLock::default(),
             accounts: RwLock::default(),
@@ -201,8 +201,8 @@ impl Exchange {
     }
 
     /// Registers the observer of opened mailboxes. Only the first call has an effect.
-    pub fn observe(&self, onlooker: Onlooker) {
-        self.onlooker.set(onlooker).ok();
+    pub fn observe(&self, observer: MailboxObserver) {
+        self.observer.set(observer).ok();
     }
 
     /// Returns the number of mailboxes.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::properties::Properties;
-use super::tasks::{Progress, TaskDates};
+use super::tasks::{TaskDates, TaskProgress};
 use crate::sim::vec_map::VecMap;
 
 /// Numbers of the folders that every mailbox has.
@@ -56,7 +56,7 @@ pub(crate) struct Item {
     pub(crate) mileage: Option<String>,
     pub(crate) companies: Vec<String>,
     pub(crate) contacts: Vec<String>,
-    pub(crate) progress: Progress,
+    pub(crate) progress: TaskProgress,
     pub(crate) dates: TaskDates,
     pub(crate) is_recurring: bool,
     pub(crate) properties: Properties,
@@ -92,7 +92,7 @@ impl Item {
             mileage: None,
             companies: Vec::new(),
             contacts: Vec::new(),
-            progress: Progress::default(),
+            progress: TaskProgress::default(),
             dates: TaskDates::default(),
             is_recurring: false,
             properties: Properties::new(),
@@ -110,7 +110,7 @@ pub(crate) struct Tombstone {
 
 /// The position of a folder in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum FolderParent {
     /// Below no other folder; this is the root.
     Nowhere,
     /// Below this folder.
@@ -130,7 +130,7 @@ pub(crate) struct Folder {
     /// Change number of the last change of the folder itself.
     pub(crate) change: u64,
     /// Every place that it had, with the change number from which it had it.
-    pub(crate) places: Vec<(u64, Place)>,
+    pub(crate) parents: Vec<(u64, FolderParent)>,
     pub(crate) items: BTreeSet<u64>,
     /// Change number of the last change of its contents.
     pub(crate) contents_change: u64,
@@ -145,17 +145,19 @@ pub(crate) struct Folder {
 
 impl Folder {
     /// Returns its current place.
-    pub(crate) fn place(&self) -> Place {
-        self.places.last().map_or(Place::Gone, |(_, place)| *place)
+    pub(crate) fn parent(&self) -> FolderParent {
+        self.parents
+            .last()
+            .map_or(FolderParent::Gone, |(_, parent)| *parent)
     }
 
     /// Returns its place at a change number; `Gone` before it was created.
-    pub(crate) fn place_at(&self, change: u64) -> Place {
-        self.places
+    pub(crate) fn parent_at(&self, change: u64) -> FolderParent {
+        self.parents
             .iter()
             .rev()
             .find(|(since, _)| *since <= change)
-            .map_or(Place::Gone, |(_, place)| *place)
+            .map_or(FolderParent::Gone, |(_, parent)| *parent)
     }
 
     /// Returns whether it may contain tasks.

@@ -9,10 +9,10 @@ use jiff::civil::Date;
 
 use super::Exchange;
 use super::error::EwsError;
-use super::ids::{Kind, ObjectId, change_key};
+use super::ids::{ObjectId, ObjectKind, change_key};
 use super::mailbox::Mailbox;
 use super::properties::{Properties, label};
-use super::store::{ARCHIVE_TOP, Body, DELETED_ITEMS, Item, Place, Store, TASKS};
+use super::store::{ARCHIVE_TOP, Body, DELETED_ITEMS, FolderParent, Item, Store, TASKS};
 use super::tasks::TaskStatus;
 
 /// A folder as stored.
@@ -38,7 +38,7 @@ pub struct FolderView {
 
 /// A task as stored.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ItemView {
+pub struct MailboxItemView {
     /// The identifier as clients see it.
     pub id: String,
     /// The change key as clients see it.
@@ -90,7 +90,7 @@ pub struct ItemView {
 /// A person's change of a task. `None` leaves a value as it is. The fields are applied in this order, with the
 /// server's coupling of values.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct ItemEdit {
+pub struct MailboxItemEdit {
     /// New subject.
     pub subject: Option<String>,
     /// New plain-text body; `Some(None)` removes it.
@@ -143,7 +143,7 @@ fn named(properties: &Properties) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn edit(item: &mut Item, edit: ItemEdit, now: Timestamp) -> Result<Vec<String>, EwsError> {
+fn edit(item: &mut Item, edit: MailboxItemEdit, now: Timestamp) -> Result<Vec<String>, EwsError> {
     let mut fields: Vec<&str> = Vec::new();
     if let Some(subject) = edit.subject {
         item.subject = Some(subject);
@@ -207,7 +207,7 @@ impl Exchange {
         let id = |number| {
             ObjectId {
                 mailbox: mailbox.number,
-                kind: Kind::Folder,
+                kind: ObjectKind::Folder,
                 number,
             }
             .encode()
@@ -216,9 +216,9 @@ impl Exchange {
             .folders()
             .map(|folder| FolderView {
                 id: id(folder.number),
-                parent: match folder.place() {
-                    Place::Under(parent) => Some(id(parent)),
-                    Place::Nowhere | Place::Gone => None,
+                parent: match folder.parent() {
+                    FolderParent::Under(parent) => Some(id(parent)),
+                    FolderParent::Nowhere | FolderParent::Gone => None,
                 },
                 distinguished: folder.distinguished,
                 display_name: folder.name.to_string(),
@@ -232,7 +232,7 @@ impl Exchange {
 
     /// Returns every item of a mailbox; empty if there is no such mailbox.
     #[must_use]
-    pub fn items(&self, smtp: &str) -> Vec<ItemView> {
+    pub fn items(&self, smtp: &str) -> Vec<MailboxItemView> {
         let Some(mailbox) = self.mailbox(smtp) else {
             return Vec::new();
         };
@@ -244,14 +244,19 @@ impl Exchange {
     ///
     /// # Errors
     /// If there is no such mailbox or item, or the server refuses a value.
-    pub fn person_edits(&self, smtp: &str, item_id: &str, change: ItemEdit) -> Result<ItemView, ActError> {
+    pub fn person_edits(
+        &self,
+        smtp: &str,
+        item_id: &str,
+        change: MailboxItemEdit,
+    ) -> Result<MailboxItemView, ActError> {
         let (mailbox, number) = self.own_item(smtp, item_id)?;
         let now = self.clock.unique();
         let mut store = mailbox.store();
         let mut item = store.item(number).cloned().ok_or_else(EwsError::item_not_found)?;
         let fields = edit(&mut item, change, now)?;
         store.commit_item(item, &fields, &mailbox.display_name, now);
-        found(&mailbox, &store, number)
+        view_of_item(&mailbox, &store, number)
     }
 
     /// Creates a task as a person, in the given folder or in Tasks.
@@ -262,8 +267,8 @@ impl Exchange {
         &self,
         smtp: &str,
         folder_id: Option<&str>,
-        values: ItemEdit,
-    ) -> Result<ItemView, ActError> {
+        values: MailboxItemEdit,
+    ) -> Result<MailboxItemView, ActError> {
         let mailbox = self.primary_mailbox(smtp)?;
         let folder = folder_id.map_or(Ok(TASKS), |id| own_folder(&mailbox, id))?;
         let now = self.clock.unique();
@@ -271,7 +276,7 @@ impl Exchange {
         edit(&mut item, values, now)?;
         let mut store = mailbox.store();
         let number = store.add_item(item, folder, now)?;
-        found(&mailbox, &store, number)
+        view_of_item(&mailbox, &store, number)
     }
 
     /// Deletes a task as a person: moves it to Deleted Items and returns its new state there, or deletes it for good.
@@ -283,13 +288,13 @@ impl Exchange {
         smtp: &str,
         item_id: &str,
         to_deleted_items: bool,
-    ) -> Result<Option<ItemView>, ActError> {
+    ) -> Result<Option<MailboxItemView>, ActError> {
         let (mailbox, number) = self.own_item(smtp, item_id)?;
         let now = self.clock.unique();
         let mut store = mailbox.store();
         if to_deleted_items {
             let moved = store.move_item(number, DELETED_ITEMS, now)?;
-            return found(&mailbox, &store, moved).map(Some);
+            return view_of_item(&mailbox, &store, moved).map(Some);
         }
         store
             .remove_item(number, now)
@@ -301,13 +306,18 @@ impl Exchange {
     ///
     /// # Errors
     /// If there is no such mailbox, item or folder.
-    pub fn person_moves(&self, smtp: &str, item_id: &str, folder_id: &str) -> Result<ItemView, ActError> {
+    pub fn person_moves(
+        &self,
+        smtp: &str,
+        item_id: &str,
+        folder_id: &str,
+    ) -> Result<MailboxItemView, ActError> {
         let (mailbox, number) = self.own_item(smtp, item_id)?;
         let folder = own_folder(&mailbox, folder_id)?;
         let now = self.clock.unique();
         let mut store = mailbox.store();
         let moved = store.move_item(number, folder, now)?;
-        found(&mailbox, &store, moved)
+        view_of_item(&mailbox, &store, moved)
     }
 
     /// Gives a mailbox an archive mailbox (`archivemsgfolderroot`).
@@ -324,23 +334,23 @@ impl Exchange {
     ///
     /// # Errors
     /// If there is no such mailbox or item, or the mailbox has no archive.
-    pub fn person_archives(&self, smtp: &str, item_id: &str) -> Result<ItemView, ActError> {
+    pub fn person_archives(&self, smtp: &str, item_id: &str) -> Result<MailboxItemView, ActError> {
         let (mailbox, number) = self.own_item(smtp, item_id)?;
         let now = self.clock.unique();
         let mut store = mailbox.store();
         let from = store.item(number).ok_or_else(EwsError::item_not_found)?.folder;
         let folder = store.folder(from).ok_or_else(super::store::folder_not_found)?;
         let (name, class) = (folder.name.to_string(), folder.class.to_string());
-        let known = store
+        let existing = store
             .children(ARCHIVE_TOP)
             .find(|folder| *folder.name == name)
             .map(|folder| folder.number);
-        let target = match known {
+        let target = match existing {
             Some(number) => number,
             None => store.create_folder(ARCHIVE_TOP, &name, &class, Properties::new(), now)?,
         };
         let moved = store.move_item(number, target, now)?;
-        found(&mailbox, &store, moved)
+        view_of_item(&mailbox, &store, moved)
     }
 
     /// Creates a folder of any class (`IPF.Task`, `IPF.Note`) below any other, as a person. Returns its identifier.
@@ -362,7 +372,7 @@ impl Exchange {
             .create_folder(parent, name, class, Properties::new(), now)?;
         let id = ObjectId {
             mailbox: mailbox.number,
-            kind: Kind::Folder,
+            kind: ObjectKind::Folder,
             number,
         };
         Ok(id.encode())
@@ -378,7 +388,7 @@ impl Exchange {
         smtp: &str,
         item_id: &str,
         folder_id: Option<&str>,
-    ) -> Result<ItemView, ActError> {
+    ) -> Result<MailboxItemView, ActError> {
         let (mailbox, number) = self.own_item(smtp, item_id)?;
         let target = folder_id.map(|id| own_folder(&mailbox, id)).transpose()?;
         let now = self.clock.unique();
@@ -394,7 +404,7 @@ impl Exchange {
             folder,
             now,
         )?;
-        found(&mailbox, &store, copy)
+        view_of_item(&mailbox, &store, copy)
     }
 
     /// Deletes a folder with all its contents as a person: moves it to Deleted Items, or deletes it for good if it is
@@ -428,7 +438,7 @@ impl Exchange {
     fn own_item(&self, smtp: &str, id: &str) -> Result<(Arc<Mailbox>, u64), EwsError> {
         let mailbox = self.primary_mailbox(smtp)?;
         let id = ObjectId::decode(id)?;
-        if id.mailbox != mailbox.number || id.kind != Kind::Item {
+        if id.mailbox != mailbox.number || id.kind != ObjectKind::Item {
             return Err(EwsError::item_not_found());
         }
         Ok((mailbox, id.number))
@@ -437,18 +447,18 @@ impl Exchange {
 
 fn own_folder(mailbox: &Mailbox, id: &str) -> Result<u64, EwsError> {
     let id = ObjectId::decode(id)?;
-    if id.mailbox != mailbox.number || id.kind != Kind::Folder {
+    if id.mailbox != mailbox.number || id.kind != ObjectKind::Folder {
         return Err(super::store::folder_not_found());
     }
     Ok(id.number)
 }
 
-fn found(mailbox: &Mailbox, store: &Store, number: u64) -> Result<ItemView, ActError> {
+fn view_of_item(mailbox: &Mailbox, store: &Store, number: u64) -> Result<MailboxItemView, ActError> {
     let item = store.item(number).ok_or_else(EwsError::item_not_found)?;
     Ok(view(mailbox, store, item))
 }
 
-fn view(mailbox: &Mailbox, store: &Store, item: &Item) -> ItemView {
+fn view(mailbox: &Mailbox, store: &Store, item: &Item) -> MailboxItemView {
     let id = |kind, number| {
         ObjectId {
             mailbox: mailbox.number,
@@ -457,11 +467,11 @@ fn view(mailbox: &Mailbox, store: &Store, item: &Item) -> ItemView {
         }
         .encode()
     };
-    ItemView {
-        id: id(Kind::Item, item.number),
-        change_key: change_key(Kind::Item, item.change),
+    MailboxItemView {
+        id: id(ObjectKind::Item, item.number),
+        change_key: change_key(ObjectKind::Item, item.change),
         change_number: item.change,
-        folder_id: id(Kind::Folder, item.folder),
+        folder_id: id(ObjectKind::Folder, item.folder),
         in_deleted_items: item.folder == DELETED_ITEMS
             || store.was_below(item.folder, DELETED_ITEMS, store.change()),
         in_archive: store.was_below(item.folder, ARCHIVE_TOP, store.change()),

@@ -97,9 +97,9 @@ impl PropertyPath {
             });
         }
         let set = match (distinguished, guid) {
-            (Some(known), None) => DISTINGUISHED_SETS
+            (Some(distinguished), None) => DISTINGUISHED_SETS
                 .iter()
-                .find(|(label, _)| *label == known)
+                .find(|(label, _)| *label == distinguished)
                 .map(|(_, guid)| *guid),
             (None, Some(guid)) => Some(guid),
             (None, None) | (Some(_), Some(_)) => None,

@@ -117,20 +117,20 @@ pub(crate) fn check(element: &Element, kind: &Type) -> Result<(), Violation> {
 }
 
 fn sequence(element: &Element, particles: &[Particle]) -> Result<(), Violation> {
-    let mut place = 0;
+    let mut position = 0;
     let mut seen = 0;
     for child in &element.children {
-        let mut at = place;
+        let mut at = position;
         let mut count = seen;
         let found = loop {
             let Some(particle) = particles.get(at) else {
                 break None;
             };
-            let here = particle
+            let matching = particle
                 .choice
                 .iter()
                 .find(|(ns, name, _)| *ns == child.ns && *name == child.name);
-            if let Some((_, _, kind)) = here
+            if let Some((_, _, kind)) = matching
                 && count < particle.max
             {
                 break Some(*kind);
@@ -144,14 +144,14 @@ fn sequence(element: &Element, particles: &[Particle]) -> Result<(), Violation> 
         let Some(kind) = found else {
             return Err(violation(
                 child,
-                unexpected(element, child, &particles[place.min(particles.len())..]),
+                unexpected(element, child, &particles[position.min(particles.len())..]),
             ));
         };
         check(child, kind)?;
-        place = at;
+        position = at;
         seen = count + 1;
     }
-    let mut rest = particles.iter().skip(place).enumerate();
+    let mut rest = particles.iter().skip(position).enumerate();
     if rest.any(|(index, particle)| particle.min > if index == 0 { seen } else { 0 }) {
         let text = format!(
             "The element '{}' has incomplete content.",

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::error::EwsError;
-use super::ids::{Kind, ObjectId, change_key};
+use super::ids::{ObjectId, ObjectKind, change_key};
 use super::mailbox::Mailbox;
 use super::properties::{Properties, PropertyPath, PropertyValue, additional_properties, write_property};
 use super::store::{Folder, Item};
@@ -207,7 +207,7 @@ impl ItemShape {
                 out,
                 "ParentFolderId",
                 style.mailbox,
-                Kind::Folder,
+                ObjectKind::Folder,
                 item.folder,
                 None,
             ),
@@ -407,7 +407,7 @@ pub(crate) fn write_id(
     out: &mut String,
     name: &str,
     mailbox: &Mailbox,
-    kind: Kind,
+    kind: ObjectKind,
     number: u64,
     change: Option<u64>,
 ) {
@@ -426,12 +426,19 @@ pub(crate) fn write_id(
 
 /// Writes `t:ItemId` with the current change key.
 pub(crate) fn write_item_id(out: &mut String, mailbox: &Mailbox, item: &Item) {
-    write_id(out, "ItemId", mailbox, Kind::Item, item.number, Some(item.change));
+    write_id(
+        out,
+        "ItemId",
+        mailbox,
+        ObjectKind::Item,
+        item.number,
+        Some(item.change),
+    );
 }
 
 /// Writes `t:ItemId` of a deleted item.
 pub(crate) fn write_gone_item_id(out: &mut String, mailbox: &Mailbox, number: u64, change: u64) {
-    write_id(out, "ItemId", mailbox, Kind::Item, number, Some(change));
+    write_id(out, "ItemId", mailbox, ObjectKind::Item, number, Some(change));
 }
 
 /// Writes `t:FolderId`. The change key covers the folder and its contents.
@@ -441,7 +448,7 @@ pub(crate) fn write_folder_id(out: &mut String, mailbox: &Mailbox, folder: &Fold
         out,
         "FolderId",
         mailbox,
-        Kind::Folder,
+        ObjectKind::Folder,
         folder.number,
         Some(change),
     );

@@ -21,7 +21,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
 
 /// Counters since the start.
 #[derive(Debug, Default)]
-pub struct Stats {
+pub struct ExchangeStats {
     operations: [AtomicU64; OPERATIONS.len()],
     total: AtomicU64,
     writes: AtomicU64,
@@ -59,7 +59,7 @@ impl StatsSnapshot {
     }
 }
 
-impl Stats {
+impl ExchangeStats {
     /// Returns the current counters.
     #[must_use]
     pub fn snapshot(&self) -> StatsSnapshot {

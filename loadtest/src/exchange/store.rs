@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::error::EwsError;
 pub(crate) use super::objects::{
-    ARCHIVE_ROOT, ARCHIVE_TOP, Body, DELETED_ITEMS, Folder, Item, Place, ROOT, TASKS, TOP, Tombstone,
+    ARCHIVE_ROOT, ARCHIVE_TOP, Body, DELETED_ITEMS, Folder, FolderParent, Item, ROOT, TASKS, TOP, Tombstone,
 };
 use super::properties::{Properties, PropertyKey};
 use crate::sim::vec_map::VecMap;
@@ -49,28 +49,28 @@ const FIRST_FREE: u64 = 100;
 
 /// The folders that every mailbox has, in their initial state. All mailboxes share them; the first change of a folder
 /// gives the mailbox its own copy.
-static FURNITURE: LazyLock<Vec<Folder>> = LazyLock::new(|| {
+static WELL_KNOWN_FOLDERS: LazyLock<Vec<Folder>> = LazyLock::new(|| {
     let folder = |(number, distinguished, parent, class, name): &'static (u64, _, u64, _, _)| {
-        let place = if *parent == 0 {
-            Place::Nowhere
+        let folder_parent = if *parent == 0 {
+            FolderParent::Nowhere
         } else {
-            Place::Under(*parent)
+            FolderParent::Under(*parent)
         };
         let (class, name) = (Cow::Borrowed(*class), Cow::Borrowed(*name));
         Folder {
             distinguished: Some(*distinguished),
-            ..Store::blank_folder(*number, place, class, name, 1, FURNISHED)
+            ..Store::blank_folder(*number, folder_parent, class, name, 1, WELL_KNOWN_FOLDERS_TIME)
         }
     };
     WELL_KNOWN.iter().map(folder).collect()
 });
 /// Time of the last commit in a folder that was never used.
-const FURNISHED: Timestamp = Timestamp::constant(1_356_998_400, 0);
+const WELL_KNOWN_FOLDERS_TIME: Timestamp = Timestamp::constant(1_356_998_400, 0);
 
 /// Folders and items of one mailbox.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
-    /// Folders that differ from [`FURNITURE`], and folders that the mailbox added.
+    /// Folders that differ from [`WELL_KNOWN_FOLDERS`], and folders that the mailbox added.
     folders: VecMap<u64, Box<Folder>>,
     items: VecMap<u64, Box<Item>>,
     change: u64,
@@ -83,7 +83,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// Starts the numbering on first access.
-    pub(crate) fn furnish(&mut self) {
+    pub(crate) fn start_numbering(&mut self) {
         if self.change == 0 {
             self.change = 1;
             self.last_number = FIRST_FREE;
@@ -92,7 +92,7 @@ impl Store {
 
     fn blank_folder(
         number: u64,
-        place: Place,
+        parent: FolderParent,
         class: Cow<'static, str>,
         name: Cow<'static, str>,
         change: u64,
@@ -105,7 +105,7 @@ impl Store {
             name,
             properties: Properties::new(),
             change,
-            places: vec![(change, place)],
+            parents: vec![(change, parent)],
             items: BTreeSet::new(),
             contents_change: change,
             tombstones: Vec::new(),
@@ -124,13 +124,13 @@ impl Store {
     fn any_folder(&self, number: u64) -> Option<&Folder> {
         match self.folders.get(&number) {
             Some(folder) => Some(folder),
-            None => FURNITURE.iter().find(|folder| folder.number == number),
+            None => WELL_KNOWN_FOLDERS.iter().find(|folder| folder.number == number),
         }
     }
 
     fn any_folder_mut(&mut self, number: u64) -> Option<&mut Folder> {
         if self.folders.get(&number).is_none() {
-            let folder = FURNITURE.iter().find(|folder| folder.number == number)?;
+            let folder = WELL_KNOWN_FOLDERS.iter().find(|folder| folder.number == number)?;
             self.folders.insert(number, Box::new(folder.clone()));
         }
         self.folders.get_mut(&number).map(Box::as_mut)
@@ -139,7 +139,7 @@ impl Store {
     /// Returns the folder with this number, unless it is deleted.
     pub(crate) fn folder(&self, number: u64) -> Option<&Folder> {
         self.any_folder(number)
-            .filter(|folder| folder.place() != Place::Gone && self.shows(folder))
+            .filter(|folder| folder.parent() != FolderParent::Gone && self.shows(folder))
     }
 
     /// Returns whether a folder belongs to the mailbox. The archive's folders do so only if there is an archive.
@@ -149,7 +149,7 @@ impl Store {
 
     fn folder_mut(&mut self, number: u64) -> Option<&mut Folder> {
         self.any_folder_mut(number)
-            .filter(|folder| folder.place() != Place::Gone)
+            .filter(|folder| folder.parent() != FolderParent::Gone)
     }
 
     /// Returns the number of the well-known folder with this fixed name.
@@ -162,41 +162,42 @@ impl Store {
 
     /// Returns every existing folder, by number.
     pub(crate) fn folders(&self) -> impl Iterator<Item = &Folder> {
-        self.folders_ever().filter(|folder| folder.place() != Place::Gone)
+        self.folders_ever()
+            .filter(|folder| folder.parent() != FolderParent::Gone)
     }
 
     /// Returns every folder that exists or existed.
     pub(crate) fn folders_ever(&self) -> impl Iterator<Item = &Folder> {
-        let furniture = FURNITURE
+        let well_known = WELL_KNOWN_FOLDERS
             .iter()
             .map(|folder| self.folders.get(&folder.number).map_or(folder, Box::as_ref))
             .filter(|folder| self.shows(folder));
-        let own = self
+        let created = self
             .folders
             .values()
             .map(Box::as_ref)
             .filter(|folder| folder.number > FIRST_FREE);
-        furniture.chain(own)
+        well_known.chain(created)
     }
 
     /// Returns the direct subfolders of a folder.
     pub(crate) fn children(&self, number: u64) -> impl Iterator<Item = &Folder> {
         self.folders_ever()
-            .filter(move |folder| folder.place() == Place::Under(number))
+            .filter(move |folder| folder.parent() == FolderParent::Under(number))
     }
 
     /// Returns whether `number` was anywhere below `ancestor` at a change number.
     pub(crate) fn was_below(&self, number: u64, ancestor: u64, change: u64) -> bool {
         let mut at = number;
         // A chain of parents cannot be longer than the number of folders.
-        for _ in 0..=self.folders.len() + FURNITURE.len() {
+        for _ in 0..=self.folders.len() + WELL_KNOWN_FOLDERS.len() {
             match self
                 .any_folder(at)
-                .map_or(Place::Gone, |folder| folder.place_at(change))
+                .map_or(FolderParent::Gone, |folder| folder.parent_at(change))
             {
-                Place::Under(parent) if parent == ancestor => return true,
-                Place::Under(parent) => at = parent,
-                Place::Nowhere | Place::Gone => return false,
+                FolderParent::Under(parent) if parent == ancestor => return true,
+                FolderParent::Under(parent) => at = parent,
+                FolderParent::Nowhere | FolderParent::Gone => return false,
             }
         }
         false
@@ -267,7 +268,7 @@ impl Store {
         let number = self.next_number();
         let blank = Self::blank_folder(
             number,
-            Place::Under(parent),
+            FolderParent::Under(parent),
             class.to_owned().into(),
             name.to_owned().into(),
             change,
@@ -288,8 +289,8 @@ impl Store {
         name: &str,
         properties: Properties,
     ) -> Result<(), EwsError> {
-        let place = self.folder(number).ok_or_else(folder_not_found)?.place();
-        if let Place::Under(parent) = place
+        let folder_parent = self.folder(number).ok_or_else(folder_not_found)?.parent();
+        if let FolderParent::Under(parent) = folder_parent
             && self.name_is_taken(parent, name, number)
         {
             return Err(folder_exists());
@@ -335,19 +336,19 @@ impl Store {
                 .unwrap_or(wanted);
             let change = self.next_change();
             if let Some(folder) = self.folder_mut(number) {
-                folder.places.push((change, Place::Under(DELETED_ITEMS)));
+                folder.parents.push((change, FolderParent::Under(DELETED_ITEMS)));
                 folder.change = change;
                 folder.name = name;
             }
             return Ok(());
         }
-        let mut doomed = vec![number];
-        doomed.extend(
+        let mut to_delete = vec![number];
+        to_delete.extend(
             self.folders()
                 .filter(|folder| self.was_below(folder.number, number, self.change))
                 .map(|f| f.number),
         );
-        for number in doomed {
+        for number in to_delete {
             let items: Vec<u64> = self
                 .folder(number)
                 .map(|folder| folder.items.iter().copied().collect())
@@ -357,7 +358,7 @@ impl Store {
             }
             let change = self.next_change();
             if let Some(folder) = self.folder_mut(number) {
-                folder.places.push((change, Place::Gone));
+                folder.parents.push((change, FolderParent::Gone));
                 folder.change = change;
             }
         }
@@ -369,8 +370,8 @@ impl Store {
     /// # Errors
     /// `ErrorFolderNotFound`, or `ErrorQuotaExceeded` at the limit.
     pub(crate) fn add_item(&mut self, mut item: Item, folder: u64, now: Timestamp) -> Result<u64, EwsError> {
-        let held = self.folder(folder).ok_or_else(folder_not_found)?.items.len();
-        if held >= MAXIMUM_ITEMS {
+        let item_count = self.folder(folder).ok_or_else(folder_not_found)?.items.len();
+        if item_count >= MAXIMUM_ITEMS {
             return Err(EwsError::new(
                 "ErrorQuotaExceeded",
                 "The folder holds too many items.",
@@ -465,7 +466,7 @@ mod tests {
 
     fn store() -> Store {
         let mut store = Store::default();
-        store.furnish();
+        store.start_numbering();
         store
     }
 

@@ -57,10 +57,10 @@ pub(crate) fn item_page(
     }
     let mut changes = Vec::new();
     while state.phase != IDLE {
-        let room = limit.saturating_sub(changes.len());
+        let remaining = limit.saturating_sub(changes.len());
         let mut keyed = candidates(store, folder, &state);
-        let more = keyed.len() > room;
-        keyed.truncate(room);
+        let more = keyed.len() > remaining;
+        keyed.truncate(remaining);
         if let Some((key, _)) = keyed.last() {
             state.cursor = *key;
         }
@@ -158,7 +158,7 @@ pub(crate) fn folder_changes(store: &Store, root: u64, base: u64) -> Vec<FolderC
 mod tests {
     use jiff::Timestamp;
 
-    use super::super::ids::Kind;
+    use super::super::ids::ObjectKind;
     use super::super::properties::Properties;
     use super::super::store::{Item, TASKS, TOP};
     use super::*;
@@ -167,7 +167,7 @@ mod tests {
 
     fn store(items: usize) -> (Store, Vec<u64>) {
         let mut store = Store::default();
-        store.furnish();
+        store.start_numbering();
         let numbers = (0..items)
             .map(|_| store.add_item(Item::new(NOW, "a"), TASKS, NOW).unwrap())
             .collect();
@@ -176,7 +176,7 @@ mod tests {
 
     fn start() -> SyncState {
         SyncState {
-            kind: Kind::Item,
+            kind: ObjectKind::Item,
             mailbox: 1,
             folder: TASKS,
             epoch: 0,

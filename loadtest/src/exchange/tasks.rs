@@ -54,13 +54,13 @@ impl TaskStatus {
 
 /// Status, percentage and completion. The server keeps them consistent; if several are set, the last one wins.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Progress {
+pub(crate) struct TaskProgress {
     pub(crate) status: TaskStatus,
     pub(crate) percent: f64,
     pub(crate) completed: Option<Timestamp>,
 }
 
-impl Progress {
+impl TaskProgress {
     /// Sets the status and moves the percentage into the range that the status allows.
     ///
     /// `InProgress` requires a percentage strictly between 0 and 100 (MS-OXOTASK), so 0 and 100 become 1.
@@ -207,8 +207,8 @@ pub(crate) fn date_text(date: Date, request: Option<&TimeZone>, store: &TimeZone
     };
     match request {
         Some(zone) if *zone != TimeZone::UTC => {
-            let there = midnight.timestamp().to_zoned(zone.clone());
-            there.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+            let zoned = midnight.timestamp().to_zoned(zone.clone());
+            zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
         }
         _ => midnight.timestamp().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     }
@@ -236,24 +236,24 @@ mod tests {
 
     #[test]
     fn the_last_of_status_percent_and_completion_wins() {
-        let mut progress = Progress::default();
+        let mut progress = TaskProgress::default();
         progress.set_percent(100.0, now()).unwrap();
         progress.set_completed(now(), now()).unwrap();
         assert_eq!(
             progress,
-            Progress {
+            TaskProgress {
                 status: TaskStatus::Completed,
                 percent: 100.0,
                 completed: Some(now())
             }
         );
         progress.set_status(TaskStatus::NotStarted, now());
-        assert_eq!(progress, Progress::default());
+        assert_eq!(progress, TaskProgress::default());
         progress.set_status(TaskStatus::Completed, now());
         progress.set_percent(50.0, now()).unwrap();
         assert_eq!(
             progress,
-            Progress {
+            TaskProgress {
                 status: TaskStatus::InProgress,
                 percent: 50.0,
                 completed: None
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn waiting_and_deferred_keep_their_percentage() {
-        let mut progress = Progress::default();
+        let mut progress = TaskProgress::default();
         progress.set_percent(40.0, now()).unwrap();
         progress.set_status(TaskStatus::Deferred, now());
         progress.set_percent(60.0, now()).unwrap();
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused() {
-        let mut progress = Progress::default();
+        let mut progress = TaskProgress::default();
         assert_eq!(
             progress.set_percent(101.0, now()).unwrap_err().code,
             "ErrorInvalidPercentCompleteValue"

@@ -203,8 +203,9 @@ pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
 /// Appends text with XML's special characters escaped. Characters that XML cannot contain become `?`.
 pub(crate) fn escape_into(out: &mut String, text: &str) {
     // Fast path: identifiers and dates, the bulk of every answer, need no escaping.
-    let harmless = |byte: u8| (b' '..0x7f).contains(&byte) && !matches!(byte, b'&' | b'<' | b'>' | b'"');
-    if text.bytes().all(harmless) {
+    let needs_no_escape =
+        |byte: u8| (b' '..0x7f).contains(&byte) && !matches!(byte, b'&' | b'<' | b'>' | b'"');
+    if text.bytes().all(needs_no_escape) {
         out.push_str(text);
         return;
     }

@@ -7,7 +7,7 @@ use jiff::civil::{Date, date};
 use uuid::Uuid;
 
 use self::words::{COMPANIES, FAMILY, GIVEN, LISTS, OBJECTS, VERBS, ZONES};
-use crate::sharepoint::people::{ItemEdit, ItemId, ListSpec, SiteSpec, UserId};
+use crate::sharepoint::people::{ItemId, ListItemEdit, ListSpec, SiteSpec, UserId};
 use crate::sharepoint::{Language, SharePoint};
 use crate::sim::conditions::GroupId;
 use crate::sim::dice::{Dice, mix};
@@ -381,7 +381,7 @@ fn apply(tenant: &Tenant, sharepoint: &SharePoint) -> Result<AppliedTenant, Stri
                 .copied()
                 .collect();
             let by = assigned.first().copied().unwrap_or_default();
-            let edit = ItemEdit {
+            let edit = ListItemEdit {
                 title: Some(task.title.clone()),
                 body: Some(task.body.clone()),
                 start: Some(task.start),
@@ -390,7 +390,7 @@ fn apply(tenant: &Tenant, sharepoint: &SharePoint) -> Result<AppliedTenant, Stri
                 percent: Some(task.percent),
                 priority: Some(task.priority),
                 assigned_to: Some(assigned),
-                ..ItemEdit::default()
+                ..ListItemEdit::default()
             };
             items.push(sharepoint.person_creates(&tenant.site, id, edit, by)?);
         }

@@ -1,9 +1,9 @@
 //! Parses a scenario and rejects contradictions before anything is started.
 
 use super::expect;
-use crate::liar::Lie;
+use crate::wrong_answers::WrongAnswerKind;
 
-use super::file::{Baseline, Group, Kill, Method, Mode, Scenario, Servers, Victim};
+use super::file::{Baseline, DeploymentMode, Kill, Method, Scenario, Servers, TenantGroup, Victim};
 
 /// Largest number of people in a scenario.
 const MAXIMUM_USERS: u64 = 5_000_000;
@@ -69,7 +69,7 @@ impl Scenario {
                 ));
             }
         }
-        if self.mode == Mode::Standalone && (self.schedulers, self.workers) != (1, 1) {
+        if self.mode == DeploymentMode::Standalone && (self.schedulers, self.workers) != (1, 1) {
             return Err(wrong(
                 "mode",
                 "standalone is one process; more need mode = \"distributed\"",
@@ -79,12 +79,12 @@ impl Scenario {
             return Err(wrong("tls", "servers = \"per-tenant\" support plain HTTP only"));
         }
         self.check_groups(plain)?;
-        self.check_lies()?;
+        self.check_wrong_answers()?;
         for (at, kill) in self.kills.iter().enumerate() {
             self.check_kill(&format!("kills[{at}]"), kill)?;
         }
         if !self.steps.is_empty() {
-            if self.mode == Mode::Standalone {
+            if self.mode == DeploymentMode::Standalone {
                 return Err(wrong("steps", "need mode = \"distributed\""));
             }
             if !self.kills.is_empty() {
@@ -195,8 +195,8 @@ impl Scenario {
             ));
         }
         if let Some(baseline) = &self.baseline {
-            let known = |name: &String| self.tenants.iter().any(|group| group.name == *name);
-            if let Some(name) = baseline.without.iter().find(|name| !known(name)) {
+            let is_group = |name: &String| self.tenants.iter().any(|group| group.name == *name);
+            if let Some(name) = baseline.without.iter().find(|name| !is_group(name)) {
                 return Err(wrong("baseline.without", format!("there is no group \"{name}\"")));
             }
             if self
@@ -210,30 +210,30 @@ impl Scenario {
         Ok(())
     }
 
-    fn check_lies(&self) -> Result<(), ScenarioError> {
-        let Some(lies) = &self.lies else { return Ok(()) };
-        if !(0.0..=1.0).contains(&lies.share) {
+    fn check_wrong_answers(&self) -> Result<(), ScenarioError> {
+        let Some(plan) = &self.lies else { return Ok(()) };
+        if !(0.0..=1.0).contains(&plan.share) {
             return Err(wrong("lies.share", "is not between 0 and 1"));
         }
-        if let Some(name) = lies
+        if let Some(name) = plan
             .kinds
             .iter()
-            .find(|name| Lie::ALL.iter().all(|lie| lie.name() != **name))
+            .find(|name| WrongAnswerKind::ALL.iter().all(|kind| kind.name() != **name))
         {
-            let known: Vec<_> = Lie::ALL.iter().map(|lie| lie.name()).collect();
+            let kinds: Vec<_> = WrongAnswerKind::ALL.iter().map(|kind| kind.name()).collect();
             return Err(wrong(
                 "lies.kinds",
-                format!("there is no kind \"{name}\"; there are {}", known.join(", ")),
+                format!("there is no kind \"{name}\"; there are {}", kinds.join(", ")),
             ));
         }
-        if let Some(name) = lies
+        if let Some(name) = plan
             .tenants
             .iter()
             .find(|name| self.tenants.iter().all(|group| group.name != **name))
         {
             return Err(wrong("lies.tenants", format!("there is no group \"{name}\"")));
         }
-        if lies.tenants.is_empty() && self.baseline.as_ref().is_some_and(|baseline| !baseline.honest) {
+        if plan.tenants.is_empty() && self.baseline.as_ref().is_some_and(|baseline| !baseline.honest) {
             return Err(wrong(
                 "lies.tenants",
                 "name the groups that get wrong answers, or set baseline.honest: the baseline has no wrong answers",
@@ -244,7 +244,7 @@ impl Scenario {
 
     fn check_kill(&self, key: &str, kill: &Kill) -> Result<(), ScenarioError> {
         let store = matches!(kill.what, Victim::Rabbitmq | Victim::Redis | Victim::Postgres);
-        if self.mode == Mode::Standalone && (store || kill.what == Victim::Worker) {
+        if self.mode == DeploymentMode::Standalone && (store || kill.what == Victim::Worker) {
             return Err(wrong(key, "in standalone mode there is only the leader to kill"));
         }
         if kill.how == Method::Wipe && !matches!(kill.what, Victim::Rabbitmq | Victim::Redis) {
@@ -264,13 +264,13 @@ impl Scenario {
 
     /// Returns the scenario of the baseline run.
     pub(crate) fn before(&self, baseline: &Baseline) -> Self {
-        let keep = |group: &&Group| !baseline.without.contains(&group.name);
+        let keep = |group: &&TenantGroup| !baseline.without.contains(&group.name);
         let mut before = Self {
             tenants: self.tenants.iter().filter(keep).cloned().collect(),
             ..self.clone()
         };
-        if let Some(lies) = before.lies.as_mut().filter(|_| baseline.honest) {
-            lies.share = 0.0;
+        if let Some(plan) = before.lies.as_mut().filter(|_| baseline.honest) {
+            plan.share = 0.0;
         }
         before
     }
@@ -293,7 +293,7 @@ mod tests {
         let scenario = Scenario::parse(SMALL).unwrap();
         assert_eq!(
             (scenario.mode, scenario.users(), scenario.workers),
-            (Mode::Standalone, 3, 1)
+            (DeploymentMode::Standalone, 3, 1)
         );
     }
 

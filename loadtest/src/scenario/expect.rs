@@ -157,7 +157,7 @@ impl Metric {
 
     /// Formats a value with its unit for people.
     #[must_use]
-    pub fn say(self, value: f64) -> String {
+    pub fn format_value(self, value: f64) -> String {
         match self.unit() {
             Unit::Count => format!("{value:.0}"),
             Unit::Seconds if (0.0..0.01).contains(&value) => format!("{:.0} µs", value * 1e6),
@@ -216,8 +216,8 @@ pub fn parse(text: &str) -> Result<Expectation, String> {
         .copied()
         .find(|metric| metric.name() == name)
         .ok_or_else(|| {
-            let known: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
-            format!("there is no figure \"{name}\"; there are {}", known.join(", "))
+            let names: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+            format!("there is no figure \"{name}\"; there are {}", names.join(", "))
         })?;
     let number = match metric.unit() {
         Unit::Seconds => duration::parse(value)
@@ -323,7 +323,7 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), Metric::ALL.len());
         assert!(Metric::ALL.iter().all(|metric| metric.what().ends_with('.')));
-        assert_eq!(Metric::CpuPerSync.say(0.000_25), "250 µs");
-        assert_eq!(Metric::Failover.say(12.34), "12.3 s");
+        assert_eq!(Metric::CpuPerSync.format_value(0.000_25), "250 µs");
+        assert_eq!(Metric::Failover.format_value(12.34), "12.3 s");
     }
 }

@@ -35,15 +35,15 @@ pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures
     put(Metric::Doubled, Some(count(verdict.doubled_count)));
     put(Metric::LeftOver, Some(count(verdict.extra_count)));
     put(Metric::Differing, Some(count(verdict.differing_count)));
-    let untruths = &trial.untruths;
-    put(Metric::Shifted, Some(count(untruths.shifted_count)));
-    put(Metric::Altered, Some(count(untruths.altered_count)));
-    put(Metric::Deleted, Some(count(untruths.deleted_count)));
-    put(Metric::Gone, Some(count(untruths.gone_count)));
+    let violations = &trial.violations;
+    put(Metric::Shifted, Some(count(violations.shifted_count)));
+    put(Metric::Altered, Some(count(violations.altered_count)));
+    put(Metric::Deleted, Some(count(violations.deleted_count)));
+    put(Metric::Gone, Some(count(violations.gone_count)));
     put(Metric::Answers, trial.answers.map(number));
     put(
         Metric::Lies,
-        trial.answers.map(|_| number(trial.lies.values().sum())),
+        trial.answers.map(|_| number(trial.wrong_answers.values().sum())),
     );
     put(Metric::NeverSynced, Some(number(trial.never_synced)));
     put(Metric::Unchecked, trial.unchecked.map(number));
@@ -164,7 +164,7 @@ fn memory_max(trial: &TrialResult) -> Option<f64> {
         .samples
         .iter()
         .flat_map(|sample| &sample.processes)
-        .filter(|(name, _)| super::result::is_ours(name))
+        .filter(|(name, _)| super::result::is_tasksync_process(name))
         .map(|(_, usage)| usage.memory_mib.max(usage.peak_mib))
         .reduce(f64::max)
 }
@@ -207,9 +207,9 @@ mod tests {
         assert!((figures[&Metric::OthersIntervalP99Ratio] - 1.1).abs() < 1e-9);
         assert!((figures[&Metric::OthersSyncP50Ratio] - 1.0).abs() < 1e-9);
         assert!((figures[&Metric::OthersSyncP99Ratio] - 1.1).abs() < 1e-9);
-        let mut lied_to = with(vec![group("a", 30.0), group("b", 20.0)]);
-        lied_to.groups[0].lied_to = true;
-        let figures = of(&lied_to, Some(&baseline));
+        let mut with_wrong_answers = with(vec![group("a", 30.0), group("b", 20.0)]);
+        with_wrong_answers.groups[0].lied_to = true;
+        let figures = of(&with_wrong_answers, Some(&baseline));
         assert!((figures[&Metric::OthersIntervalP99Ratio] - 1.0).abs() < 1e-9);
         let gone = with(vec![group("a", 11.0)]);
         assert!(!of(&gone, Some(&baseline)).contains_key(&Metric::OthersIntervalP99Ratio));

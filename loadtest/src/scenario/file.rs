@@ -17,7 +17,7 @@ pub struct Scenario {
     pub seed: u64,
     /// Processes and stores of tasksync.
     #[serde(default)]
-    pub mode: Mode,
+    pub mode: DeploymentMode,
     /// Scheduler processes (distributed).
     #[serde(default = "one")]
     pub schedulers: u64,
@@ -37,7 +37,7 @@ pub struct Scenario {
     #[serde(default)]
     pub phases: Phases,
     /// The groups of tenants.
-    pub tenants: Vec<Group>,
+    pub tenants: Vec<TenantGroup>,
     /// The edits that people make.
     #[serde(default)]
     pub edits: Edits,
@@ -48,7 +48,7 @@ pub struct Scenario {
     #[serde(default)]
     pub kills: Vec<Kill>,
     /// Wrong answers between tasksync and the simulated servers, during the measured phase.
-    pub lies: Option<Lies>,
+    pub lies: Option<WrongAnswerPlan>,
     /// A run that is made first, for comparison.
     pub baseline: Option<Baseline>,
     /// tasksync's own settings, in the form of its settings file.
@@ -66,7 +66,7 @@ const fn one() -> u64 {
 /// Processes and stores of tasksync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Mode {
+pub enum DeploymentMode {
     /// One process with embedded stores.
     #[default]
     Standalone,
@@ -114,7 +114,7 @@ impl Default for Phases {
 /// A group of similar tenants.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Group {
+pub struct TenantGroup {
     /// Name in the report, and first part of the tenants' names.
     pub name: String,
     /// Number of tenants.
@@ -133,13 +133,13 @@ pub struct Group {
     pub lists: Option<u64>,
     /// How the service account may open mailboxes.
     #[serde(default)]
-    pub access: Access,
+    pub access: MailboxAccess,
     /// Latency of Exchange.
     #[serde(default)]
-    pub exchange: Answers,
+    pub exchange: LatencySpec,
     /// Latency of SharePoint.
     #[serde(default)]
-    pub sharepoint: Answers,
+    pub sharepoint: LatencySpec,
     /// Temporary faults.
     #[serde(default)]
     pub faults: Vec<FaultWindow>,
@@ -152,7 +152,7 @@ const fn two() -> f64 {
 /// How the service account may open mailboxes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Access {
+pub enum MailboxAccess {
     /// Delegate access; one request may concern many mailboxes.
     #[default]
     Delegate,
@@ -163,7 +163,7 @@ pub enum Access {
 /// How fast a server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Answers {
+pub struct LatencySpec {
     /// Time that every request takes beyond processing; the median if `p99` is set.
     pub latency: Time,
     /// 99th percentile of the latency. Without it every request takes the same time.
@@ -327,7 +327,7 @@ pub enum Method {
 /// The wrong answers of a scenario.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lies {
+pub struct WrongAnswerPlan {
     /// Share of the answers that are wrong.
     pub share: f64,
     /// Number of answers after which the servers are honest and the measured phase ends; 0 for no limit.
@@ -349,9 +349,9 @@ pub struct Lies {
     pub honest: Time,
 }
 
-impl Lies {
+impl WrongAnswerPlan {
     /// Returns whether a group of tenants gets wrong answers.
-    pub(crate) fn reach(&self, group: &str) -> bool {
+    pub(crate) fn affects(&self, group: &str) -> bool {
         self.share > 0.0 && (self.tenants.is_empty() || self.tenants.iter().any(|name| name == group))
     }
 }

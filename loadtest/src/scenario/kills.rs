@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::file::{Group, Kill, Method, Victim};
+use super::file::{Kill, Method, TenantGroup, Victim};
 
 /// Largest number of events of a plan.
 const MAXIMUM_EVENTS: usize = 10_000;
@@ -19,11 +19,11 @@ pub(crate) enum Event {
         down: Duration,
     },
     /// A change in the behaviour of a group's servers. `open` holds the positions of the fault windows that are open.
-    Weather { group: usize, open: Vec<usize> },
+    Conditions { group: usize, open: Vec<usize> },
 }
 
 /// Returns the events in order of time since the beginning of the measured phase. No event begins after its end.
-pub(crate) fn timeline(kills: &[Kill], groups: &[Group], length: Duration) -> Vec<(Duration, Event)> {
+pub(crate) fn timeline(kills: &[Kill], groups: &[TenantGroup], length: Duration) -> Vec<(Duration, Event)> {
     let mut hits: Vec<(Duration, Victim, Method, Duration)> = Vec::new();
     for kill in kills {
         let mut at = kill.at.0;
@@ -76,7 +76,7 @@ pub(crate) fn timeline(kills: &[Kill], groups: &[Group], length: Duration) -> Ve
                 .filter(|(_, fault)| fault.at.0 <= at && at < fault.at.0.saturating_add(fault.lasts.0))
                 .map(|(position, _)| position)
                 .collect();
-            events.push((at, Event::Weather { group, open }));
+            events.push((at, Event::Conditions { group, open }));
         }
     }
     events.sort_by_key(|(at, _)| *at);
@@ -138,13 +138,17 @@ mod tests {
     fn fault_windows_open_and_close() {
         let faults = "[[tenants.faults]]\nserver = \"both\"\nkind = \"down\"\nat = \"5s\"\nlasts = \"10s\"\n\
                       [[tenants.faults]]\nserver = \"exchange\"\nkind = \"slow\"\nat = \"10s\"\nlasts = \"1h\"\n";
-        let weather = |open: &[usize]| Event::Weather {
+        let conditions = |open: &[usize]| Event::Conditions {
             group: 0,
             open: open.to_vec(),
         };
         assert_eq!(
             plan(faults, 60),
-            [(5, weather(&[0])), (10, weather(&[0, 1])), (15, weather(&[1]))]
+            [
+                (5, conditions(&[0])),
+                (10, conditions(&[0, 1])),
+                (15, conditions(&[1]))
+            ]
         );
     }
 }

@@ -5,30 +5,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::file::{Answers, Edits, FaultKind, FaultServer, Group, Scenario};
+use super::file::{Edits, FaultKind, FaultServer, LatencySpec, Scenario, TenantGroup};
 use super::fleet::Fleet;
-use super::sample::{Meter, Of, Sample, Series};
-use super::visits::{Standing, VisitLog};
-use crate::sim::conditions::{Conditions, GroupId, Latency, Trouble};
+use super::sample::{Meter, ProcessScope, Sample, Series};
+use super::visits::{GroupWaits, VisitLog};
+use crate::sim::conditions::{Conditions, FaultShare, GroupId, Latency};
 use crate::sim::faults::Fault;
 use crate::trial::{Editor, Farm, Habits, Ledger, Oracle};
 
 /// The service's status is read with every fifth sample.
 const STATUS_EVERY: u64 = 5;
 /// Largest number of unseen edits that are checked in one round.
-const LOOKED_AT: usize = 5_000;
+const CHECKED_PER_ROUND: usize = 5_000;
 /// Pause between two rounds.
-const LOOK_PAUSE: Duration = Duration::from_millis(200);
+const ROUND_PAUSE: Duration = Duration::from_millis(200);
 
 /// Takes samples of a running trial and keeps them.
-pub(crate) struct Watch {
+pub(crate) struct TrialMonitor {
     pub(crate) began: Instant,
     pub(crate) farm: Arc<Farm>,
     pub(crate) visits: Arc<VisitLog>,
     pub(crate) ledger: Arc<Mutex<Ledger>>,
     pub(crate) series: Series,
     meter: Meter,
-    looks: u64,
+    samples_taken: u64,
     due: Option<u64>,
 }
 
@@ -38,15 +38,15 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The result of one sampling.
-pub(crate) struct Look {
+pub(crate) struct MonitorSample {
     pub(crate) sample: Sample,
-    pub(crate) standings: Vec<Standing>,
+    pub(crate) waits: Vec<GroupWaits>,
 }
 
-impl Look {
+impl MonitorSample {
     /// Returns the number of users that were never visited.
-    pub(crate) fn never(&self) -> u64 {
-        self.standings.iter().map(|standing| standing.never).sum()
+    pub(crate) fn never_visited(&self) -> u64 {
+        self.waits.iter().map(|wait| wait.never_visited).sum()
     }
 
     /// Returns the number of visits of all groups.
@@ -61,18 +61,18 @@ impl Look {
 
     /// Returns the CPU time of all tasksync processes in seconds.
     pub(crate) fn cpu(&self) -> f64 {
-        let ours =
+        let is_tasksync =
             |name: &str| name == "tasksync" || name.starts_with("scheduler-") || name.starts_with("worker-");
         self.sample
             .processes
             .iter()
-            .filter(|(name, _)| ours(name))
+            .filter(|(name, _)| is_tasksync(name))
             .map(|(_, usage)| usage.cpu_seconds)
             .sum()
     }
 }
 
-impl Watch {
+impl TrialMonitor {
     pub(crate) fn new(farm: Arc<Farm>, visits: Arc<VisitLog>) -> Self {
         Self {
             began: Instant::now(),
@@ -81,27 +81,24 @@ impl Watch {
             ledger: Arc::default(),
             series: Series::default(),
             meter: Meter::default(),
-            looks: 0,
+            samples_taken: 0,
             due: None,
         }
     }
 
     /// Takes a sample and keeps it.
-    pub(crate) async fn look(&mut self, fleet: &Fleet) -> Look {
-        if self.looks.is_multiple_of(STATUS_EVERY) {
+    pub(crate) async fn take_sample(&mut self, fleet: &Fleet) -> MonitorSample {
+        if self.samples_taken.is_multiple_of(STATUS_EVERY) {
             let status = fleet.status().await;
             self.due = status.and_then(|status| status["summary"]["due"].as_u64());
         }
-        self.looks += 1;
-        let standings = self.visits.scan();
+        self.samples_taken += 1;
+        let waits = self.visits.scan();
         let mut sample = Sample {
             at: self.began.elapsed().as_secs_f64(),
             visits: self.visits.visits(),
-            oldest: standings
-                .iter()
-                .map(|standing| seconds(standing.oldest_ms))
-                .collect(),
-            never: standings.iter().map(|standing| standing.never).sum(),
+            oldest: waits.iter().map(|wait| seconds(wait.oldest_ms)).collect(),
+            never: waits.iter().map(|wait| wait.never_visited).sum(),
             open_edits: locked(&self.ledger).waiting(),
             due: self.due,
             ..Sample::default()
@@ -109,20 +106,22 @@ impl Watch {
         (sample.exchange, sample.sharepoint) = self.farm.requests();
         sample.writes = self.farm.writes();
         for process in fleet.processes() {
-            let usage = self.meter.read(&process.spec.name, process.id(), Of::Process);
+            let usage = self
+                .meter
+                .read(&process.spec.name, process.id(), ProcessScope::Process);
             sample.processes.insert(process.spec.name.clone(), usage);
         }
         for (name, pid) in fleet.store_pids() {
             sample
                 .processes
-                .insert(name.to_owned(), self.meter.read(name, pid, Of::Family));
+                .insert(name.to_owned(), self.meter.read(name, pid, ProcessScope::Family));
         }
-        let own = self
+        let usage = self
             .meter
-            .read("simulators", Some(std::process::id()), Of::Process);
-        sample.processes.insert("simulators".to_owned(), own);
+            .read("simulators", Some(std::process::id()), ProcessScope::Process);
+        sample.processes.insert("simulators".to_owned(), usage);
         self.series.push(sample.clone());
-        Look { sample, standings }
+        MonitorSample { sample, waits }
     }
 }
 
@@ -132,26 +131,26 @@ pub(crate) fn seconds(milliseconds: u64) -> f64 {
 }
 
 /// Two threads: one makes the edits, the other checks whether the other side shows them.
-pub(crate) struct People {
+pub(crate) struct EditingThreads {
     stop_editing: Arc<AtomicBool>,
-    stop_looking: Arc<AtomicBool>,
+    stop_checking: Arc<AtomicBool>,
     threads: Vec<std::thread::JoinHandle<Result<(), String>>>,
 }
 
-impl People {
+impl EditingThreads {
     /// Starts the threads.
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub(crate) fn begin(watch: &Watch, edits: &Edits, seed: u64) -> Result<Self, String> {
-        let (stop_editing, stop_looking) =
+    pub(crate) fn begin(monitor: &TrialMonitor, edits: &Edits, seed: u64) -> Result<Self, String> {
+        let (stop_editing, stop_checking) =
             (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let mut threads = Vec::new();
         let failed = |error: std::io::Error| format!("no thread for the people: {error}");
         if edits.per_second > 0.0 {
             let (farm, ledger, stop, edits) = (
-                Arc::clone(&watch.farm),
-                Arc::clone(&watch.ledger),
+                Arc::clone(&monitor.farm),
+                Arc::clone(&monitor.ledger),
                 Arc::clone(&stop_editing),
                 edits.clone(),
             );
@@ -164,40 +163,40 @@ impl People {
             );
         }
         let (farm, ledger, stop) = (
-            Arc::clone(&watch.farm),
-            Arc::clone(&watch.ledger),
-            Arc::clone(&stop_looking),
+            Arc::clone(&monitor.farm),
+            Arc::clone(&monitor.ledger),
+            Arc::clone(&stop_checking),
         );
-        let looking = move || {
+        let checking = move || {
             let oracle = Oracle::new(&farm);
             while !stop.load(Ordering::Relaxed) {
-                locked(&ledger).look(LOOKED_AT, |edit| oracle.shows(edit));
-                std::thread::sleep(LOOK_PAUSE);
+                locked(&ledger).check_unseen(CHECKED_PER_ROUND, |edit| oracle.shows(edit));
+                std::thread::sleep(ROUND_PAUSE);
             }
             Ok(())
         };
         threads.push(
             std::thread::Builder::new()
                 .name("onlooker".to_owned())
-                .spawn(looking)
+                .spawn(checking)
                 .map_err(failed)?,
         );
         Ok(Self {
             stop_editing,
-            stop_looking,
+            stop_checking,
             threads,
         })
     }
 
     /// Stops the edits. Unseen edits are still checked.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn stop_editing(&self) {
         self.stop_editing.store(true, Ordering::Relaxed);
     }
 
     /// Stops both threads. Returns the editor's error, if it met one.
-    pub(crate) fn end(self) -> Result<(), String> {
-        self.rest();
-        self.stop_looking.store(true, Ordering::Relaxed);
+    pub(crate) fn stop_and_join(self) -> Result<(), String> {
+        self.stop_editing();
+        self.stop_checking.store(true, Ordering::Relaxed);
         for thread in self.threads {
             thread
                 .join()
@@ -239,7 +238,7 @@ fn edit(
     Ok(())
 }
 
-fn latency(answers: &Answers) -> Latency {
+fn latency(answers: &LatencySpec) -> Latency {
     match (answers.latency.0, answers.p99) {
         (latency, Some(p99)) => Latency::Spread {
             median: latency,
@@ -251,10 +250,10 @@ fn latency(answers: &Answers) -> Latency {
 }
 
 /// Returns how a group's Exchange and SharePoint servers behave while these fault windows are open.
-pub(crate) fn weather(group: &Group, open: &[usize]) -> (Conditions, Conditions) {
-    let conditions = |answers: &Answers, server: FaultServer| {
+pub(crate) fn conditions_during(group: &TenantGroup, open: &[usize]) -> (Conditions, Conditions) {
+    let conditions = |answers: &LatencySpec, server: FaultServer| {
         let windows = open.iter().filter_map(|at| group.faults.get(*at));
-        let trouble = windows
+        let faults = windows
             .filter(|fault| fault.server == server || fault.server == FaultServer::Both)
             .map(|fault| {
                 let pause = fault.pause.0;
@@ -269,7 +268,7 @@ pub(crate) fn weather(group: &Group, open: &[usize]) -> (Conditions, Conditions)
                     FaultKind::LoseAnswers => Fault::LoseResponse,
                     FaultKind::Unavailable => Fault::Status(503),
                 };
-                Trouble {
+                FaultShare {
                     per_mille: per_mille(fault.share),
                     fault: kind,
                 }
@@ -277,7 +276,7 @@ pub(crate) fn weather(group: &Group, open: &[usize]) -> (Conditions, Conditions)
             .collect();
         Conditions {
             latency: latency(answers),
-            trouble,
+            faults,
         }
     };
     (
@@ -296,11 +295,11 @@ pub(crate) fn per_mille(share: f64) -> u16 {
 }
 
 /// Sets the behaviour of a group's servers for these open fault windows.
-pub(crate) fn set_weather(farm: &Farm, scenario: &Scenario, group: usize, open: &[usize]) {
+pub(crate) fn set_conditions(farm: &Farm, scenario: &Scenario, group: usize, open: &[usize]) {
     let (Some(spec), Ok(id)) = (scenario.tenants.get(group), GroupId::try_from(group)) else {
         return;
     };
-    let (exchange, sharepoint) = weather(spec, open);
+    let (exchange, sharepoint) = conditions_during(spec, open);
     farm.exchange.groups.set(id, exchange);
     farm.sharepoint.groups.set(id, sharepoint);
 }
@@ -316,20 +315,20 @@ mod tests {
             [[tenants.faults]]\nserver = \"exchange\"\nkind = \"down\"\nlasts = \"1s\"\nshare = 0.25\n\
             [[tenants.faults]]\nserver = \"both\"\nkind = \"busy\"\npause = \"2s\"\nlasts = \"1s\"\n";
         let group = &Scenario::parse(text).unwrap().tenants[0];
-        let (exchange, sharepoint) = weather(group, &[]);
-        assert!(exchange.trouble.is_empty() && matches!(exchange.latency, Latency::Spread { .. }));
+        let (exchange, sharepoint) = conditions_during(group, &[]);
+        assert!(exchange.faults.is_empty() && matches!(exchange.latency, Latency::Spread { .. }));
         assert_eq!(sharepoint, Conditions::default());
-        let (exchange, sharepoint) = weather(group, &[0, 1]);
+        let (exchange, sharepoint) = conditions_during(group, &[0, 1]);
         assert_eq!(
-            exchange.trouble[0],
-            Trouble {
+            exchange.faults[0],
+            FaultShare {
                 per_mille: 250,
                 fault: Fault::Cut
             }
         );
-        assert_eq!((exchange.trouble.len(), sharepoint.trouble.len()), (2, 1));
+        assert_eq!((exchange.faults.len(), sharepoint.faults.len()), (2, 1));
         assert!(matches!(
-            sharepoint.trouble[0].fault,
+            sharepoint.faults[0].fault,
             Fault::Busy { pause: Some(_), .. }
         ));
     }

@@ -1,7 +1,7 @@
 //! Reports the progress of a run.
 
 /// Receives the progress of a run.
-pub trait Progress: Send + Sync {
+pub trait PhaseProgress: Send + Sync {
     /// Begins a part. `length` is the position at which it is complete.
     fn begin(&self, part: &str, length: u64);
     /// Reports the current position with a short note.
@@ -16,7 +16,7 @@ pub trait Progress: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
-impl Progress for Silent {
+impl PhaseProgress for Silent {
     fn begin(&self, _: &str, _: u64) {}
     fn at(&self, _: u64, _: &str) {}
     fn end(&self) {}

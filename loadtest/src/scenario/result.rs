@@ -9,7 +9,7 @@ use super::file::Victim;
 use super::fleet::Hit;
 use super::sample::Sample;
 use super::visits::Times;
-use crate::trial::{Untruths, Verdict};
+use crate::trial::{OracleReport, Violations};
 
 /// Quantiles of times, in seconds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -116,7 +116,7 @@ pub struct IdleResult {
 
 /// The result of the oracle.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct Verdicts {
+pub struct OracleResult {
     /// Number of copies that should exist.
     pub tasks: usize,
     /// Tasks without a copy.
@@ -133,15 +133,15 @@ pub struct Verdicts {
     pub unseen: Vec<String>,
 }
 
-impl Verdicts {
-    pub(crate) fn of(verdict: &Verdict, unseen: Vec<String>, lines: usize) -> Self {
+impl OracleResult {
+    pub(crate) fn of(report: &OracleReport, unseen: Vec<String>, lines: usize) -> Self {
         Self {
-            tasks: verdict.tasks,
-            missing_count: verdict.missing.len(),
-            extra_count: verdict.extra.len(),
-            doubled_count: verdict.doubled.len(),
-            differing_count: verdict.differing.len(),
-            lines: verdict.lines(lines),
+            tasks: report.tasks,
+            missing_count: report.missing.len(),
+            extra_count: report.extra.len(),
+            doubled_count: report.doubled.len(),
+            differing_count: report.differing.len(),
+            lines: report.lines(lines),
             unseen,
         }
     }
@@ -149,7 +149,7 @@ impl Verdicts {
 
 /// Differences from what people entered.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct UntruthResult {
+pub struct ViolationResult {
     /// Number of wrong dates.
     pub shifted_count: usize,
     /// Number of other wrong values.
@@ -162,14 +162,14 @@ pub struct UntruthResult {
     pub lines: Vec<String>,
 }
 
-impl UntruthResult {
-    pub(crate) fn of(untruths: &Untruths, lines: usize) -> Self {
+impl ViolationResult {
+    pub(crate) fn of(violations: &Violations, lines: usize) -> Self {
         Self {
-            shifted_count: untruths.shifted.len(),
-            altered_count: untruths.altered.len(),
-            deleted_count: untruths.deleted.len(),
-            gone_count: untruths.gone.len(),
-            lines: untruths.lines(lines),
+            shifted_count: violations.shifted.len(),
+            altered_count: violations.altered.len(),
+            deleted_count: violations.deleted.len(),
+            gone_count: violations.gone.len(),
+            lines: violations.lines(lines),
         }
     }
 }
@@ -225,13 +225,15 @@ pub struct TrialResult {
     /// larger.
     pub disabled: Option<u64>,
     /// The result of the oracle.
-    pub verdict: Verdicts,
+    pub verdict: OracleResult,
     /// Differences from what people entered.
-    pub untruths: UntruthResult,
+    #[serde(rename = "untruths")]
+    pub violations: ViolationResult,
     /// Number of answers given while wrong ones were allowed; `None` without wrong answers.
     pub answers: Option<u64>,
     /// Wrong answers by kind.
-    pub lies: BTreeMap<&'static str, u64>,
+    #[serde(rename = "lies")]
+    pub wrong_answers: BTreeMap<&'static str, u64>,
     /// Failures and refused answers that tasksync logged, by code; empty without wrong answers.
     pub reactions: BTreeMap<String, u64>,
     /// Names and exit codes of the processes at the end.
@@ -279,13 +281,13 @@ impl TrialResult {
 }
 
 /// Returns whether this is the name of a tasksync process.
-pub(crate) fn is_ours(name: &str) -> bool {
+pub(crate) fn is_tasksync_process(name: &str) -> bool {
     name == "tasksync" || name.starts_with("scheduler-") || name.starts_with("worker-")
 }
 
 /// The result of a scenario.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct ScenarioResult {
     /// The results of the run.
     pub trial: TrialResult,
     /// The results of the baseline run, if there is one.
@@ -296,7 +298,7 @@ pub struct Outcome {
     pub judgements: Vec<Judgement>,
 }
 
-impl Outcome {
+impl ScenarioResult {
     /// Returns whether both sides agreed at the end of each run and every expectation holds.
     #[must_use]
     pub fn passed(&self) -> bool {

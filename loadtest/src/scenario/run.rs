@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::expect::{self, Expectation};
-use super::file::{Access, Baseline, Lies, Scenario, Servers};
+use super::file::{Baseline, MailboxAccess, Scenario, Servers, WrongAnswerPlan};
 use super::fleet::{self, Fleet};
-use super::measure::{Watch, set_weather};
-use super::phases::Progress;
-use super::result::{Outcome, TrialResult};
+use super::measure::{TrialMonitor, set_conditions};
+use super::phases::PhaseProgress;
+use super::result::{ScenarioResult, TrialResult};
 use super::trial::Trial;
-use super::visits::{Owner, VisitLog};
+use super::visits::{MailboxTenant, VisitLog};
 use super::{duration, figures};
 use crate::exchange::ExchangeSettings;
-use crate::liar::{Liar, LiarSpec, Lie};
 use crate::population::PopulationSpec;
 use crate::sharepoint;
 use crate::sim::conditions::GroupId;
 use crate::trial::{Farm, FarmSpec};
+use crate::wrong_answers::{WrongAnswerKind, WrongAnswerSpec, WrongAnswers};
 
 /// Tasks per list if a scenario does not set the number of lists. It is far below SharePoint's list view threshold.
 const TASKS_PER_LIST: u64 = 1_000;
@@ -39,8 +39,8 @@ pub struct RunOptions {
 pub async fn run(
     scenario: &Scenario,
     options: &RunOptions,
-    progress: &dyn Progress,
-) -> Result<Outcome, String> {
+    progress: &dyn PhaseProgress,
+) -> Result<ScenarioResult, String> {
     let expectations: Vec<Expectation> = scenario
         .expect
         .iter()
@@ -49,17 +49,17 @@ pub async fn run(
     let baseline = match &scenario.baseline {
         None => None,
         Some(baseline) => {
-            progress.say(&said_of(baseline));
-            Some(once(&scenario.before(baseline), options, "baseline", progress).await?)
+            progress.say(&baseline_note(baseline));
+            Some(run_trial(&scenario.before(baseline), options, "baseline", progress).await?)
         }
     };
     if baseline.is_some() {
         progress.say("The run itself follows.");
     }
-    let trial = once(scenario, options, "run", progress).await?;
+    let trial = run_trial(scenario, options, "run", progress).await?;
     let figures = figures::of(&trial, baseline.as_ref());
     let judgements = expect::judge(&expectations, &figures);
-    Ok(Outcome {
+    Ok(ScenarioResult {
         trial,
         baseline,
         figures,
@@ -68,19 +68,19 @@ pub async fn run(
 }
 
 /// Describes how the baseline run differs.
-fn said_of(baseline: &Baseline) -> String {
+fn baseline_note(baseline: &Baseline) -> String {
     let without = (!baseline.without.is_empty()).then(|| format!("without {}", baseline.without.join(", ")));
-    let honest = baseline.honest.then(|| "with honest servers".to_owned());
-    let parts: Vec<String> = without.into_iter().chain(honest).collect();
+    let without_wrong_answers = baseline.honest.then(|| "with honest servers".to_owned());
+    let parts: Vec<String> = without.into_iter().chain(without_wrong_answers).collect();
     format!("Baseline: {}.", parts.join(" and "))
 }
 
 /// Runs one trial, from an empty folder to the end of its processes.
-async fn once(
+async fn run_trial(
     scenario: &Scenario,
     options: &RunOptions,
     name: &str,
-    progress: &dyn Progress,
+    progress: &dyn PhaseProgress,
 ) -> Result<TrialResult, String> {
     let executable = fleet::executable(options.executable.as_deref())?;
     let temporary = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
@@ -100,24 +100,24 @@ async fn once(
     progress.begin("population", scenario.users());
     let started = Instant::now();
     let log = folder.join("lies.jsonl");
-    let liar = match &scenario.lies {
-        Some(lies) => Some(Liar::new(liar_spec(scenario, lies), Some(&log))?),
+    let wrong_answers = match &scenario.lies {
+        Some(plan) => Some(WrongAnswers::new(wrong_answer_spec(scenario, plan), Some(&log))?),
         None => None,
     };
     let farm = Arc::new(
         Farm::start(FarmSpec {
-            liar: liar.clone(),
+            wrong_answers: wrong_answers.clone(),
             ..farm_spec(scenario)
         })
         .await?,
     );
     for group in 0..scenario.tenants.len() {
-        set_weather(&farm, scenario, group, &[]);
+        set_conditions(&farm, scenario, group, &[]);
     }
     let visits = Arc::new(VisitLog::new(owners(&farm), visit_gap(scenario))?);
-    let looking_on = Arc::clone(&visits);
+    let visit_log = Arc::clone(&visits);
     farm.exchange
-        .observe(Arc::new(move |mailbox| looking_on.touch(mailbox)));
+        .observe(Arc::new(move |mailbox| visit_log.touch(mailbox)));
     progress.end();
     let population_seconds = started.elapsed().as_secs_f64();
 
@@ -130,13 +130,13 @@ async fn once(
         }
     };
     progress.end();
-    let watch = Watch::new(Arc::clone(&farm), visits);
-    let mut trial = Trial::new(scenario, Arc::clone(&fleet), watch, liar, progress);
-    let went = trial.all_phases(&folder).await;
+    let monitor = TrialMonitor::new(Arc::clone(&farm), visits);
+    let mut trial = Trial::new(scenario, Arc::clone(&fleet), monitor, wrong_answers, progress);
+    let outcome = trial.all_phases(&folder).await;
     progress.begin("end", 1);
     let ends = fleet.stop().await;
     progress.end();
-    let result = match went {
+    let result = match outcome {
         Ok(()) => Ok(trial.result(population_seconds, ends)),
         Err(error) => Err(format!("{error}\n{}", fleet.log_tails(20))),
     };
@@ -144,7 +144,7 @@ async fn once(
     result
 }
 
-fn liar_spec(scenario: &Scenario, lies: &Lies) -> LiarSpec {
+fn wrong_answer_spec(scenario: &Scenario, plan: &WrongAnswerPlan) -> WrongAnswerSpec {
     let group = |name: &String| {
         let mut groups = scenario.tenants.iter();
         let at = groups.position(|group| group.name == *name);
@@ -152,23 +152,23 @@ fn liar_spec(scenario: &Scenario, lies: &Lies) -> LiarSpec {
         at.and_then(|at| GroupId::try_from(at).ok())
             .unwrap_or(GroupId::MAX)
     };
-    LiarSpec {
-        per_mille: super::measure::per_mille(lies.share),
-        answers: lies.answers,
-        kinds: Lie::ALL
+    WrongAnswerSpec {
+        per_mille: super::measure::per_mille(plan.share),
+        answers: plan.answers,
+        kinds: WrongAnswerKind::ALL
             .iter()
             .copied()
-            .filter(|lie| lies.kinds.iter().any(|name| name == lie.name()))
+            .filter(|kind| plan.kinds.iter().any(|name| name == kind.name()))
             .collect(),
-        groups: lies.tenants.iter().map(group).collect(),
-        late: lies.late.0,
+        groups: plan.tenants.iter().map(group).collect(),
+        late: plan.late.0,
         seed: scenario.seed,
         only: None,
     }
 }
 
 fn farm_spec(scenario: &Scenario) -> FarmSpec {
-    let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let to_usize = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let mut specs: Vec<PopulationSpec> = (0..)
         .zip(&scenario.tenants)
         .map(|(at, group)| {
@@ -177,10 +177,10 @@ fn farm_spec(scenario: &Scenario) -> FarmSpec {
                 .find(|lists| f64::from(u32::try_from(lists * TASKS_PER_LIST).unwrap_or(u32::MAX)) >= tasks)
                 .unwrap_or(10_000);
             PopulationSpec {
-                tenants: whole(group.count),
-                users_per_tenant: whole(group.users),
+                tenants: to_usize(group.count),
+                users_per_tenant: to_usize(group.users),
                 skew: group.skew,
-                lists_per_tenant: whole(group.lists.unwrap_or(fitting.max(2))),
+                lists_per_tenant: to_usize(group.lists.unwrap_or(fitting.max(2))),
                 tasks_per_user: group.tasks,
                 seed: scenario.seed.wrapping_add(at),
                 prefix: group.name.clone(),
@@ -190,7 +190,7 @@ fn farm_spec(scenario: &Scenario) -> FarmSpec {
         .collect();
     let impersonating = (0..)
         .zip(&scenario.tenants)
-        .filter(|(_, group)| group.access == Access::Impersonation)
+        .filter(|(_, group)| group.access == MailboxAccess::Impersonation)
         .map(|(at, _)| at)
         .collect();
     let first = if specs.is_empty() {
@@ -200,7 +200,7 @@ fn farm_spec(scenario: &Scenario) -> FarmSpec {
     };
     FarmSpec {
         population: first,
-        more: specs,
+        more_populations: specs,
         tls: scenario.tls,
         exchange: ExchangeSettings::default(),
         sharepoint: sharepoint::Settings {
@@ -214,11 +214,11 @@ fn farm_spec(scenario: &Scenario) -> FarmSpec {
     }
 }
 
-fn owners(farm: &Farm) -> Vec<Owner> {
+fn owners(farm: &Farm) -> Vec<MailboxTenant> {
     (0..)
         .zip(&farm.population.tenants)
         .flat_map(|(tenant, spec)| {
-            spec.people.iter().map(move |_| Owner {
+            spec.people.iter().map(move |_| MailboxTenant {
                 group: spec.group,
                 tenant,
             })

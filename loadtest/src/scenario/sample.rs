@@ -79,7 +79,7 @@ impl Series {
 
 /// The processes whose usage is measured together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Of {
+pub(crate) enum ProcessScope {
     /// The process alone.
     Process,
     /// The process, its children, and children that have ended. PostgreSQL has one process per connection.
@@ -94,9 +94,9 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// Returns the usage of the process with this name. `pid` is `None` while it does not run.
-    pub(crate) fn read(&mut self, name: &str, pid: Option<u32>, of: Of) -> Usage {
+    pub(crate) fn read(&mut self, name: &str, pid: Option<u32>, of: ProcessScope) -> Usage {
         let now = pid.and_then(|pid| Some((pid, usage_of(pid, of)?)));
-        let (known, before, lived) = self.last.get(name).copied().unwrap_or((0, 0.0, 0.0));
+        let (last_pid, before, lived) = self.last.get(name).copied().unwrap_or((0, 0.0, 0.0));
         let Some((
             pid,
             Usage {
@@ -111,7 +111,7 @@ impl Meter {
                 ..Usage::default()
             };
         };
-        let lived = if known == pid { lived } else { lived + before };
+        let lived = if last_pid == pid { lived } else { lived + before };
         self.last.insert(name.to_owned(), (pid, cpu, lived));
         Usage {
             cpu_seconds: lived + cpu,
@@ -121,23 +121,23 @@ impl Meter {
     }
 }
 
-fn usage_of(pid: u32, of: Of) -> Option<Usage> {
-    let own = read(pid, "VmRSS:", of)?;
-    if of == Of::Process {
-        return Some(own);
+fn usage_of(pid: u32, of: ProcessScope) -> Option<Usage> {
+    let usage = read(pid, "VmRSS:", of)?;
+    if of == ProcessScope::Process {
+        return Some(usage);
     }
     // Shared memory counts once, with the parent.
     let children = children_of(pid)
         .into_iter()
-        .filter_map(|child| read(child, "RssAnon:", Of::Process));
-    Some(children.fold(own, |sum, child| Usage {
+        .filter_map(|child| read(child, "RssAnon:", ProcessScope::Process));
+    Some(children.fold(usage, |sum, child| Usage {
         cpu_seconds: sum.cpu_seconds + child.cpu_seconds,
         memory_mib: sum.memory_mib + child.memory_mib,
         peak_mib: 0.0,
     }))
 }
 
-fn read(pid: u32, memory: &str, of: Of) -> Option<Usage> {
+fn read(pid: u32, memory: &str, of: ProcessScope) -> Option<Usage> {
     let file = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
     let status = file("status")?;
     Some(Usage {
@@ -164,11 +164,11 @@ fn children_of(pid: u32) -> Vec<u32> {
 
 /// Returns the user and system time in the text of `/proc/PID/stat`; for a family, with that of ended children. The
 /// program's name may contain blanks and brackets.
-fn cpu_in(stat: &str, of: Of) -> Option<f64> {
+fn cpu_in(stat: &str, of: ProcessScope) -> Option<f64> {
     let behind = stat.get(stat.rfind(')')? + 1..)?;
     let fields = match of {
-        Of::Process => 2,
-        Of::Family => 4,
+        ProcessScope::Process => 2,
+        ProcessScope::Family => 4,
     };
     let times: Vec<u32> = behind
         .split_ascii_whitespace()
@@ -217,19 +217,27 @@ mod tests {
     #[test]
     fn proc_files_are_read() {
         let stat = "42 (task (sync) x) S 1 42 42 0 -1 4194560 500 0 0 0 250 50 60 10 20 0 4 0 100 1000 200";
-        assert_eq!(cpu_in(stat, Of::Process), Some(3.0));
-        assert_eq!(cpu_in(stat, Of::Family), Some(3.7));
-        assert_eq!(cpu_in("42 (x", Of::Process), None);
-        assert_eq!(cpu_in("42 (x) S 1 42 42 0", Of::Process), None);
+        assert_eq!(cpu_in(stat, ProcessScope::Process), Some(3.0));
+        assert_eq!(cpu_in(stat, ProcessScope::Family), Some(3.7));
+        assert_eq!(cpu_in("42 (x", ProcessScope::Process), None);
+        assert_eq!(cpu_in("42 (x) S 1 42 42 0", ProcessScope::Process), None);
         assert_eq!(memory_in("Name:\tx\nVmRSS:\t  2048 kB\n", "VmRSS:"), Some(2.0));
-        assert!(usage_of(std::process::id(), Of::Process).unwrap().memory_mib > 1.0);
+        assert!(
+            usage_of(std::process::id(), ProcessScope::Process)
+                .unwrap()
+                .memory_mib
+                > 1.0
+        );
     }
 
     #[test]
     fn the_children_of_a_family_count() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let own = std::process::id();
-        let (alone, family) = (usage_of(own, Of::Process), usage_of(own, Of::Family));
+        let pid = std::process::id();
+        let (alone, family) = (
+            usage_of(pid, ProcessScope::Process),
+            usage_of(pid, ProcessScope::Family),
+        );
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(family.unwrap().memory_mib > alone.unwrap().memory_mib);
@@ -239,8 +247,8 @@ mod tests {
     fn cpu_time_goes_on_after_a_restart() {
         let mut meter = Meter::default();
         meter.last.insert("a".to_owned(), (u32::MAX, 5.0, 2.0));
-        assert!((meter.read("a", None, Of::Process).cpu_seconds - 7.0).abs() < 1e-9);
-        let alive = meter.read("a", Some(std::process::id()), Of::Process);
+        assert!((meter.read("a", None, ProcessScope::Process).cpu_seconds - 7.0).abs() < 1e-9);
+        let alive = meter.read("a", Some(std::process::id()), ProcessScope::Process);
         assert!(alive.cpu_seconds >= 7.0);
     }
 }

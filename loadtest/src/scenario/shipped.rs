@@ -81,8 +81,8 @@ mod page {
 
     #[test]
     fn the_page_has_every_kind_of_wrong_answer() {
-        for lie in crate::liar::Lie::ALL {
-            let row = format!("| `{}` | {} |\n", lie.name(), lie.what());
+        for kind in crate::wrong_answers::WrongAnswerKind::ALL {
+            let row = format!("| `{}` | {} |\n", kind.name(), kind.what());
             assert!(
                 PAGE.contains(&row),
                 "the table of wrong answers must have:\n{row}"

@@ -10,52 +10,52 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::file::Scenario;
+use super::final_checks;
 use super::fleet::{Fleet, Hit};
-use super::honest;
 use super::kills::{Event, timeline};
-use super::measure::{Look, People, Watch, locked, set_weather};
-use super::phases::Progress;
+use super::measure::{EditingThreads, MonitorSample, TrialMonitor, locked, set_conditions};
+use super::phases::PhaseProgress;
 use super::result::{
-    GroupResult, IdleResult, Quantiles, StepResult, TenantResult, TrialResult, UntruthResult, Verdicts,
+    GroupResult, IdleResult, OracleResult, Quantiles, StepResult, TenantResult, TrialResult, ViolationResult,
 };
-use crate::liar::Liar;
-use crate::trial::{Farm, Oracle, Truth, Untruths, Verdict};
+use crate::trial::{Farm, InitialTasks, Oracle, OracleReport, Violations};
+use crate::wrong_answers::WrongAnswers;
 
 /// Largest number of tries to read the status at the end.
-const STATUS_ASKED: usize = 10;
+const STATUS_TRIES: usize = 10;
 /// Interval between samples.
-const LOOK: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// tasksync still sees its own last writes once more. The quiet phase begins after that, at most this much later.
-const ECHO: Duration = Duration::from_secs(20);
+const ECHO_LIMIT: Duration = Duration::from_secs(20);
 /// Largest number of lines kept for each kind of disagreement.
-const LINES: usize = 20;
+const LINES_KEPT: usize = 20;
 
 /// A trial under way.
 pub(crate) struct Trial<'a> {
     scenario: &'a Scenario,
     fleet: Arc<Fleet>,
-    watch: Watch,
-    liar: Option<Arc<Liar>>,
-    truth: Truth,
-    untruths: Untruths,
-    progress: &'a dyn Progress,
+    monitor: TrialMonitor,
+    wrong_answers: Option<Arc<WrongAnswers>>,
+    initial_tasks: InitialTasks,
+    violations: Violations,
+    progress: &'a dyn PhaseProgress,
     marks: Vec<(String, f64)>,
     enrol_seconds: f64,
     everybody_within: Option<f64>,
-    measured: Option<(Look, Look)>,
+    measured: Option<(MonitorSample, MonitorSample)>,
     staleness_max: f64,
     hits: Vec<Hit>,
     steps: Vec<StepResult>,
     settled_within: Option<f64>,
     idle: Option<IdleResult>,
-    verdict: Verdict,
+    oracle_report: OracleReport,
     unseen: Vec<String>,
-    never: u64,
+    never_synced: u64,
     /// An upper bound for the time of the last wrong answer.
-    honest_from: Timestamp,
-    unchecked: Option<u64>,
+    wrong_answers_ended: Timestamp,
+    unchecked_users: Option<u64>,
     /// Users who were disabled when the servers had been honest for `lies.honest`.
-    disabled_by_lies: Option<u64>,
+    disabled_by_wrong_answers: Option<u64>,
     disabled: Option<u64>,
 }
 
@@ -63,22 +63,22 @@ impl<'a> Trial<'a> {
     pub(crate) fn new(
         scenario: &'a Scenario,
         fleet: Arc<Fleet>,
-        watch: Watch,
-        liar: Option<Arc<Liar>>,
-        progress: &'a dyn Progress,
+        monitor: TrialMonitor,
+        wrong_answers: Option<Arc<WrongAnswers>>,
+        progress: &'a dyn PhaseProgress,
     ) -> Self {
         // Recording a million tasks takes much memory, so only trials with wrong answers do it.
-        let truth = match &liar {
-            Some(_) => Truth::remember(&watch.farm),
-            None => Truth::default(),
+        let initial_tasks = match &wrong_answers {
+            Some(_) => InitialTasks::record(&monitor.farm),
+            None => InitialTasks::default(),
         };
         Self {
             scenario,
             fleet,
-            watch,
-            liar,
-            truth,
-            untruths: Untruths::default(),
+            monitor,
+            wrong_answers,
+            initial_tasks,
+            violations: Violations::default(),
             progress,
             marks: Vec::new(),
             enrol_seconds: 0.0,
@@ -89,12 +89,12 @@ impl<'a> Trial<'a> {
             steps: Vec::new(),
             settled_within: None,
             idle: None,
-            verdict: Verdict::default(),
+            oracle_report: OracleReport::default(),
             unseen: Vec::new(),
-            never: 0,
-            honest_from: Timestamp::MIN,
-            unchecked: None,
-            disabled_by_lies: None,
+            never_synced: 0,
+            wrong_answers_ended: Timestamp::MIN,
+            unchecked_users: None,
+            disabled_by_wrong_answers: None,
             disabled: None,
         }
     }
@@ -102,27 +102,27 @@ impl<'a> Trial<'a> {
     pub(crate) async fn all_phases(&mut self, folder: &Path) -> Result<(), String> {
         self.enrol(folder).await?;
         self.warm_up().await;
-        let people = People::begin(&self.watch, &self.scenario.edits, self.scenario.seed)?;
+        let editing_threads = EditingThreads::begin(&self.monitor, &self.scenario.edits, self.scenario.seed)?;
         if self.scenario.steps.is_empty() {
             self.measure().await;
         } else {
             self.steps().await?;
         }
-        people.rest();
+        editing_threads.stop_editing();
         self.settle().await;
         self.quiet().await;
-        people.end()?;
+        editing_threads.stop_and_join()?;
         self.judge().await;
         Ok(())
     }
 
     fn mark(&mut self, name: &str) {
-        let now = self.watch.began.elapsed().as_secs_f64();
+        let now = self.monitor.began.elapsed().as_secs_f64();
         self.marks.push((name.to_owned(), now));
     }
 
-    async fn look(&mut self) -> Look {
-        self.watch.look(&self.fleet).await
+    async fn take_sample(&mut self) -> MonitorSample {
+        self.monitor.take_sample(&self.fleet).await
     }
 
     async fn enrol(&mut self, folder: &Path) -> Result<(), String> {
@@ -131,12 +131,12 @@ impl<'a> Trial<'a> {
         let started = Instant::now();
         let done = AtomicUsize::new(0);
         let progress = self.progress;
-        let (fleet, farm) = (Arc::clone(&self.fleet), Arc::clone(&self.watch.farm));
-        let tell = |users| {
+        let (fleet, farm) = (Arc::clone(&self.fleet), Arc::clone(&self.monitor.farm));
+        let report_progress = |users| {
             let all = done.fetch_add(users, Ordering::Relaxed) + users;
             progress.at(u64::try_from(all).unwrap_or(0), "");
         };
-        let enrolling = fleet.enrol(&farm, folder, tell);
+        let enrolling = fleet.enrol(&farm, folder, report_progress);
         tokio::pin!(enrolling);
         loop {
             tokio::select! {
@@ -144,8 +144,8 @@ impl<'a> Trial<'a> {
                     done?;
                     break;
                 }
-                () = tokio::time::sleep(LOOK) => {
-                    self.watch.look(&fleet).await;
+                () = tokio::time::sleep(SAMPLE_INTERVAL) => {
+                    self.monitor.take_sample(&fleet).await;
                 }
             }
         }
@@ -161,17 +161,17 @@ impl<'a> Trial<'a> {
         self.progress.begin("first sync", users);
         let deadline = Instant::now() + self.scenario.phases.warm_up.0;
         loop {
-            let look = self.look().await;
-            let never = look.never();
+            let sample = self.take_sample().await;
+            let never = sample.never_visited();
             self.progress.at(users.saturating_sub(never), "");
             if never == 0 {
-                self.everybody_within = Some(self.watch.began.elapsed().as_secs_f64());
+                self.everybody_within = Some(self.monitor.began.elapsed().as_secs_f64());
                 break;
             }
             if Instant::now() > deadline {
                 break;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
         }
         self.progress.end();
     }
@@ -185,37 +185,41 @@ impl<'a> Trial<'a> {
             .peekable();
         let mut hits: JoinSet<Hit> = JoinSet::new();
         self.progress.begin("measured", length.as_secs());
-        self.watch.visits.measure(true);
-        let first = self.look().await;
+        self.monitor.visits.measure(true);
+        let first = self.take_sample().await;
         let began = Instant::now();
         let mut last = None;
-        let lies = self.liar.clone();
-        if let Some(liar) = &lies {
-            liar.lie(true);
+        let wrong_answers = self.wrong_answers.clone();
+        if let Some(wrong_answers) = &wrong_answers {
+            wrong_answers.set_active(true);
         }
-        while began.elapsed() < length && !lies.as_ref().is_some_and(|liar| liar.is_done()) {
+        while began.elapsed() < length
+            && !wrong_answers
+                .as_ref()
+                .is_some_and(|wrong_answers| wrong_answers.is_done())
+        {
             while let Some((_, event)) = events.next_if(|(at, _)| *at <= began.elapsed()) {
-                self.happens(event, &mut hits);
+                self.carry_out_event(event, &mut hits);
             }
-            let look = self.look().await;
-            self.staleness_max = self.staleness_max.max(look.oldest());
+            let sample = self.take_sample().await;
+            self.staleness_max = self.staleness_max.max(sample.oldest());
             let word = format!(
                 "{} syncs, {} edits open",
-                look.visits().saturating_sub(first.visits()),
-                look.sample.open_edits
+                sample.visits().saturating_sub(first.visits()),
+                sample.sample.open_edits
             );
             self.progress.at(began.elapsed().as_secs(), &word);
-            last = Some(look);
-            tokio::time::sleep(LOOK.min(length.saturating_sub(began.elapsed()))).await;
+            last = Some(sample);
+            tokio::time::sleep(SAMPLE_INTERVAL.min(length.saturating_sub(began.elapsed()))).await;
         }
-        if let Some(liar) = &lies {
-            liar.lie(false);
-            self.honest_from = honest::now();
+        if let Some(wrong_answers) = &wrong_answers {
+            wrong_answers.set_active(false);
+            self.wrong_answers_ended = final_checks::machine_time();
         }
-        self.watch.visits.measure(false);
+        self.monitor.visits.measure(false);
         self.measured = last.map(|last| (first, last));
         for group in 0..self.scenario.tenants.len() {
-            set_weather(&self.watch.farm, self.scenario, group, &[]);
+            set_conditions(&self.monitor.farm, self.scenario, group, &[]);
         }
         self.progress.end();
         if !hits.is_empty() {
@@ -229,7 +233,7 @@ impl<'a> Trial<'a> {
         self.hits.sort_by(|left, right| left.at.total_cmp(&right.at));
     }
 
-    fn happens(&self, event: Event, hits: &mut JoinSet<Hit>) {
+    fn carry_out_event(&self, event: Event, hits: &mut JoinSet<Hit>) {
         match event {
             Event::Hit {
                 what,
@@ -238,10 +242,12 @@ impl<'a> Trial<'a> {
                 down,
             } => {
                 self.progress.say(&format!("{how:?} {what:?}"));
-                let (fleet, began) = (Arc::clone(&self.fleet), self.watch.began);
+                let (fleet, began) = (Arc::clone(&self.fleet), self.monitor.began);
                 hits.spawn(async move { fleet.hit(what, how, turn, down, began).await });
             }
-            Event::Weather { group, open } => set_weather(&self.watch.farm, self.scenario, group, &open),
+            Event::Conditions { group, open } => {
+                set_conditions(&self.monitor.farm, self.scenario, group, &open);
+            }
         }
     }
 
@@ -255,26 +261,26 @@ impl<'a> Trial<'a> {
                 .begin(&name, (step.settle.0 + step.measured.0).as_secs());
             let began = Instant::now();
             while began.elapsed() < step.settle.0 {
-                self.look().await;
+                self.take_sample().await;
                 self.progress
                     .at(began.elapsed().as_secs(), "reaching a steady state");
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(SAMPLE_INTERVAL).await;
             }
-            self.watch.visits.measure(true);
-            let first = self.look().await;
+            self.monitor.visits.measure(true);
+            let first = self.take_sample().await;
             let until = Instant::now() + step.measured.0;
             let mut last = None;
             while Instant::now() < until {
                 let left = until.saturating_duration_since(Instant::now());
-                tokio::time::sleep(LOOK.min(left)).await;
-                let look = self.look().await;
-                self.staleness_max = self.staleness_max.max(look.oldest());
-                let made = look.visits().saturating_sub(first.visits());
+                tokio::time::sleep(SAMPLE_INTERVAL.min(left)).await;
+                let sample = self.take_sample().await;
+                self.staleness_max = self.staleness_max.max(sample.oldest());
+                let made = sample.visits().saturating_sub(first.visits());
                 self.progress
                     .at(began.elapsed().as_secs(), &format!("{made} syncs"));
-                last = Some(look);
+                last = Some(sample);
             }
-            self.watch.visits.measure(false);
+            self.monitor.visits.measure(false);
             self.progress.end();
             if let Some(last) = last {
                 self.steps.push(StepResult {
@@ -298,63 +304,67 @@ impl<'a> Trial<'a> {
         let mut next = began;
         let mut found = String::new();
         loop {
-            let look = self.look().await;
+            let sample = self.take_sample().await;
             self.progress.at(
                 began.elapsed().as_secs(),
-                &format!("{} edits open{found}", look.sample.open_edits),
+                &format!("{} edits open{found}", sample.sample.open_edits),
             );
-            self.sync_disabled().await;
-            if look.sample.open_edits == 0 && Instant::now() >= next {
+            self.request_disabled_syncs().await;
+            if sample.sample.open_edits == 0 && Instant::now() >= next {
                 let asked = Instant::now();
-                self.unchecked = self.unchecked().await;
-                self.verdict = self.verdict();
-                let checked = self.unchecked.is_none_or(|unchecked| unchecked == 0);
-                if self.verdict.agrees() && checked {
+                self.unchecked_users = self.count_unchecked().await;
+                self.oracle_report = self.compare_sides();
+                let checked = self.unchecked_users.is_none_or(|unchecked| unchecked == 0);
+                if self.oracle_report.agrees() && checked {
                     self.settled_within = Some(began.elapsed().as_secs_f64());
                     break;
                 }
-                let unchecked = self.unchecked.filter(|unchecked| *unchecked > 0);
+                let unchecked = self.unchecked_users.filter(|unchecked| *unchecked > 0);
                 let unchecked = unchecked.map_or_else(String::new, |count| format!(", {count} not checked"));
-                found = format!("{unchecked}, {}", self.verdict.in_short());
+                found = format!("{unchecked}, {}", self.oracle_report.summary());
                 // Comparing a million mailboxes takes long. Spend at most a quarter of the time on it.
                 next = Instant::now() + asked.elapsed() * 3;
             }
             if began.elapsed() > limit {
                 break;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
         }
         self.progress.end();
     }
 
     /// Returns how many users had no full and no deep check against honest servers yet, or `None` without wrong
     /// answers. A deep check ends when full checks against honest servers span its interval.
-    async fn unchecked(&self) -> Option<u64> {
-        let honest = self.scenario.lies.as_ref()?.honest.0;
-        let from = self.honest_from.checked_add(honest).unwrap_or(Timestamp::MAX);
-        if honest::now() < from {
+    async fn count_unchecked(&self) -> Option<u64> {
+        let honest_for = self.scenario.lies.as_ref()?.honest.0;
+        let from = self
+            .wrong_answers_ended
+            .checked_add(honest_for)
+            .unwrap_or(Timestamp::MAX);
+        if final_checks::machine_time() < from {
             return Some(self.scenario.users());
         }
-        Some(honest::unchecked(&self.fleet, &self.watch.farm, from).await)
+        Some(final_checks::count_unchecked(&self.fleet, &self.monitor.farm, from).await)
     }
 
     /// Counts the disabled users and requests a sync for each of them, once the servers have been honest for
     /// `lies.honest`.
-    async fn sync_disabled(&mut self) {
-        let lies = self.scenario.lies.as_ref();
-        let honest_long_enough = lies.is_some_and(|lies| {
-            self.honest_from
-                .checked_add(lies.honest.0)
-                .is_ok_and(|from| honest::now() >= from)
+    async fn request_disabled_syncs(&mut self) {
+        let plan = self.scenario.lies.as_ref();
+        let honest_long_enough = plan.is_some_and(|plan| {
+            self.wrong_answers_ended
+                .checked_add(plan.honest.0)
+                .is_ok_and(|from| final_checks::machine_time() >= from)
         });
-        if self.disabled_by_lies.is_none() && honest_long_enough {
-            self.disabled_by_lies = Some(honest::sync_disabled(&self.fleet, &self.watch.farm).await);
+        if self.disabled_by_wrong_answers.is_none() && honest_long_enough {
+            self.disabled_by_wrong_answers =
+                Some(final_checks::request_disabled_syncs(&self.fleet, &self.monitor.farm).await);
         }
     }
 
-    fn verdict(&self) -> Verdict {
-        let farm = &self.watch.farm;
-        tokio::task::block_in_place(|| Oracle::new(farm).verdict())
+    fn compare_sides(&self) -> OracleReport {
+        let farm = &self.monitor.farm;
+        tokio::task::block_in_place(|| Oracle::new(farm).compare_sides())
     }
 
     /// Runs the quiet phase, which measures what an idle sync costs and whether anything is written.
@@ -367,25 +377,25 @@ impl<'a> Trial<'a> {
         self.progress.begin("quiet", length.as_secs());
         // Wait until tasksync has seen its own writes once more.
         let (mut still, began) = (Instant::now(), Instant::now());
-        let mut writes = self.watch.farm.writes();
-        while still.elapsed() < ECHO / 4 && began.elapsed() < ECHO {
-            tokio::time::sleep(LOOK).await;
-            let look = self.look().await;
-            if look.sample.writes != writes {
-                (still, writes) = (Instant::now(), look.sample.writes);
+        let mut writes = self.monitor.farm.writes();
+        while still.elapsed() < ECHO_LIMIT / 4 && began.elapsed() < ECHO_LIMIT {
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
+            let sample = self.take_sample().await;
+            if sample.sample.writes != writes {
+                (still, writes) = (Instant::now(), sample.sample.writes);
             }
         }
-        let first = self.look().await;
+        let first = self.take_sample().await;
         let began = Instant::now();
         while began.elapsed() < length {
-            tokio::time::sleep(LOOK.min(length.saturating_sub(began.elapsed()))).await;
-            let look = self.look().await;
+            tokio::time::sleep(SAMPLE_INTERVAL.min(length.saturating_sub(began.elapsed()))).await;
+            let sample = self.take_sample().await;
             self.progress.at(
                 began.elapsed().as_secs(),
-                &format!("{} writes", look.sample.writes - first.sample.writes),
+                &format!("{} writes", sample.sample.writes - first.sample.writes),
             );
         }
-        let last = self.look().await;
+        let last = self.take_sample().await;
         self.idle = Some(IdleResult {
             syncs: last.visits() - first.visits(),
             exchange_requests: last.sample.exchange - first.sample.exchange,
@@ -398,33 +408,33 @@ impl<'a> Trial<'a> {
 
     async fn judge(&mut self) {
         self.mark("end");
-        let look = self.look().await;
-        self.never = look.never();
-        self.unchecked = self.unchecked().await;
-        self.verdict = self.verdict();
+        let sample = self.take_sample().await;
+        self.never_synced = sample.never_visited();
+        self.unchecked_users = self.count_unchecked().await;
+        self.oracle_report = self.compare_sides();
         {
-            let mut ledger = locked(&self.watch.ledger);
-            let oracle = Oracle::new(&self.watch.farm);
-            ledger.look(usize::MAX, |edit| oracle.shows(edit));
-            self.unseen = ledger.unseen(LINES);
+            let mut ledger = locked(&self.monitor.ledger);
+            let oracle = Oracle::new(&self.monitor.farm);
+            ledger.check_unseen(usize::MAX, |edit| oracle.shows(edit));
+            self.unseen = ledger.unseen(LINES_KEPT);
         }
-        if self.liar.is_some() {
-            self.judge_truth().await;
+        if self.wrong_answers.is_some() {
+            self.find_violations().await;
         }
         // The status is briefly unavailable while the leader examines all users.
-        for _ in 0..STATUS_ASKED {
+        for _ in 0..STATUS_TRIES {
             let status = self.fleet.status().await;
             self.disabled = status.and_then(|status| status["disabled"].as_u64());
             if self.disabled.is_some() {
                 break;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
         }
     }
 
     /// Finds the differences from what people entered, with the help of all journals.
-    async fn judge_truth(&mut self) {
-        let farm = Arc::clone(&self.watch.farm);
+    async fn find_violations(&mut self) {
+        let farm = Arc::clone(&self.monitor.farm);
         let mut journals: HashMap<(usize, usize), String> = HashMap::new();
         for (at, tenant) in farm.population.tenants.iter().enumerate() {
             for person in &tenant.people {
@@ -433,34 +443,34 @@ impl<'a> Trial<'a> {
                 journals.insert((at, person.id), journal.unwrap_or_default());
             }
         }
-        let ledger = locked(&self.watch.ledger);
+        let ledger = locked(&self.monitor.ledger);
         let journal = |tenant, person| journals.get(&(tenant, person)).cloned().unwrap_or_default();
-        self.untruths = self.truth.judge(&farm, ledger.edits(), journal);
+        self.violations = self.initial_tasks.find_violations(&farm, ledger.edits(), journal);
     }
 
     /// Returns all results.
     pub(crate) fn result(self, population_seconds: f64, ends: Vec<(String, Option<i32>)>) -> TrialResult {
-        let counts = locked(&self.watch.ledger).counts();
-        let standings = self.watch.visits.scan();
-        let farm = &self.watch.farm;
+        let counts = locked(&self.monitor.ledger).counts();
+        let waits = self.monitor.visits.scan();
+        let farm = &self.monitor.farm;
         let (exchange, sharepoint) = (farm.exchange.groups.requests(), farm.sharepoint.groups.requests());
-        let lies = self.scenario.lies.as_ref();
+        let plan = self.scenario.lies.as_ref();
         let groups = self
             .scenario
             .tenants
             .iter()
-            .zip(self.watch.visits.intervals())
-            .zip(self.watch.visits.lengths())
-            .zip(standings)
+            .zip(self.monitor.visits.intervals())
+            .zip(self.monitor.visits.lengths())
+            .zip(waits)
             .zip(0..)
-            .map(|((((group, intervals), lengths), standing), at)| {
+            .map(|((((group, intervals), lengths), group_waits), at)| {
                 let both = [exchange.get(&at), sharepoint.get(&at)];
                 let [exchange, sharepoint] = both.map(|counts| counts.copied().unwrap_or_default());
                 GroupResult {
                     name: group.name.clone(),
                     tenants: group.count,
-                    users: standing.users,
-                    lied_to: lies.is_some_and(|lies| lies.reach(&group.name)),
+                    users: group_waits.users,
+                    lied_to: plan.is_some_and(|plan| plan.affects(&group.name)),
                     interval: Quantiles::of(&intervals),
                     sync: Quantiles::of(&lengths),
                     exchange_requests: exchange.0,
@@ -469,17 +479,17 @@ impl<'a> Trial<'a> {
                 }
             })
             .collect();
-        let mut all = self.watch.visits.overtaking();
+        let mut all = self.monitor.visits.overtaking();
         let overtaking = Quantiles::of(&all);
         all.reset();
-        for intervals in self.watch.visits.intervals() {
+        for intervals in self.monitor.visits.intervals() {
             all.add(&intervals).ok();
         }
         let tenants = farm
             .population
             .tenants
             .iter()
-            .zip(self.watch.visits.tenant_intervals())
+            .zip(self.monitor.visits.tenant_intervals())
             .map(|(tenant, intervals)| TenantResult {
                 name: tenant.slug.clone(),
                 group: usize::from(tenant.group),
@@ -509,24 +519,27 @@ impl<'a> Trial<'a> {
             mirrored: counts.mirrored,
             mirrored_p50: counts.p50.map(|time| time.as_secs_f64()),
             mirrored_p99: counts.p99.map(|time| time.as_secs_f64()),
-            never_synced: self.never,
-            unchecked: self.unchecked,
-            disabled: self.disabled.max(self.disabled_by_lies),
-            verdict: Verdicts::of(&self.verdict, self.unseen, LINES),
-            untruths: UntruthResult::of(&self.untruths, LINES),
-            answers: self.liar.as_ref().map(|liar| liar.answers()),
-            lies: self
-                .liar
+            never_synced: self.never_synced,
+            unchecked: self.unchecked_users,
+            disabled: self.disabled.max(self.disabled_by_wrong_answers),
+            verdict: OracleResult::of(&self.oracle_report, self.unseen, LINES_KEPT),
+            violations: ViolationResult::of(&self.violations, LINES_KEPT),
+            answers: self
+                .wrong_answers
                 .as_ref()
-                .map(|liar| liar.lies().into_iter().collect())
+                .map(|wrong_answers| wrong_answers.answers()),
+            wrong_answers: self
+                .wrong_answers
+                .as_ref()
+                .map(|wrong_answers| wrong_answers.counts().into_iter().collect())
                 .unwrap_or_default(),
-            reactions: match &self.liar {
+            reactions: match &self.wrong_answers {
                 Some(_) => self.fleet.codes(),
                 None => BTreeMap::new(),
             },
             ends,
             marks: self.marks,
-            samples: self.watch.series.samples().to_vec(),
+            samples: self.monitor.series.samples().to_vec(),
         }
     }
 }

@@ -29,11 +29,11 @@ struct Tally {
 
 /// The result of a scan of all mailboxes, for one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Standing {
+pub(crate) struct GroupWaits {
     /// Number of users.
     pub(crate) users: u64,
     /// Number of users that were never visited.
-    pub(crate) never: u64,
+    pub(crate) never_visited: u64,
     /// Longest time since the beginning of a user's last visit, in milliseconds; since the log began if there was
     /// none.
     pub(crate) oldest_ms: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Standing {
 
 /// Group and tenant of a mailbox.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Owner {
+pub(crate) struct MailboxTenant {
     pub(crate) group: u16,
     pub(crate) tenant: u32,
 }
@@ -51,7 +51,7 @@ pub(crate) struct Owner {
 pub(crate) struct VisitLog {
     began: Instant,
     gap_ms: u32,
-    owners: Vec<Owner>,
+    owners: Vec<MailboxTenant>,
     /// Beginning of the last visit (high half) and time of its last request (low half), in milliseconds since the log
     /// began, plus one; 0 means never.
     slots: Vec<AtomicU64>,
@@ -72,7 +72,7 @@ impl VisitLog {
     ///
     /// # Errors
     /// If a histogram cannot be created.
-    pub(crate) fn new(owners: Vec<Owner>, gap: Duration) -> Result<Self, String> {
+    pub(crate) fn new(owners: Vec<MailboxTenant>, gap: Duration) -> Result<Self, String> {
         let empty = Histogram::new_with_bounds(1, LONGEST, 3).map_err(|error| error.to_string())?;
         let tally = || Tally {
             visits: AtomicU64::new(0),
@@ -110,29 +110,29 @@ impl VisitLog {
             return;
         };
         let stamp = now.saturating_add(1);
-        let mut known = slot.load(Ordering::Relaxed);
+        let mut stored = slot.load(Ordering::Relaxed);
         loop {
-            let (begun, last) = halves(known);
+            let (begun, last) = unpack_slot(stored);
             let fresh = last == 0 || stamp.saturating_sub(last) >= self.gap_ms;
             if !fresh && stamp <= last {
                 return;
             }
             let next = if fresh {
-                joined(stamp, stamp)
+                pack_slot(stamp, stamp)
             } else {
-                joined(begun, stamp)
+                pack_slot(begun, stamp)
             };
-            match slot.compare_exchange_weak(known, next, Ordering::Relaxed, Ordering::Relaxed) {
+            match slot.compare_exchange_weak(stored, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) if fresh => return self.count(*owner, (begun, last), stamp),
                 Ok(_) => return,
-                Err(other) => known = other,
+                Err(other) => stored = other,
             }
         }
     }
 
     /// Records a visit that began at `now`. The previous one lasted from `before` to `ended`; both are 0 if there was
     /// none.
-    fn count(&self, owner: Owner, (before, ended): (u32, u32), now: u32) {
+    fn count(&self, owner: MailboxTenant, (before, ended): (u32, u32), now: u32) {
         let tallies = [
             self.groups.get(usize::from(owner.group)),
             self.tenants.get(owner.tenant as usize),
@@ -165,21 +165,21 @@ impl VisitLog {
     }
 
     /// Scans every mailbox. Returns one entry for each group. A million mailboxes take about a millisecond.
-    pub(crate) fn scan(&self) -> Vec<Standing> {
+    pub(crate) fn scan(&self) -> Vec<GroupWaits> {
         let now = self.now_ms().saturating_add(1);
-        let mut standings = vec![Standing::default(); self.groups.len()];
+        let mut waits = vec![GroupWaits::default(); self.groups.len()];
         let mut oldest = u32::MAX;
         for (slot, owner) in self.slots.iter().zip(&self.owners) {
-            let (begun, _) = halves(slot.load(Ordering::Relaxed));
-            if let Some(standing) = standings.get_mut(usize::from(owner.group)) {
-                standing.users += 1;
-                standing.never += u64::from(begun == 0);
-                standing.oldest_ms = standing.oldest_ms.max(u64::from(now.saturating_sub(begun)));
+            let (begun, _) = unpack_slot(slot.load(Ordering::Relaxed));
+            if let Some(group) = waits.get_mut(usize::from(owner.group)) {
+                group.users += 1;
+                group.never_visited += u64::from(begun == 0);
+                group.oldest_ms = group.oldest_ms.max(u64::from(now.saturating_sub(begun)));
             }
             oldest = oldest.min(begun);
         }
         self.oldest.store(oldest, Ordering::Relaxed);
-        standings
+        waits
     }
 
     /// Returns the number of visits of each group so far.
@@ -219,12 +219,12 @@ impl VisitLog {
     }
 }
 
-fn halves(slot: u64) -> (u32, u32) {
+fn unpack_slot(slot: u64) -> (u32, u32) {
     let half = |bits: u64| u32::try_from(bits & 0xffff_ffff).unwrap_or(0);
     (half(slot >> 32), half(slot))
 }
 
-fn joined(begun: u32, last: u32) -> u64 {
+fn pack_slot(begun: u32, last: u32) -> u64 {
     u64::from(begun) << 32 | u64::from(last)
 }
 
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     fn log() -> VisitLog {
-        let owner = |group, tenant| Owner { group, tenant };
+        let owner = |group, tenant| MailboxTenant { group, tenant };
         VisitLog::new(
             vec![owner(0, 0), owner(0, 0), owner(1, 1)],
             Duration::from_millis(500),
@@ -265,12 +265,12 @@ mod tests {
     fn a_scan_finds_unvisited_users_and_the_longest_wait() {
         let log = log();
         log.touch_at(2, 0);
-        let standings = log.scan();
-        assert_eq!((standings[0].users, standings[0].never), (2, 1));
-        assert_eq!((standings[1].users, standings[1].never), (1, 1));
+        let waits = log.scan();
+        assert_eq!((waits[0].users, waits[0].never_visited), (2, 1));
+        assert_eq!((waits[1].users, waits[1].never_visited), (1, 1));
         log.touch_at(1, 10);
         log.touch_at(3, 20);
-        assert!(log.scan().iter().all(|standing| standing.never == 0));
+        assert!(log.scan().iter().all(|wait| wait.never_visited == 0));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{ServiceError, ServicesPlan};
 #[derive(Debug, Clone, Default)]
 pub struct Binaries {
     /// Folders that are searched before the usual ones.
-    pub first: Vec<PathBuf>,
+    pub searched_first: Vec<PathBuf>,
 }
 
 impl Binaries {
@@ -58,7 +58,7 @@ impl Binaries {
 
     /// Returns the `PATH` value for the servers.
     pub(super) fn search_path(&self) -> std::ffi::OsString {
-        std::env::join_paths(self.first.iter().cloned().chain(search_path()))
+        std::env::join_paths(self.searched_first.iter().cloned().chain(search_path()))
             .unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".into())
     }
 
@@ -70,7 +70,7 @@ impl Binaries {
         usual: &[PathBuf],
     ) -> Result<PathBuf, ServiceError> {
         let folders: Vec<PathBuf> = self
-            .first
+            .searched_first
             .iter()
             .cloned()
             .chain(usual.iter().cloned())
@@ -147,14 +147,14 @@ mod tests {
         let usual = versions(folder.path(), "", "bin");
         assert_eq!(usual.first(), Some(&folder.path().join("15/bin")));
         assert_eq!(usual.last(), Some(&folder.path().join("9/bin")));
-        let own = folder.path().join("9/bin");
+        let bin = folder.path().join("9/bin");
         let binaries = Binaries {
-            first: vec![own.clone()],
+            searched_first: vec![bin.clone()],
         };
         let found = binaries
             .find("PostgreSQL", "initdb", "postgresql", &usual)
             .unwrap();
-        assert_eq!(found, own.join("initdb"));
+        assert_eq!(found, bin.join("initdb"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::process::{Launch, Process, Signal};
+use super::process::{Launch, ServerProcess, Signal};
 use super::server::{Home, Recipe, Server};
 use super::{ServiceError, ServiceFolder, ports, volume};
 
@@ -146,7 +146,7 @@ impl PostgresRecipe {
             ]
             .map(OsString::from),
         );
-        let mut process = Process::start(
+        let mut process = ServerProcess::start(
             folder,
             &Launch::new(command, home.path.clone(), home.log(), Signal::Kill),
         )?;

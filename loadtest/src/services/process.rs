@@ -81,13 +81,13 @@ const GATE: &str = "read -r leave && [ \"$leave\" = go ] && exec \"$@\" </dev/nu
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
-pub(super) struct Process {
+pub(super) struct ServerProcess {
     child: Child,
     ended: bool,
     folder: Arc<ServiceFolder>,
 }
 
-impl Process {
+impl ServerProcess {
     pub(super) fn start(folder: &Arc<ServiceFolder>, launch: &Launch) -> Result<Self, ServiceError> {
         let what = || {
             launch
@@ -200,7 +200,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         self.kill();
     }

@@ -36,7 +36,7 @@ pub struct RabbitMqRecipe {
     management: u16,
     distribution: u16,
     port_mapper: u16,
-    identity: Identity,
+    identity: NodeIdentity,
 }
 
 /// An additional listener, for AMQP over TLS.
@@ -48,7 +48,7 @@ struct Tls {
 
 /// The name of a node, and the cluster it belongs to.
 #[derive(Debug, Clone)]
-pub(super) struct Identity {
+pub(super) struct NodeIdentity {
     /// Erlang name of the node, `name@localhost`.
     pub node: String,
     /// The nodes of its cluster, itself included; empty for a single node.
@@ -59,7 +59,7 @@ pub(super) struct Identity {
     pub cookie: String,
 }
 
-impl Identity {
+impl NodeIdentity {
     /// Returns the identity of a single node.
     fn alone() -> Self {
         Self {
@@ -83,7 +83,7 @@ impl RabbitMq {
     /// # Errors
     /// Reports why it does not start, with the last lines of its log.
     pub async fn start(folder: &Arc<ServiceFolder>) -> Result<Self, ServiceError> {
-        Self::start_as(folder, "rabbitmq", &Identity::alone(), None).await
+        Self::start_as(folder, "rabbitmq", &NodeIdentity::alone(), None).await
     }
 
     /// Does the same with an additional listener for AMQP over TLS, which presents `certificate`.
@@ -94,13 +94,13 @@ impl RabbitMq {
         folder: &Arc<ServiceFolder>,
         certificate: &ServerCertificate,
     ) -> Result<Self, ServiceError> {
-        Self::start_as(folder, "rabbitmq", &Identity::alone(), Some(certificate)).await
+        Self::start_as(folder, "rabbitmq", &NodeIdentity::alone(), Some(certificate)).await
     }
 
     pub(super) async fn start_as(
         folder: &Arc<ServiceFolder>,
         name: &str,
-        identity: &Identity,
+        identity: &NodeIdentity,
         certificate: Option<&ServerCertificate>,
     ) -> Result<Self, ServiceError> {
         Self::start_new(folder, name, || {
@@ -214,7 +214,7 @@ impl RabbitMqRecipe {
         let Self {
             amqp,
             management,
-            identity: Identity {
+            identity: NodeIdentity {
                 password, cluster, ..
             },
             ..

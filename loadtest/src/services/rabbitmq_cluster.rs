@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use serde_json::Value;
 
 use super::port_mapper::PortMapper;
-use super::rabbitmq::{Identity, secret};
+use super::rabbitmq::{NodeIdentity, secret};
 use super::{RabbitMq, ServiceError, ServiceFolder};
 
 /// Time limit for the nodes to find each other.
@@ -34,7 +34,7 @@ impl RabbitMqCluster {
         let names = [1, 2, 3].map(|number| format!("tasksync-{number}@localhost"));
         let (password, cookie) = (secret(), secret());
         let start = |name: &String| {
-            let identity = Identity {
+            let identity = NodeIdentity {
                 node: name.clone(),
                 cluster: names.to_vec(),
                 port_mapper: Some(port_mapper.port()),

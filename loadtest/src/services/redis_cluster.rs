@@ -31,7 +31,7 @@ impl RedisCluster {
         )
         .await?;
         let cluster = Self { nodes };
-        cluster.form().await?;
+        cluster.form_cluster().await?;
         Ok(cluster)
     }
 
@@ -87,7 +87,7 @@ impl RedisCluster {
     pub async fn wipe(&self) -> Result<(), ServiceError> {
         self.kill();
         try_join_all(self.nodes.iter().map(Redis::wipe)).await?;
-        self.form().await
+        self.form_cluster().await
     }
 
     /// Freezes all nodes.
@@ -106,23 +106,23 @@ impl RedisCluster {
         self.nodes.iter().flat_map(Redis::pids).collect()
     }
 
-    async fn form(&self) -> Result<(), ServiceError> {
+    async fn form_cluster(&self) -> Result<(), ServiceError> {
         let count = u32::try_from(self.nodes.len()).unwrap_or(1);
         for (index, node) in (0..).zip(&self.nodes) {
             let first = SLOTS * index / count;
             let last = SLOTS * (index + 1) / count - 1;
             // Give each node a different epoch at once: with equal ones the nodes would have to resolve the conflict
             // first.
-            self.tell(node, &format!("CLUSTER SET-CONFIG-EPOCH {}", index + 1))
+            self.send_command(node, &format!("CLUSTER SET-CONFIG-EPOCH {}", index + 1))
                 .await?;
             let slots: Vec<String> = (first..=last).map(|slot| slot.to_string()).collect();
-            self.tell(node, &format!("CLUSTER ADDSLOTS {}", slots.join(" ")))
+            self.send_command(node, &format!("CLUSTER ADDSLOTS {}", slots.join(" ")))
                 .await?;
         }
         if let Some((first, others)) = self.nodes.split_first() {
             for other in others {
                 let bus = other.bus().unwrap_or_default();
-                self.tell(first, &format!("CLUSTER MEET 127.0.0.1 {} {bus}", other.port()))
+                self.send_command(first, &format!("CLUSTER MEET 127.0.0.1 {} {bus}", other.port()))
                     .await?;
             }
         }
@@ -146,7 +146,7 @@ impl RedisCluster {
         Ok(())
     }
 
-    async fn tell(&self, node: &Redis, command: &str) -> Result<(), ServiceError> {
+    async fn send_command(&self, node: &Redis, command: &str) -> Result<(), ServiceError> {
         match node.command(command).await {
             Ok(_) => Ok(()),
             Err(error) => {

@@ -218,11 +218,17 @@ mod tests {
 
     #[test]
     fn a_sentinel_sees_everything_or_not_yet() {
-        let whole =
+        let complete =
             "# Sentinel\r\nmaster0:name=tasksync,status=ok,address=127.0.0.1:6379,slaves=1,sentinels=3\r\n";
-        assert!(sees_everything(whole, 3));
-        assert!(!sees_everything(&whole.replace("status=ok", "status=sdown"), 3));
-        assert!(!sees_everything(&whole.replace("slaves=1", "slaves=0"), 3));
-        assert!(!sees_everything(&whole.replace("sentinels=3", "sentinels=1"), 3));
+        assert!(sees_everything(complete, 3));
+        assert!(!sees_everything(
+            &complete.replace("status=ok", "status=sdown"),
+            3
+        ));
+        assert!(!sees_everything(&complete.replace("slaves=1", "slaves=0"), 3));
+        assert!(!sees_everything(
+            &complete.replace("sentinels=3", "sentinels=1"),
+            3
+        ));
     }
 }

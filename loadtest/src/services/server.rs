@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::process::{Launch, Process, Signal, send};
+use super::process::{Launch, ServerProcess, Signal, send};
 use super::{ServiceError, ServiceFolder, net};
 
 /// How many sets of ports a first start tries, and how often a restart tries its own ports.
@@ -76,7 +76,7 @@ impl Home {
 pub struct Server<R: Recipe> {
     recipe: R,
     home: Home,
-    processes: Mutex<Vec<Process>>,
+    processes: Mutex<Vec<ServerProcess>>,
     /// Held by a start, a stop or a wipe, of which only one may run at a time.
     change: tokio::sync::Mutex<()>,
     folder: Arc<ServiceFolder>,
@@ -201,7 +201,7 @@ impl<R: Recipe> Server<R> {
     /// Returns the ids of all processes of this server (PostgreSQL has one per connection).
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
-        self.processes().iter().flat_map(Process::tree).collect()
+        self.processes().iter().flat_map(ServerProcess::tree).collect()
     }
 
     /// Returns the last lines of the server's log.
@@ -244,7 +244,7 @@ impl<R: Recipe> Server<R> {
         let deadline = Instant::now() + R::START_LIMIT;
         let mut processes = Vec::new();
         for launch in self.recipe.launches(&self.home, &self.folder)? {
-            let mut process = Process::start(&self.folder, &launch)?;
+            let mut process = ServerProcess::start(&self.folder, &launch)?;
             while let Some(port) = launch.listens {
                 if net::is_open(port).await {
                     break;
@@ -266,7 +266,7 @@ impl<R: Recipe> Server<R> {
 
     fn still_starting(
         &self,
-        process: &mut Process,
+        process: &mut ServerProcess,
         deadline: Instant,
         log_start: u64,
         problem: &str,
@@ -301,7 +301,7 @@ impl<R: Recipe> Server<R> {
         }
     }
 
-    fn processes(&self) -> MutexGuard<'_, Vec<Process>> {
+    fn processes(&self) -> MutexGuard<'_, Vec<ServerProcess>> {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -100,17 +100,17 @@ impl Watchdog {
     /// # Errors
     /// If the watchdog itself is gone.
     pub(crate) fn guard(&self, pid: u32, signal: Signal) -> io::Result<()> {
-        self.tell(&format!("add {pid} {}\n", signal.name()))
+        self.send_line(&format!("add {pid} {}\n", signal.name()))
     }
 
     /// Unregisters `pid`, which has ended: another process may get its number.
     pub(crate) fn ended(&self, pid: u32) {
-        self.tell(&format!("ended {pid}\n")).ok();
+        self.send_line(&format!("ended {pid}\n")).ok();
     }
 
-    fn tell(&self, line: &str) -> io::Result<()> {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match told.as_mut() {
+    fn send_line(&self, line: &str) -> io::Result<()> {
+        let mut process = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match process.as_mut() {
             Some((_, stdin)) => stdin.write_all(line.as_bytes()),
             None => Err(io::ErrorKind::BrokenPipe.into()),
         }
@@ -119,8 +119,8 @@ impl Watchdog {
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        let told = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((mut child, stdin)) = told {
+        let process = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((mut child, stdin)) = process {
             drop(stdin);
             child.wait().ok();
         }

@@ -13,14 +13,14 @@ use super::model::{APP_USER_ID, Site, User};
 
 /// A caller whose credentials were accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Identity {
+pub(crate) enum CallerIdentity {
     /// An account with a password.
     Account(String),
     /// An app with a bearer token.
     App(String),
 }
 
-impl Identity {
+impl CallerIdentity {
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Account(name) | Self::App(name) => name,
@@ -37,7 +37,7 @@ pub(crate) struct Caller {
 }
 
 /// A refusal of the credentials.
-pub(crate) struct Refusal {
+pub(crate) struct AuthRefusal {
     /// Values of `WWW-Authenticate`.
     pub(crate) challenges: Vec<String>,
     pub(crate) diagnostics: Option<&'static str>,
@@ -45,7 +45,7 @@ pub(crate) struct Refusal {
 
 impl SharePoint {
     /// Checks the `Authorization` header. Returns the identity of the caller.
-    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
+    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<CallerIdentity, AuthRefusal> {
         let mut diagnostics = None;
         let header = headers
             .get(hyper::header::AUTHORIZATION)
@@ -63,12 +63,12 @@ impl SharePoint {
                 if let Some((user, password)) = decoded.as_deref().and_then(|text| text.split_once(':'))
                     && self.password_fits(user, password)
                 {
-                    return Ok(Identity::Account(user.to_owned()));
+                    return Ok(CallerIdentity::Account(user.to_owned()));
                 }
             }
             Some((scheme, token)) if scheme == "bearer" => {
                 if let Some(app) = self.token_owner(token) {
-                    return Ok(Identity::App(app));
+                    return Ok(CallerIdentity::App(app));
                 }
                 diagnostics = Some(
                     "3000006;reason=\"Token contains invalid signature or is no longer valid.\";\
@@ -88,7 +88,7 @@ impl SharePoint {
         if self.has_accounts() {
             challenges.push("Basic realm=\"SharePoint\"".to_owned());
         }
-        Err(Refusal {
+        Err(AuthRefusal {
             challenges,
             diagnostics,
         })
@@ -134,12 +134,12 @@ impl SharePoint {
 impl Site {
     /// Returns the role of a caller on this site. An account with the login of one of the site's people acts as that
     /// person. Any other account, and every app, has full control.
-    pub(crate) fn caller(&mut self, identity: &Identity) -> Result<Caller, SpError> {
+    pub(crate) fn caller(&mut self, identity: &CallerIdentity) -> Result<Caller, SpError> {
         if self.refused.contains(&identity.name().to_lowercase()) {
             return Err(SpError::access_denied());
         }
         match identity {
-            Identity::App(_) => {
+            CallerIdentity::App(_) => {
                 self.users.entry(APP_USER_ID).or_insert_with(|| User {
                     id: APP_USER_ID,
                     login: "i:0i.t|00000003-0000-0ff1-ce00-000000000000|app@sharepoint".to_owned(),
@@ -151,7 +151,7 @@ impl Site {
                     full: true,
                 })
             }
-            Identity::Account(name) => {
+            CallerIdentity::Account(name) => {
                 let service_login = format!("i:0#.s|{name}");
                 match self.find_user(name).filter(|user| user.login != service_login) {
                     Some(user) => Ok(Caller {

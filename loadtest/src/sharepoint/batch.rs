@@ -5,12 +5,12 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
 use super::SharePoint;
-use super::auth::Identity;
+use super::auth::CallerIdentity;
 use super::errors::SpError;
 use super::operations::Operation;
 use super::path::Address;
-use super::server::{Incoming, Message, Turn, effective_method, error_message};
-use super::shape::Mode;
+use super::server::{Incoming, Message, RequestResult, effective_method, error_message};
+use super::shape::MetadataMode;
 
 /// One request inside a batch.
 #[derive(Debug)]
@@ -29,10 +29,10 @@ impl SharePoint {
         &self,
         incoming: &Incoming<'_>,
         address: &Address,
-        identity: &Identity,
+        identity: &CallerIdentity,
         host: &str,
-    ) -> Turn {
-        let mode = Mode::accepted(incoming.header("accept")).unwrap_or(Mode::Verbose);
+    ) -> RequestResult {
+        let mode = MetadataMode::accepted(incoming.header("accept")).unwrap_or(MetadataMode::Verbose);
         self.stats.count(Operation::Batch);
         let subject = self
             .site_of(&address.web)
@@ -41,26 +41,26 @@ impl SharePoint {
         let fault = self
             .faults
             .take(Operation::Batch.name(), &subject, || incoming.text());
-        let fate = match self.meet(fault, mode).await {
-            Ok(fate) => fate,
-            Err(turn) => return turn,
+        let handling = match self.apply_fault(fault, mode).await {
+            Ok(handling) => handling,
+            Err(result) => return result,
         };
         let parts = match self.read_batch(incoming, identity) {
             Ok(parts) => parts,
-            Err(error) => return Turn::Answer(error_message(&error, mode)),
+            Err(error) => return RequestResult::Answer(error_message(&error, mode)),
         };
         let boundary = format!("batchresponse_{}", self.new_id());
         let mut body = Vec::new();
         for part in &parts {
             match self.serve_batch_part(part, identity, address, host).await {
-                Turn::Answer(message) => {
+                RequestResult::Answer(message) => {
                     let headers = message
                         .headers
                         .iter()
                         .map(|(name, value)| (*name, value.as_str()));
                     push_part(&mut body, &boundary, message.status, headers, &message.body);
                 }
-                Turn::Sent(answer) => {
+                RequestResult::Sent(answer) => {
                     let headers = answer
                         .headers
                         .iter()
@@ -75,22 +75,22 @@ impl SharePoint {
             "Content-Type",
             format!("multipart/mixed; boundary=\"{boundary}\""),
         )];
-        let turn = Turn::Answer(Message {
+        let result = RequestResult::Answer(Message {
             status: 200,
             headers,
             body: Bytes::from(body),
         });
-        self.answered(fate, turn, incoming)
+        self.answered(handling, result, incoming)
     }
 
-    fn read_batch(&self, incoming: &Incoming<'_>, identity: &Identity) -> Result<Vec<Part>, SpError> {
+    fn read_batch(&self, incoming: &Incoming<'_>, identity: &CallerIdentity) -> Result<Vec<Part>, SpError> {
         if incoming.method != "POST" {
             return Err(SpError {
                 status: 405,
                 ..SpError::query("A batch is sent with POST.")
             });
         }
-        if matches!(identity, Identity::Account(_)) {
+        if matches!(identity, CallerIdentity::Account(_)) {
             self.check_digest(
                 incoming.header("x-requestdigest"),
                 identity.name(),
@@ -134,7 +134,13 @@ impl SharePoint {
         }
     }
 
-    async fn serve_batch_part(&self, part: &Part, identity: &Identity, outer: &Address, host: &str) -> Turn {
+    async fn serve_batch_part(
+        &self,
+        part: &Part,
+        identity: &CallerIdentity,
+        outer: &Address,
+        host: &str,
+    ) -> RequestResult {
         let (path, query) = match part.target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (part.target.as_str(), None),
@@ -146,7 +152,7 @@ impl SharePoint {
             headers: &part.headers,
             body: &part.body,
         };
-        let mode = Mode::accepted(incoming.header("accept")).unwrap_or(Mode::Minimal);
+        let mode = MetadataMode::accepted(incoming.header("accept")).unwrap_or(MetadataMode::Minimal);
         let problem = match Address::parse(path, query) {
             Ok(address) if !address.web.eq_ignore_ascii_case(&outer.web) => {
                 SpError::query("Every operation of a batch must be in the site the batch was sent to.")
@@ -161,7 +167,7 @@ impl SharePoint {
             Ok(address) => return self.serve_part(&incoming, &address, identity, host, false).await,
             Err(error) => error,
         };
-        Turn::Answer(error_message(&problem, mode))
+        RequestResult::Answer(error_message(&problem, mode))
     }
 }
 

@@ -24,14 +24,14 @@ pub(crate) struct View {
 }
 
 #[derive(Debug, Default)]
-struct Element {
+struct CamlElement {
     name: String,
     attributes: Vec<(String, String)>,
     text: String,
-    children: Vec<Element>,
+    children: Vec<CamlElement>,
 }
 
-impl Element {
+impl CamlElement {
     fn child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|child| child.name == name)
     }
@@ -102,7 +102,7 @@ pub(crate) fn parse(xml: &str, zone: &SiteZone, me: i32) -> Result<View, SpError
     Ok(view)
 }
 
-fn test(element: &Element, zone: &SiteZone, me: i32) -> Result<Test, SpError> {
+fn test(element: &CamlElement, zone: &SiteZone, me: i32) -> Result<Test, SpError> {
     let comparison = match element.name.as_str() {
         "And" | "Or" => {
             let [left, right] = element.children.as_slice() else {
@@ -153,7 +153,7 @@ fn test(element: &Element, zone: &SiteZone, me: i32) -> Result<Test, SpError> {
 }
 
 /// Returns the field that a condition names. A person column compared by id is `Name/Id`, by name `Name/Title`.
-fn field(element: &Element) -> Result<String, SpError> {
+fn field(element: &CamlElement) -> Result<String, SpError> {
     let reference = element.child("FieldRef").ok_or_else(invalid)?;
     let name = reference.attribute("Name").ok_or_else(invalid)?;
     let by_id = reference.flag("LookupId")
@@ -170,7 +170,7 @@ fn field(element: &Element) -> Result<String, SpError> {
     })
 }
 
-fn cell(value: &Element, zone: &SiteZone, me: i32) -> Result<Cell, SpError> {
+fn cell(value: &CamlElement, zone: &SiteZone, me: i32) -> Result<Cell, SpError> {
     if value.child("UserID").is_some() {
         return Ok(Cell::Number(f64::from(me)));
     }
@@ -185,17 +185,21 @@ fn cell(value: &Element, zone: &SiteZone, me: i32) -> Result<Cell, SpError> {
             let instant = parse_instant(text, zone).ok_or_else(invalid)?;
             // Without IncludeTimeValue only the dates are compared. The date columns of tasks contain midnights
             // anyway.
-            let whole = value.flag("IncludeTimeValue");
-            Cell::Time(if whole { instant } else { zone.truncate(instant) })
+            let with_time = value.flag("IncludeTimeValue");
+            Cell::Time(if with_time {
+                instant
+            } else {
+                zone.truncate(instant)
+            })
         }
         _ => Cell::Text(value.text.clone()),
     })
 }
 
 /// Parses XML into a tree. Returns `None` if it is not well formed, too deep, too long, or has a DTD.
-fn tree(xml: &str) -> Option<Element> {
+fn tree(xml: &str) -> Option<CamlElement> {
     let mut reader = Reader::from_str(xml);
-    let mut open: Vec<Element> = Vec::new();
+    let mut open: Vec<CamlElement> = Vec::new();
     let mut root = None;
     let mut count = 0;
     loop {
@@ -235,23 +239,23 @@ fn tree(xml: &str) -> Option<Element> {
     }
 }
 
-fn close(done: Element, open: &mut [Element], root: &mut Option<Element>) {
+fn close(done: CamlElement, open: &mut [CamlElement], root: &mut Option<CamlElement>) {
     match open.last_mut() {
         Some(parent) => parent.children.push(done),
         None => *root = Some(done),
     }
 }
 
-fn push_text(open: &mut [Element], text: &str) {
+fn push_text(open: &mut [CamlElement], text: &str) {
     if let Some(element) = open.last_mut() {
         element.text.push_str(text);
     }
 }
 
-fn element(start: &BytesStart<'_>) -> Option<Element> {
-    let mut element = Element {
+fn element(start: &BytesStart<'_>) -> Option<CamlElement> {
+    let mut element = CamlElement {
         name: start.local_name().into_inner().to_owned(),
-        ..Element::default()
+        ..CamlElement::default()
     };
     for attribute in start.attributes() {
         let attribute = attribute.ok()?;

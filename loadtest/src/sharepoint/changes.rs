@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::errors::SpError;
-use super::shape::{Entity, Node, Properties};
+use super::shape::{Entity, NamedProperties, Node};
 use super::zones::format_instant;
 
 /// Largest number of entries that one call returns, whatever `FetchLimit` says.
@@ -33,7 +33,7 @@ pub(crate) enum ChangeKind {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Change {
+pub(crate) struct LoggedChange {
     number: i64,
     ticks: i64,
     time: Timestamp,
@@ -45,13 +45,13 @@ pub(crate) struct Change {
 
 /// The object whose changes are requested. Changes of the objects inside it are included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub(crate) enum ChangeScope {
     Site(Uuid),
     Web(Uuid),
     List(Uuid),
 }
 
-impl Scope {
+impl ChangeScope {
     fn number(self) -> u8 {
         match self {
             Self::Site(_) => 1,
@@ -66,7 +66,7 @@ impl Scope {
         }
     }
 
-    fn covers(self, change: &Change) -> bool {
+    fn covers(self, change: &LoggedChange) -> bool {
         match self {
             Self::Site(_) => true,
             Self::Web(id) => change.web == id,
@@ -76,7 +76,7 @@ impl Scope {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Token {
+struct ChangeToken {
     ticks: i64,
     number: i64,
 }
@@ -84,7 +84,7 @@ struct Token {
 /// The log. It has its entries in order, and the time up to which entries have been dropped.
 #[derive(Debug, Default)]
 pub(crate) struct ChangeLog {
-    entries: VecDeque<Change>,
+    entries: VecDeque<LoggedChange>,
     last_number: i64,
     expired_up_to: i64,
     capacity: usize,
@@ -108,7 +108,7 @@ impl ChangeLog {
         time: Timestamp,
     ) {
         self.last_number += 1;
-        self.entries.push_back(Change {
+        self.entries.push_back(LoggedChange {
             number: self.last_number,
             ticks: ticks(time),
             time,
@@ -131,18 +131,18 @@ impl ChangeLog {
     }
 
     /// Returns the token that covers everything up to now.
-    pub(crate) fn current_token(&self, scope: Scope, now: Timestamp) -> String {
+    pub(crate) fn current_token(&self, scope: ChangeScope, now: Timestamp) -> String {
         token_text(scope, ticks(now), self.last_number)
     }
 
     /// Returns the entries after the query's token that match the query.
     pub(crate) fn read(
         &self,
-        scope: Scope,
+        scope: ChangeScope,
         query: &ChangeQuery,
         oldest_kept: Timestamp,
         expire_now: bool,
-    ) -> Result<Vec<Change>, SpError> {
+    ) -> Result<Vec<LoggedChange>, SpError> {
         let oldest = self.expired_up_to.max(ticks(oldest_kept));
         let start = query
             .start
@@ -157,7 +157,7 @@ impl ChangeLog {
         if start.is_some_and(|token| expire_now || token.ticks <= oldest) {
             return Err(SpError::token_too_old());
         }
-        let after = |change: &Change, token: Token| {
+        let after = |change: &LoggedChange, token: ChangeToken| {
             if token.number >= 0 {
                 change.number > token.number
             } else {
@@ -195,11 +195,11 @@ fn ticks(time: Timestamp) -> i64 {
     time.as_microsecond() * 10 + UNIX_EPOCH_TICKS
 }
 
-fn token_text(scope: Scope, ticks: i64, number: i64) -> String {
+fn token_text(scope: ChangeScope, ticks: i64, number: i64) -> String {
     format!("1;{};{};{ticks};{number}", scope.number(), scope.object())
 }
 
-fn parse_token(text: &str, scope: Scope) -> Result<Token, SpError> {
+fn parse_token(text: &str, scope: ChangeScope) -> Result<ChangeToken, SpError> {
     let parts: Vec<&str> = text.split(';').collect();
     let [version, kind, object, ticks, number] = parts.as_slice() else {
         return Err(SpError::token_invalid());
@@ -214,7 +214,7 @@ fn parse_token(text: &str, scope: Scope) -> Result<Token, SpError> {
     if kind != scope.number() || object != scope.object() {
         return Err(SpError::token_foreign());
     }
-    Ok(Token { ticks, number })
+    Ok(ChangeToken { ticks, number })
 }
 
 /// The members of `SP.ChangeQuery` that this server supports.
@@ -301,7 +301,7 @@ impl ChangeQuery {
         Ok(parsed)
     }
 
-    fn wants(&self, change: &Change) -> bool {
+    fn wants(&self, change: &LoggedChange) -> bool {
         let object = match change.kind {
             ChangeKind::Item { .. } => self.item,
             ChangeKind::List => self.list,
@@ -335,11 +335,11 @@ pub(crate) fn token_node(text: String) -> Node {
     Node::Complex("SP.ChangeToken", vec![("StringValue".into(), text.into())])
 }
 
-impl Change {
+impl LoggedChange {
     /// Returns the entry as a resource. `scope` is the requested object, which the entry's token names.
-    pub(crate) fn entity(&self, scope: Scope, site: Uuid, service: &str) -> Entity {
+    pub(crate) fn entity(&self, scope: ChangeScope, site: Uuid, service: &str) -> Entity {
         let token = token_text(scope, self.ticks, self.number);
-        let mut properties: Properties = vec![
+        let mut properties: NamedProperties = vec![
             ("ChangeToken".into(), token_node(token)),
             ("ChangeType".into(), (self.change as i32).into()),
             ("SiteId".into(), site.to_string().into()),
@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_full_log_forgets_the_oldest_and_says_so() {
-        let scope = Scope::Site(Uuid::nil());
+        let scope = ChangeScope::Site(Uuid::nil());
         let mut log = ChangeLog::new(3);
         let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
         let first = log.current_token(scope, at(0));

@@ -4,13 +4,13 @@ use bytes::Bytes;
 
 use super::SharePoint;
 use super::errors::SpError;
-use super::server::{Incoming, Message, Turn, error_message};
-use super::shape::Mode;
+use super::server::{Incoming, Message, RequestResult, error_message};
+use super::shape::MetadataMode;
 use crate::sim::answers::Tamper;
 use crate::sim::faults::Fault;
 
 /// How a request is carried out and answered.
-pub(crate) enum Fate {
+pub(crate) enum RequestHandling {
     /// Without any fault.
     Whole,
     /// With its change token refused as too old.
@@ -26,13 +26,17 @@ impl SharePoint {
     ///
     /// # Errors
     /// The answer to send without carrying out the request.
-    pub(crate) async fn meet(&self, fault: Option<Fault>, mode: Mode) -> Result<Fate, Turn> {
+    pub(crate) async fn apply_fault(
+        &self,
+        fault: Option<Fault>,
+        mode: MetadataMode,
+    ) -> Result<RequestHandling, RequestResult> {
         let Some(fault) = fault else {
-            return Ok(Fate::Whole);
+            return Ok(RequestHandling::Whole);
         };
         self.stats.count_fault();
         let text = |status, headers, body: &str| {
-            Turn::Answer(Message {
+            RequestResult::Answer(Message {
                 status,
                 headers,
                 body: Bytes::copy_from_slice(body.as_bytes()),
@@ -53,40 +57,49 @@ impl SharePoint {
                     "<html><body>The server is busy. Please try again later.</body></html>",
                 )
             }
-            Fault::LoseResponse => return Ok(Fate::Lost),
-            Fault::Cut => Turn::Cut,
+            Fault::LoseResponse => return Ok(RequestHandling::Lost),
+            Fault::Cut => RequestResult::Cut,
             Fault::Slow(pause) => {
                 tokio::time::sleep(pause).await;
-                return Ok(Fate::Whole);
+                return Ok(RequestHandling::Whole);
             }
             Fault::Hang => std::future::pending().await,
-            Fault::Instead(answer) => Turn::Sent(answer),
-            Fault::Afterwards(answer) => return Ok(Fate::Changed(Tamper::new(move |_| answer.clone()))),
-            Fault::Tamper(tamper) => return Ok(Fate::Changed(tamper)),
+            Fault::Instead(answer) => RequestResult::Sent(answer),
+            Fault::Afterwards(answer) => {
+                return Ok(RequestHandling::Changed(Tamper::new(move |_| answer.clone())));
+            }
+            Fault::Tamper(tamper) => return Ok(RequestHandling::Changed(tamper)),
             // This fault exists for Exchange only.
-            Fault::IgnoreFields(_) => return Ok(Fate::Whole),
+            Fault::IgnoreFields(_) => return Ok(RequestHandling::Whole),
             Fault::Status(status) => text(status, vec![html()], "The request could not be carried out."),
-            Fault::Error(code) => Turn::Answer(error_message(&SpError::by_code(&code), mode)),
+            Fault::Error(code) => RequestResult::Answer(error_message(&SpError::by_code(&code), mode)),
             Fault::Garbage => text(
                 200,
                 vec![("Content-Type", mode.content_type().to_owned())],
                 "\u{1}%<!not an answer at all {[",
             ),
-            Fault::Huge(length) => Turn::Huge(length),
-            Fault::ExpireCursor => return Ok(Fate::Expired),
+            Fault::Huge(length) => RequestResult::Huge(length),
+            Fault::ExpireCursor => return Ok(RequestHandling::Expired),
         })
     }
 
     /// Returns what the client receives of the answer to a request that was carried out.
-    pub(crate) fn answered(&self, fate: Fate, turn: Turn, incoming: &Incoming<'_>) -> Turn {
-        match fate {
-            Fate::Whole | Fate::Expired => turn,
-            Fate::Lost => Turn::Cut,
-            Fate::Changed(tamper) => match turn {
-                Turn::Answer(message) => Turn::Sent(tamper.apply(self.sent(message, incoming))),
-                Turn::Sent(answer) => Turn::Sent(tamper.apply(answer)),
-                Turn::Cut => Turn::Cut,
-                Turn::Huge(length) => Turn::Huge(length),
+    pub(crate) fn answered(
+        &self,
+        handling: RequestHandling,
+        result: RequestResult,
+        incoming: &Incoming<'_>,
+    ) -> RequestResult {
+        match handling {
+            RequestHandling::Whole | RequestHandling::Expired => result,
+            RequestHandling::Lost => RequestResult::Cut,
+            RequestHandling::Changed(tamper) => match result {
+                RequestResult::Answer(message) => {
+                    RequestResult::Sent(tamper.apply(self.sent(message, incoming)))
+                }
+                RequestResult::Sent(answer) => RequestResult::Sent(tamper.apply(answer)),
+                RequestResult::Cut => RequestResult::Cut,
+                RequestResult::Huge(length) => RequestResult::Huge(length),
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::shape::{Node, Properties};
+use super::shape::{NamedProperties, Node};
 
 /// The language of a site. It determines the texts of choice columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -423,7 +423,7 @@ impl Field {
     }
 
     /// Returns the column as a resource of `fields`.
-    pub(crate) fn properties(&self, schema: &Schema, list: &str) -> (&'static str, Properties) {
+    pub(crate) fn properties(&self, schema: &Schema, list: &str) -> (&'static str, NamedProperties) {
         let type_name = self.column.type_name(schema);
         let (kind, number) = match type_name {
             "Text" => ("SP.FieldText", 2),
@@ -440,7 +440,7 @@ impl Field {
             "Attachments" => ("SP.Field", 19),
             _ => ("SP.Field", 25),
         };
-        let mut properties: Properties = vec![
+        let mut properties: NamedProperties = vec![
             ("Id".into(), self.column.guid().into()),
             ("InternalName".into(), self.name.into()),
             ("StaticName".into(), self.name.into()),

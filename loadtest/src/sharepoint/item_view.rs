@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::errors::SpError;
 use super::fields::Column;
 use super::filter::Cell;
-use super::model::{Access, FULL_MASK, Item, List, Site, User};
-use super::shape::{Entity, Node, Properties};
+use super::model::{Access, FULL_MASK, List, ListItem, Site, User};
+use super::shape::{Entity, NamedProperties, Node};
 use super::zones::format_instant;
 
 /// A property that `$select` may name without `$expand`.
@@ -128,18 +128,18 @@ impl Selection {
     }
 
     fn add_defaults(&mut self, list: &List) {
-        let own = list
+        let fields = list
             .fields
             .iter()
             .filter(|field| !field.column.read_only() || field.column == Column::Checkmark);
-        let own = own.map(|field| {
+        let field_names = fields.map(|field| {
             if is_person(field.column) {
                 format!("{}Id", field.name)
             } else {
                 field.name.to_owned()
             }
         });
-        for name in own.chain(DEFAULT_NAMES.iter().map(|name| (*name).to_owned())) {
+        for name in field_names.chain(DEFAULT_NAMES.iter().map(|name| (*name).to_owned())) {
             if let Some(property) = property(list, &name)
                 && !self.names.iter().any(|(known, _)| *known == name)
             {
@@ -165,7 +165,7 @@ fn bad_lookup(field: &str) -> SpError {
 
 /// The context of an item.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct ItemContext<'a> {
     pub(crate) site: &'a Site,
     pub(crate) list: &'a List,
     /// Address of the web's `_api`.
@@ -174,10 +174,10 @@ pub(crate) struct Place<'a> {
     pub(crate) me: (i32, bool),
 }
 
-impl Place<'_> {
+impl ItemContext<'_> {
     /// Returns the item as a resource.
-    pub(crate) fn entity(&self, item: &Item, selection: &Selection) -> Entity {
-        let mut properties = Properties::with_capacity(selection.names.len() + selection.people.len());
+    pub(crate) fn entity(&self, item: &ListItem, selection: &Selection) -> Entity {
+        let mut properties = NamedProperties::with_capacity(selection.names.len() + selection.people.len());
         for (name, property) in &selection.names {
             properties.push((name.clone().into(), self.node(item, *property)));
         }
@@ -195,7 +195,7 @@ impl Place<'_> {
         }
     }
 
-    fn node(&self, item: &Item, property: Property) -> Node {
+    fn node(&self, item: &ListItem, property: Property) -> Node {
         match property {
             Property::Field(column) => self.field_node(item, column),
             Property::PersonId(column) => match column {
@@ -238,7 +238,7 @@ impl Place<'_> {
         }
     }
 
-    fn field_node(&self, item: &Item, column: Column) -> Node {
+    fn field_node(&self, item: &ListItem, column: Column) -> Node {
         let text = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
         let instant = |value: Option<jiff::Timestamp>| value.map(format_instant).into();
         match column {
@@ -272,7 +272,7 @@ impl Place<'_> {
         }
     }
 
-    fn people_node(&self, item: &Item, column: Column, wanted: &[String]) -> Node {
+    fn people_node(&self, item: &ListItem, column: Column, wanted: &[String]) -> Node {
         let mut people = person_ids(item, column)
             .into_iter()
             .filter_map(|id| self.site.users.get(&id))
@@ -284,7 +284,7 @@ impl Place<'_> {
     }
 
     /// Returns the value of a column for a condition or a sort order, or `None` if the list has no such column.
-    pub(crate) fn cell(&self, item: &Item, name: &str) -> Option<Cell> {
+    pub(crate) fn cell(&self, item: &ListItem, name: &str) -> Option<Cell> {
         let (head, tail) = match name.split_once('/') {
             Some((head, tail)) => (head, tail),
             None => match name
@@ -349,12 +349,12 @@ impl Place<'_> {
         })
     }
 
-    fn access(&self, item: &Item, user: i32) -> Access {
+    fn access(&self, item: &ListItem, user: i32) -> Access {
         self.site.access(self.list, Some(item), user)
     }
 
     /// Returns whether the caller may see the item.
-    pub(crate) fn visible(&self, item: &Item) -> bool {
+    pub(crate) fn visible(&self, item: &ListItem) -> bool {
         self.me.1 || self.access(item, self.me.0) >= Access::Read
     }
 }
@@ -371,7 +371,7 @@ pub(crate) fn permissions_node((high, low): (u32, u32)) -> Node {
 }
 
 /// Returns the value of the `GUID` column. It differs from `UniqueId` and is derived from it.
-fn other_guid(item: &Item) -> uuid::Uuid {
+fn other_guid(item: &ListItem) -> uuid::Uuid {
     uuid::Uuid::from_u128(item.unique_id.as_u128() ^ 0x0055_5555_0000_0000_0000_5555_5555_5555)
 }
 
@@ -381,7 +381,7 @@ pub(crate) fn content_type_id(list: &List, at: usize) -> String {
     format!("{prefix}00{}", list.id.simple().to_string().to_uppercase())
 }
 
-fn person_ids(item: &Item, column: Column) -> Vec<i32> {
+fn person_ids(item: &ListItem, column: Column) -> Vec<i32> {
     match column {
         Column::AssignedTo => item.assigned_to.clone(),
         Column::Author => vec![item.author],

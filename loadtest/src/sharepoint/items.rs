@@ -10,12 +10,12 @@ use super::SharePoint;
 use super::caml;
 use super::errors::SpError;
 use super::filter::{self, Cell, Comparison, Test};
-use super::item_view::{Place, Selection};
+use super::item_view::{ItemContext, Selection};
 use super::lists::need_edit;
-use super::model::{Item, List, Site};
+use super::model::{List, ListItem, Site};
 use super::path::{Segment, percent_encode};
-use super::server::{Call, Outcome, single_name};
-use super::shape::Answer;
+use super::server::{Call, OperationOutcome, single_name};
+use super::shape::AnswerContent;
 use super::webs::{permissions, select_or_property};
 use super::write;
 
@@ -35,7 +35,7 @@ impl SharePoint {
         list_id: Uuid,
         call: &Call<'_>,
         rest: &[Segment],
-    ) -> Result<Outcome, SpError> {
+    ) -> Result<OperationOutcome, SpError> {
         let (id, tail) = match (
             rest.first().and_then(|segment| segment.argument.as_deref()),
             rest.get(1),
@@ -80,12 +80,12 @@ impl SharePoint {
             ("POST", Some("recycle")) => {
                 self.may_edit_item(site, list_id, id, call)?;
                 site.recycle_item(list_id, id, call.if_match, self.clock.unique())?;
-                Ok(Outcome::named("Recycle", self.new_id().to_string()))
+                Ok(OperationOutcome::named("Recycle", self.new_id().to_string()))
             }
             ("DELETE", None) => {
                 self.may_edit_item(site, list_id, id, call)?;
                 site.recycle_item(list_id, id, call.if_match, self.clock.unique())?;
-                Ok(Outcome {
+                Ok(OperationOutcome {
                     status: 200,
                     answer: None,
                     etag: None,
@@ -98,7 +98,7 @@ impl SharePoint {
                 let patch = write::parse(site.list(list_id)?, &site.zone, call.body, call.verbose_body)?;
                 let now = self.clock.unique();
                 let etag = site.update_item(list_id, id, call.if_match, patch, call.caller.user, now)?;
-                Ok(Outcome::no_content(Some(etag)))
+                Ok(OperationOutcome::no_content(Some(etag)))
             }
             _ => Err(call.nothing_here()),
         }
@@ -108,7 +108,7 @@ impl SharePoint {
         let list = site.list(list_id)?;
         let item = list.item(id)?;
         // To a caller, an item that the caller may not see does not exist.
-        if place(site, list, call).visible(item) {
+        if item_context(site, list, call).visible(item) {
             Ok(())
         } else {
             Err(SpError::no_item())
@@ -125,7 +125,12 @@ impl SharePoint {
         }
     }
 
-    fn create_over_http(&self, site: &mut Site, list_id: Uuid, call: &Call<'_>) -> Result<Outcome, SpError> {
+    fn create_over_http(
+        &self,
+        site: &mut Site,
+        list_id: Uuid,
+        call: &Call<'_>,
+    ) -> Result<OperationOutcome, SpError> {
         let list = site.list(list_id)?;
         need_edit(site, list, call)?;
         let patch = write::parse(list, &site.zone, call.body, call.verbose_body)?;
@@ -138,16 +143,21 @@ impl SharePoint {
         )?;
         let outcome = one_item(site, list_id, id, call, &call.select())?;
         let location = Some(format!("{}/Web/Lists(guid'{list_id}')/Items({id})", call.service));
-        Ok(Outcome {
+        Ok(OperationOutcome {
             status: 201,
             location,
             ..outcome
         })
     }
 
-    fn items_by_odata(&self, site: &Site, list_id: Uuid, call: &Call<'_>) -> Result<Outcome, SpError> {
+    fn items_by_odata(
+        &self,
+        site: &Site,
+        list_id: Uuid,
+        call: &Call<'_>,
+    ) -> Result<OperationOutcome, SpError> {
         let list = site.list(list_id)?;
-        let place = place(site, list, call);
+        let context = item_context(site, list, call);
         let selection = Selection::new(list, &call.select(), &call.expand())?;
         let test = call.address.option("$filter").map(filter::parse).transpose()?;
         if let Some(test) = &test {
@@ -169,9 +179,9 @@ impl SharePoint {
         };
         let after = call.address.option("$skiptoken").map(page_position).transpose()?;
         let query = Query { test, order, after };
-        let (page, more) = query.run(&place, top, self.settings.list_view_threshold)?;
+        let (page, more) = query.run(&context, top, self.settings.list_view_threshold)?;
         let next = more.then(|| page.last()).flatten().map(|last| {
-            let token = query.token(&place, last);
+            let token = query.token(&context, last);
             let mut options: Vec<String> = call
                 .address
                 .query
@@ -189,9 +199,9 @@ impl SharePoint {
         });
         let entries = page
             .into_iter()
-            .map(|item| place.entity(item, &selection))
+            .map(|item| context.entity(item, &selection))
             .collect();
-        Ok(Outcome::ok(Answer::Feed { entries, next }))
+        Ok(OperationOutcome::ok(AnswerContent::Feed { entries, next }))
     }
 
     fn check_filter(&self, list: &List, test: &Test) -> Result<(), SpError> {
@@ -227,9 +237,9 @@ impl SharePoint {
         site: &Site,
         list_id: Uuid,
         call: &Call<'_>,
-    ) -> Result<Outcome, SpError> {
+    ) -> Result<OperationOutcome, SpError> {
         let list = site.list(list_id)?;
-        let place = place(site, list, call);
+        let context = item_context(site, list, call);
         let body = call.json()?;
         let query = body
             .get("query")
@@ -259,20 +269,20 @@ impl SharePoint {
             order: view.order,
             after,
         };
-        let (page, more) = query.run(&place, limit, self.settings.list_view_threshold)?;
+        let (page, more) = query.run(&context, limit, self.settings.list_view_threshold)?;
         if more && view.row_limit.is_none() {
             return Err(SpError::threshold());
         }
         let entries = page
             .into_iter()
-            .map(|item| place.entity(item, &selection))
+            .map(|item| context.entity(item, &selection))
             .collect();
-        Ok(Outcome::ok(Answer::Feed { entries, next: None }))
+        Ok(OperationOutcome::ok(AnswerContent::Feed { entries, next: None }))
     }
 }
 
-fn place<'a>(site: &'a Site, list: &'a List, call: &'a Call<'_>) -> Place<'a> {
-    Place {
+fn item_context<'a>(site: &'a Site, list: &'a List, call: &'a Call<'_>) -> ItemContext<'a> {
+    ItemContext {
         site,
         list,
         service: &call.service,
@@ -286,14 +296,14 @@ fn one_item(
     id: i32,
     call: &Call<'_>,
     select: &[String],
-) -> Result<Outcome, SpError> {
+) -> Result<OperationOutcome, SpError> {
     let list = site.list(list_id)?;
     let item = list.item(id)?;
     let selection = Selection::new(list, select, &call.expand())?;
-    let entity = place(site, list, call).entity(item, &selection);
-    Ok(Outcome {
+    let entity = item_context(site, list, call).entity(item, &selection);
+    Ok(OperationOutcome {
         etag: Some(item.etag()),
-        ..Outcome::ok(Answer::Entity(entity))
+        ..OperationOutcome::ok(AnswerContent::Entity(entity))
     })
 }
 
@@ -303,11 +313,11 @@ fn item_property(
     id: i32,
     call: &Call<'_>,
     tail: &[Segment],
-) -> Result<Outcome, SpError> {
+) -> Result<OperationOutcome, SpError> {
     let name = single_name(tail).ok_or_else(|| call.nothing_here())?;
     let list = site.list(list_id)?;
     // Addresses ignore case, but property names do not: find the name that is meant.
-    let known = list
+    let property = list
         .fields
         .iter()
         .map(|field| field.entity_name().to_owned())
@@ -323,11 +333,11 @@ fn item_property(
         )
         .find(|known| known.eq_ignore_ascii_case(name))
         .ok_or_else(|| call.nothing_here())?;
-    let selection = Selection::new(list, &[known], &[]).map_err(|_| call.nothing_here())?;
-    let entity = place(site, list, call).entity(list.item(id)?, &selection);
+    let selection = Selection::new(list, &[property], &[]).map_err(|_| call.nothing_here())?;
+    let entity = item_context(site, list, call).entity(list.item(id)?, &selection);
     entity
         .property(name)
-        .map(Outcome::ok)
+        .map(OperationOutcome::ok)
         .ok_or_else(|| call.nothing_here())
 }
 
@@ -374,11 +384,11 @@ impl Query {
     /// Runs the query. Returns at most `limit` items, and whether there are more.
     fn run<'a>(
         &self,
-        place: &Place<'a>,
+        context: &ItemContext<'a>,
         limit: usize,
         threshold: usize,
-    ) -> Result<(Vec<&'a Item>, bool), SpError> {
-        let list = place.list;
+    ) -> Result<(Vec<&'a ListItem>, bool), SpError> {
+        let list = context.list;
         let by_id = |name: &str| name.eq_ignore_ascii_case("ID");
         let indexed = |name: &str| {
             by_id(name) || list.index_assigned_to && matches!(name, "AssignedTo/Id" | "AssignedToId")
@@ -388,16 +398,16 @@ impl Query {
         if scans && list.items.len() > threshold && list.live_items().count() > threshold {
             return Err(SpError::threshold());
         }
-        let fits = |item: &&Item| {
+        let fits = |item: &&ListItem| {
             !item.recycled
-                && place.visible(item)
+                && context.visible(item)
                 && self
                     .test
                     .as_ref()
-                    .is_none_or(|test| test.holds(&|name| place.cell(item, name).unwrap_or(Cell::Null)))
+                    .is_none_or(|test| test.holds(&|name| context.cell(item, name).unwrap_or(Cell::Null)))
         };
         let ascending = plain_order && self.order.first().is_none_or(|(_, ascending)| *ascending);
-        let mut page: Vec<&Item> = if ascending {
+        let mut page: Vec<&ListItem> = if ascending {
             let from = self
                 .after
                 .as_ref()
@@ -421,10 +431,10 @@ impl Query {
                     .collect(),
             }
         } else {
-            let mut all: Vec<&Item> = list.items.values().map(Box::as_ref).filter(fits).collect();
-            all.sort_by(|left, right| self.compare(place, left, right));
+            let mut all: Vec<&ListItem> = list.items.values().map(Box::as_ref).filter(fits).collect();
+            all.sort_by(|left, right| self.compare(context, left, right));
             all.into_iter()
-                .filter(|item| self.behind(place, item))
+                .filter(|item| self.is_past_position(context, item))
                 .take(limit + 1)
                 .collect()
         };
@@ -433,9 +443,9 @@ impl Query {
         Ok((page, more))
     }
 
-    fn compare(&self, place: &Place<'_>, left: &Item, right: &Item) -> Ordering {
+    fn compare(&self, context: &ItemContext<'_>, left: &ListItem, right: &ListItem) -> Ordering {
         for (name, ascending) in &self.order {
-            let order = filter::order(&sort_cell(place, left, name), &sort_cell(place, right, name));
+            let order = filter::order(&sort_cell(context, left, name), &sort_cell(context, right, name));
             match order.unwrap_or(Ordering::Equal) {
                 Ordering::Equal => {}
                 order if *ascending => return order,
@@ -446,7 +456,7 @@ impl Query {
     }
 
     /// Returns whether an item comes after the position at which the page starts.
-    fn behind(&self, place: &Place<'_>, item: &Item) -> bool {
+    fn is_past_position(&self, context: &ItemContext<'_>, item: &ListItem) -> bool {
         let Some(after) = &self.after else { return true };
         for (name, ascending) in &self.order {
             let value = after
@@ -459,7 +469,7 @@ impl Query {
                 None | Some("") => Cell::Null,
                 Some(text) => Cell::Text(text.to_owned()),
             };
-            match filter::order(&sort_cell(place, item, name), &wanted).unwrap_or(Ordering::Equal) {
+            match filter::order(&sort_cell(context, item, name), &wanted).unwrap_or(Ordering::Equal) {
                 Ordering::Equal => {}
                 order => return order.is_gt() == *ascending,
             }
@@ -468,14 +478,14 @@ impl Query {
     }
 
     /// Returns the position after an item as text.
-    fn token(&self, place: &Place<'_>, last: &Item) -> String {
+    fn token(&self, context: &ItemContext<'_>, last: &ListItem) -> String {
         let mut token = "Paged=TRUE".to_owned();
         for (name, _) in self
             .order
             .iter()
             .filter(|(name, _)| !name.eq_ignore_ascii_case("ID"))
         {
-            let value = match sort_cell(place, last, name) {
+            let value = match sort_cell(context, last, name) {
                 Cell::Number(number) => number.to_string(),
                 Cell::Text(text) => text,
                 Cell::Time(time) => time.to_string(),
@@ -519,8 +529,8 @@ fn candidates(list: &List, test: &Test) -> Option<BTreeSet<i32>> {
 }
 
 /// Returns the value by which a field sorts. Of several people it is the first.
-fn sort_cell(place: &Place<'_>, item: &Item, name: &str) -> Cell {
-    match place.cell(item, name) {
+fn sort_cell(context: &ItemContext<'_>, item: &ListItem, name: &str) -> Cell {
+    match context.cell(item, name) {
         Some(Cell::Many(cells)) => cells.into_iter().next().unwrap_or(Cell::Null),
         Some(cell) => cell,
         None => Cell::Null,

@@ -7,15 +7,15 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::changes::{ChangeType, Scope, token_node};
+use super::changes::{ChangeScope, ChangeType, token_node};
 use super::errors::SpError;
 use super::fields::{Field, Schema};
 use super::filter::{self, Cell};
 use super::item_view::{content_type_id, permissions_node};
 use super::model::{Access, Closed, FULL_MASK, List, Site};
 use super::path::Segment;
-use super::server::{Call, Outcome};
-use super::shape::{Answer, Entity, Node, Properties};
+use super::server::{Call, OperationOutcome};
+use super::shape::{AnswerContent, Entity, NamedProperties, Node};
 use super::webs::{ONLY_ON_REQUEST, permissions, select_or_property};
 use super::zones::{format_instant, whole_second};
 use super::{SharePoint, people::ListSpec};
@@ -27,7 +27,7 @@ impl SharePoint {
         site: &mut Site,
         call: &Call<'_>,
         rest: &[Segment],
-    ) -> Result<Outcome, SpError> {
+    ) -> Result<OperationOutcome, SpError> {
         let (target, tail) = find_list(site, call, rest)?;
         let Some(id) = target else {
             return match call.method {
@@ -50,10 +50,10 @@ impl SharePoint {
             // `getitembyid(17)` means the same as `items(17)`.
             (_, Some("items" | "getitembyid")) => self.items_resource(site, id, call, tail),
             ("POST", Some("getitems")) => self.items_by_caml(site, id, call),
-            ("POST", Some("getchanges")) => self.changes(site, call, Scope::List(id)),
+            ("POST", Some("getchanges")) => self.changes(site, call, ChangeScope::List(id)),
             ("POST", Some("recycle")) => {
                 self.remove_list(site, id);
-                Ok(Outcome::named("Recycle", self.new_id().to_string()))
+                Ok(OperationOutcome::named("Recycle", self.new_id().to_string()))
             }
             ("GET", Some("getusereffectivepermissions")) => {
                 let name = step
@@ -68,7 +68,7 @@ impl SharePoint {
             ("DELETE", None) => {
                 need_edit(site, list, call)?;
                 self.remove_list(site, id);
-                Ok(Outcome::no_content(None))
+                Ok(OperationOutcome::no_content(None))
             }
             ("MERGE", None) => {
                 need_edit(site, list, call)?;
@@ -78,7 +78,7 @@ impl SharePoint {
         }
     }
 
-    fn list_feed(&self, site: &Site, call: &Call<'_>) -> Result<Outcome, SpError> {
+    fn list_feed(&self, site: &Site, call: &Call<'_>) -> Result<OperationOutcome, SpError> {
         let test = call.address.option("$filter").map(filter::parse).transpose()?;
         let (select, expand) = (call.select(), call.expand());
         let mut names = Vec::new();
@@ -117,7 +117,7 @@ impl SharePoint {
                 entries.push(entity.select(&select, &expand, ONLY_ON_REQUEST)?);
             }
         }
-        Ok(Outcome::ok(Answer::Feed { entries, next: None }))
+        Ok(OperationOutcome::ok(AnswerContent::Feed { entries, next: None }))
     }
 
     /// Returns a list as a resource.
@@ -130,7 +130,7 @@ impl SharePoint {
         } else {
             access.mask()
         };
-        let properties: Properties = vec![
+        let properties: NamedProperties = vec![
             ("Id".into(), list.id.to_string().into()),
             ("Title".into(), list.title.as_str().into()),
             ("Description".into(), list.description.as_str().into()),
@@ -179,7 +179,7 @@ impl SharePoint {
         }
     }
 
-    fn create_list(&self, site: &mut Site, call: &Call<'_>) -> Result<Outcome, SpError> {
+    fn create_list(&self, site: &mut Site, call: &Call<'_>) -> Result<OperationOutcome, SpError> {
         let body = call.json()?;
         let title = body
             .get("Title")
@@ -222,15 +222,15 @@ impl SharePoint {
         let entity = self.list_entity(site, site.list(id)?, call);
         let (location, etag) = (Some(entity.uri.clone()), entity.etag.clone());
         let entity = entity.select(&call.select(), &call.expand(), ONLY_ON_REQUEST)?;
-        Ok(Outcome {
+        Ok(OperationOutcome {
             status: 201,
-            answer: Some(Answer::Entity(entity)),
+            answer: Some(AnswerContent::Entity(entity)),
             etag,
             location,
         })
     }
 
-    fn update_list(&self, site: &mut Site, id: Uuid, call: &Call<'_>) -> Result<Outcome, SpError> {
+    fn update_list(&self, site: &mut Site, id: Uuid, call: &Call<'_>) -> Result<OperationOutcome, SpError> {
         let body = call.json()?;
         let map = body
             .as_object()
@@ -248,7 +248,7 @@ impl SharePoint {
         }
         let web = list.web;
         site.log_list(ChangeType::Update, id, web, self.clock.unique());
-        Ok(Outcome::no_content(None))
+        Ok(OperationOutcome::no_content(None))
     }
 
     /// Adds a list and records it in the change log.
@@ -322,14 +322,14 @@ fn find_list<'a>(
     call: &Call<'_>,
     rest: &'a [Segment],
 ) -> Result<(Option<Uuid>, &'a [Segment]), SpError> {
-    let here = |list: &&List| list.web == call.web;
+    let in_this_web = |list: &&List| list.web == call.web;
     let by_id = |text: &str| {
         let id = text
             .parse::<Uuid>()
             .map_err(|_| SpError::query("Guid should contain 32 digits with 4 dashes."))?;
         site.list(id)
             .ok()
-            .filter(here)
+            .filter(in_this_web)
             .map(|list| list.id)
             .ok_or_else(SpError::no_list)
     };
@@ -348,7 +348,7 @@ fn find_list<'a>(
             let list = site
                 .lists
                 .values()
-                .filter(here)
+                .filter(in_this_web)
                 .find(|list| list.title.eq_ignore_ascii_case(argument));
             let web_url = call.service.trim_end_matches("/_api");
             Ok((
@@ -385,7 +385,7 @@ fn cell(entity: &Entity, name: &str) -> Option<Cell> {
     })
 }
 
-fn fields_resource(list: &List, call: &Call<'_>, tail: &[Segment]) -> Result<Outcome, SpError> {
+fn fields_resource(list: &List, call: &Call<'_>, tail: &[Segment]) -> Result<OperationOutcome, SpError> {
     let list_id = list.id.to_string();
     let entity = |field: &Field| {
         let (kind, properties) = field.properties(&list.schema, &list_id);
@@ -453,27 +453,27 @@ fn fields_resource(list: &List, call: &Call<'_>, tail: &[Segment]) -> Result<Out
         {
             continue;
         }
-        let known = |name: &String| {
+        let exists = |name: &String| {
             name == "*"
                 || entity
                     .properties
                     .iter()
                     .any(|(known, _)| known.eq_ignore_ascii_case(name))
         };
-        let present: Vec<String> = select.iter().filter(|name| known(name)).cloned().collect();
+        let present: Vec<String> = select.iter().filter(|name| exists(name)).cloned().collect();
         if present.is_empty() && !select.is_empty() {
             entity.properties.clear();
         }
         entries.push(entity.select(&present, &expand, ONLY_ON_REQUEST)?);
     }
-    Ok(Outcome::ok(Answer::Feed { entries, next: None }))
+    Ok(OperationOutcome::ok(AnswerContent::Feed { entries, next: None }))
 }
 
-fn content_types(list: &List, call: &Call<'_>) -> Result<Outcome, SpError> {
+fn content_types(list: &List, call: &Call<'_>) -> Result<OperationOutcome, SpError> {
     let (select, expand) = (call.select(), call.expand());
     let entries = list.content_types.iter().enumerate().map(|(at, (_, name))| {
         let id = content_type_id(list, at);
-        let properties: Properties = vec![
+        let properties: NamedProperties = vec![
             (
                 "Id".into(),
                 Node::Complex(
@@ -497,7 +497,7 @@ fn content_types(list: &List, call: &Call<'_>) -> Result<Outcome, SpError> {
         }
         .select(&select, &expand, ONLY_ON_REQUEST)
     });
-    Ok(Outcome::ok(Answer::Feed {
+    Ok(OperationOutcome::ok(AnswerContent::Feed {
         entries: entries.collect::<Result<_, _>>()?,
         next: None,
     }))

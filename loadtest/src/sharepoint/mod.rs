@@ -36,7 +36,7 @@ use uuid::Uuid;
 
 pub use fields::Language;
 pub use model::{Access, Closed};
-pub use operations::{Operation, Stats};
+pub use operations::{Operation, SharePointStats};
 
 use crate::sim::clock::SimClock;
 use crate::sim::conditions::Groups;
@@ -87,7 +87,7 @@ pub struct SharePoint {
     /// Fault rules. Operations have the names of [`Operation::name`]; the subject is the site collection's path.
     pub faults: Faults,
     /// Counters of requests.
-    pub stats: Stats,
+    pub stats: SharePointStats,
     /// The behaviour of the servers, by group of tenants.
     pub groups: Groups,
     settings: Settings,
@@ -107,7 +107,7 @@ impl SharePoint {
         Arc::new(Self {
             clock: SimClock::default(),
             faults: Faults::default(),
-            stats: Stats::default(),
+            stats: SharePointStats::default(),
             groups: Groups::default(),
             settings,
             sites: RwLock::default(),
@@ -172,7 +172,7 @@ impl SharePoint {
         let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
         accounts
             .get(&user.to_lowercase())
-            .is_some_and(|known| known == password)
+            .is_some_and(|stored| stored == password)
     }
 
     pub(crate) fn has_accounts(&self) -> bool {
@@ -235,7 +235,7 @@ impl SharePoint {
 }
 
 /// Returns the operation of a request, the web it is sent to, and its decoded address.
-pub(crate) fn what_is_asked(request: &hyper::Request<bytes::Bytes>) -> Option<(Operation, String, String)> {
+pub(crate) fn parse_operation(request: &hyper::Request<bytes::Bytes>) -> Option<(Operation, String, String)> {
     let uri = request.uri();
     let address = path::Address::parse(uri.path(), uri.query()).ok()?;
     let method = server::effective_method(request.method().as_str(), request.headers());

@@ -75,7 +75,7 @@ pub(crate) struct Web {
 pub(crate) type Restrictions = BTreeMap<i32, Access>;
 
 #[derive(Debug, Clone)]
-pub(crate) struct Item {
+pub(crate) struct ListItem {
     pub(crate) id: i32,
     pub(crate) unique_id: Uuid,
     pub(crate) version: u32,
@@ -99,7 +99,7 @@ pub(crate) struct Item {
     pub(crate) rights: Option<Restrictions>,
 }
 
-impl Item {
+impl ListItem {
     /// Returns the version as an HTTP entity tag.
     pub(crate) fn etag(&self) -> String {
         format!("\"{}\"", self.version)
@@ -120,7 +120,7 @@ pub(crate) struct List {
     /// Id prefix and name of each content type. The first one is the default.
     pub(crate) content_types: Vec<(&'static str, &'static str)>,
     pub(crate) index_assigned_to: bool,
-    pub(crate) items: BTreeMap<i32, Box<Item>>,
+    pub(crate) items: BTreeMap<i32, Box<ListItem>>,
     /// Items that are or were assigned to a person, in order of id. Queries about one person use this index.
     pub(crate) by_person: HashMap<i32, Vec<i32>>,
     pub(crate) next_item: i32,
@@ -142,7 +142,7 @@ impl List {
         format!("{}List", encode_name(&self.url_name))
     }
 
-    pub(crate) fn live_items(&self) -> impl Iterator<Item = &Item> {
+    pub(crate) fn live_items(&self) -> impl Iterator<Item = &ListItem> {
         self.items.values().map(Box::as_ref).filter(|item| !item.recycled)
     }
 
@@ -160,7 +160,7 @@ impl List {
         }
     }
 
-    pub(crate) fn item(&self, id: i32) -> Result<&Item, SpError> {
+    pub(crate) fn item(&self, id: i32) -> Result<&ListItem, SpError> {
         self.items
             .get(&id)
             .map(Box::as_ref)
@@ -249,11 +249,11 @@ impl Site {
 
     /// Adds a person, or updates the person with that login. Returns the id.
     pub(crate) fn add_user(&mut self, login: &str, title: &str, email: &str) -> i32 {
-        let known = self
+        let existing = self
             .find_user(login)
             .filter(|user| user.login.eq_ignore_ascii_case(login))
             .map(|user| user.id);
-        if let Some(user) = known.and_then(|id| self.users.get_mut(&id)) {
+        if let Some(user) = existing.and_then(|id| self.users.get_mut(&id)) {
             title.clone_into(&mut user.title);
             email.clone_into(&mut user.email);
             let id = user.id;
@@ -279,7 +279,7 @@ impl Site {
     }
 
     /// Returns a person's rights on a list, or on one of its items.
-    pub(crate) fn access(&self, list: &List, item: Option<&Item>, user: i32) -> Access {
+    pub(crate) fn access(&self, list: &List, item: Option<&ListItem>, user: i32) -> Access {
         if !self.users.contains_key(&user) {
             return Access::None;
         }

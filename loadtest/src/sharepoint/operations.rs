@@ -141,14 +141,14 @@ impl Operation {
 
 /// Counters of one server since its start.
 #[derive(Debug)]
-pub struct Stats {
+pub struct SharePointStats {
     by_operation: Vec<AtomicU64>,
     requests: AtomicU64,
     refused: AtomicU64,
     faults: AtomicU64,
 }
 
-impl Default for Stats {
+impl Default for SharePointStats {
     fn default() -> Self {
         Self {
             by_operation: Operation::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -159,7 +159,7 @@ impl Default for Stats {
     }
 }
 
-impl Stats {
+impl SharePointStats {
     pub(crate) fn count(&self, operation: Operation) {
         if let Some(counter) = self.by_operation.get(operation as usize) {
             counter.fetch_add(1, Ordering::Relaxed);

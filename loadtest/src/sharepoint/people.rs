@@ -7,8 +7,10 @@ use jiff::civil::Date;
 
 use super::changes::{ChangeLog, ChangeType};
 use super::errors::SpError;
-use super::model::{Access, Closed, Item, List, Restrictions, Site, Web};
-pub use super::specs::{ItemEdit, ItemId, ItemView, ListId, ListSpec, ListView, SiteSpec, Target, UserId};
+use super::model::{Access, Closed, List, ListItem, Restrictions, Site, Web};
+pub use super::specs::{
+    ItemId, ListId, ListItemEdit, ListItemView, ListSpec, ListView, RightsTarget, SiteSpec, UserId,
+};
 use super::write::Patch;
 use super::zones::SiteZone;
 use super::{SharePoint, lock};
@@ -221,7 +223,7 @@ impl SharePoint {
     ///
     /// # Errors
     /// If there is no such site or list.
-    pub fn items(&self, site: &str, list: ListId) -> Result<Vec<ItemView>, String> {
+    pub fn items(&self, site: &str, list: ListId) -> Result<Vec<ListItemView>, String> {
         self.with_site(site, |site| {
             let list = site.list(list)?;
             Ok(list.items.values().map(|item| view(site, item)).collect())
@@ -230,7 +232,7 @@ impl SharePoint {
 
     /// Returns one item, also from the recycle bin, or `None` if there is no such site, list or item.
     #[must_use]
-    pub fn item(&self, site: &str, list: ListId, item: ItemId) -> Option<ItemView> {
+    pub fn item(&self, site: &str, list: ListId, item: ItemId) -> Option<ListItemView> {
         self.with_site(site, |site| {
             let item = site.list(list)?.items.get(&item).ok_or_else(SpError::no_item)?;
             Ok(view(site, item))
@@ -241,7 +243,7 @@ impl SharePoint {
     /// Returns the first live item with this id or a higher one, or else the first live item. Callers use it to pick a
     /// random item.
     #[must_use]
-    pub fn item_from(&self, site: &str, list: ListId, from: ItemId) -> Option<ItemView> {
+    pub fn item_from(&self, site: &str, list: ListId, from: ItemId) -> Option<ListItemView> {
         self.with_site(site, |site| {
             let list = site.list(list)?;
             let mut behind = list.items.range(from..).map(|(_, item)| item.as_ref());
@@ -280,7 +282,7 @@ impl SharePoint {
         &self,
         site: &str,
         list: ListId,
-        edit: ItemEdit,
+        edit: ListItemEdit,
         by: UserId,
     ) -> Result<ItemId, String> {
         self.with_site(site, |site| {
@@ -298,7 +300,7 @@ impl SharePoint {
         site: &str,
         list: ListId,
         item: ItemId,
-        edit: ItemEdit,
+        edit: ListItemEdit,
         by: UserId,
     ) -> Result<(), String> {
         self.with_site(site, |site| {
@@ -320,9 +322,9 @@ impl SharePoint {
         to: &[UserId],
         by: UserId,
     ) -> Result<(), String> {
-        let edit = ItemEdit {
+        let edit = ListItemEdit {
             assigned_to: Some(to.to_vec()),
-            ..ItemEdit::default()
+            ..ListItemEdit::default()
         };
         self.person_edits(site, list, item, edit, by)
     }
@@ -349,7 +351,13 @@ impl SharePoint {
     ///
     /// # Errors
     /// If the site, list, item or person is unknown.
-    pub fn set_access(&self, site: &str, target: Target, user: UserId, access: Access) -> Result<(), String> {
+    pub fn set_access(
+        &self,
+        site: &str,
+        target: RightsTarget,
+        user: UserId,
+        access: Access,
+    ) -> Result<(), String> {
         let now = self.clock.unique();
         let kind = if access == Access::None {
             ChangeType::AssignmentDelete
@@ -359,13 +367,13 @@ impl SharePoint {
         self.with_site(site, |site| {
             site.known_users(&[user])?;
             match target {
-                Target::List(id) => {
+                RightsTarget::List(id) => {
                     let list = site.list_mut(id)?;
                     restrict(list.rights.get_or_insert_default(), user, access);
                     let web = list.web;
                     site.log_list(kind, id, web, now);
                 }
-                Target::Item(list_id, id) => {
+                RightsTarget::Item(list_id, id) => {
                     let list = site.list_mut(list_id)?;
                     list.item(id)?;
                     let inherited = list.rights.clone().unwrap_or_default();
@@ -383,7 +391,7 @@ impl SharePoint {
     ///
     /// # Errors
     /// As [`SharePoint::set_access`].
-    pub fn grant(&self, site: &str, target: Target, user: UserId) -> Result<(), String> {
+    pub fn grant(&self, site: &str, target: RightsTarget, user: UserId) -> Result<(), String> {
         self.set_access(site, target, user, Access::Edit)
     }
 
@@ -391,7 +399,7 @@ impl SharePoint {
     ///
     /// # Errors
     /// As [`SharePoint::set_access`].
-    pub fn revoke(&self, site: &str, target: Target, user: UserId) -> Result<(), String> {
+    pub fn revoke(&self, site: &str, target: RightsTarget, user: UserId) -> Result<(), String> {
         self.set_access(site, target, user, Access::None)
     }
 
@@ -427,7 +435,7 @@ fn restrict(rights: &mut Restrictions, user: UserId, access: Access) {
     }
 }
 
-fn patch(site: &Site, list: ListId, edit: ItemEdit) -> Result<Patch, SpError> {
+fn patch(site: &Site, list: ListId, edit: ListItemEdit) -> Result<Patch, SpError> {
     let list = site.list(list)?;
     let columns = [
         ("ActualWork", edit.actual_work.is_some()),
@@ -482,13 +490,13 @@ fn patch(site: &Site, list: ListId, edit: ItemEdit) -> Result<Patch, SpError> {
     })
 }
 
-fn view(site: &Site, item: &Item) -> ItemView {
+fn view(site: &Site, item: &ListItem) -> ListItemView {
     let date = |instant: Option<Timestamp>| instant.map(|instant| site.zone.date(instant));
     let index = |text: Option<&str>, texts: &[&str]| {
         let at = text.and_then(|text| texts.iter().position(|choice| *choice == text));
         at.and_then(|at| u8::try_from(at + 1).ok()).unwrap_or(0)
     };
-    ItemView {
+    ListItemView {
         id: item.id,
         unique_id: item.unique_id,
         version: item.version,

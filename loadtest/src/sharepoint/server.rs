@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use hyper::{HeaderMap, Request};
 
-use super::auth::{Caller, Identity};
+use super::auth::{Caller, CallerIdentity};
 use super::errors::SpError;
-use super::faults::Fate;
+use super::faults::RequestHandling;
 use super::model::{Closed, Site};
 use super::operations::Operation;
 use super::path::{Address, Segment, percent_decode};
-use super::shape::{Answer, Mode, Node, error_body};
+use super::shape::{AnswerContent, MetadataMode, Node, error_body};
 use super::{SharePoint, lock};
 use crate::sim::answers::Answer as Sent;
 use crate::sim::http::{Handler, Reply, ReplyFuture};
@@ -62,15 +62,15 @@ impl Call<'_> {
 }
 
 /// The result of an operation.
-pub(crate) struct Outcome {
+pub(crate) struct OperationOutcome {
     pub(crate) status: u16,
-    pub(crate) answer: Option<Answer>,
+    pub(crate) answer: Option<AnswerContent>,
     pub(crate) etag: Option<String>,
     pub(crate) location: Option<String>,
 }
 
-impl Outcome {
-    pub(crate) fn ok(answer: Answer) -> Self {
+impl OperationOutcome {
+    pub(crate) fn ok(answer: AnswerContent) -> Self {
         Self {
             status: 200,
             answer: Some(answer),
@@ -80,7 +80,7 @@ impl Outcome {
     }
 
     pub(crate) fn named(name: &'static str, node: impl Into<Node>) -> Self {
-        Self::ok(Answer::Named(name.into(), node.into()))
+        Self::ok(AnswerContent::Named(name.into(), node.into()))
     }
 
     pub(crate) fn no_content(etag: Option<String>) -> Self {
@@ -102,7 +102,7 @@ pub(crate) struct Message {
 }
 
 /// The outcome for a request or for a part of a batch.
-pub(crate) enum Turn {
+pub(crate) enum RequestResult {
     Answer(Message),
     /// An answer in its final form. The server's usual headers are added unless it is bare.
     Sent(Sent),
@@ -153,13 +153,15 @@ impl Handler for SharePoint {
                 format!("http://{host}")
             });
             match self.serve_one(&incoming, &host).await {
-                Turn::Answer(message) => Reply::Answer(self.sent(message, &incoming).into_response()),
-                Turn::Sent(answer) if answer.bare => Reply::Answer(answer.into_response()),
-                Turn::Sent(answer) => {
+                RequestResult::Answer(message) => {
+                    Reply::Answer(self.sent(message, &incoming).into_response())
+                }
+                RequestResult::Sent(answer) if answer.bare => Reply::Answer(answer.into_response()),
+                RequestResult::Sent(answer) => {
                     Reply::Answer(self.with_usual_headers(answer, &incoming).into_response())
                 }
-                Turn::Cut => Reply::Cut,
-                Turn::Huge(length) => Reply::Huge {
+                RequestResult::Cut => Reply::Cut,
+                RequestResult::Huge(length) => Reply::Huge {
                     prefix: Bytes::from_static(b"{\"value\":["),
                     length,
                     content_type: "application/json;odata=nometadata;charset=utf-8",
@@ -184,7 +186,7 @@ pub(crate) fn effective_method(method: &str, headers: &HeaderMap) -> String {
 }
 
 impl SharePoint {
-    async fn serve_one(&self, incoming: &Incoming<'_>, host: &str) -> Turn {
+    async fn serve_one(&self, incoming: &Incoming<'_>, host: &str) -> RequestResult {
         let identity = match self.identify(incoming.headers) {
             Ok(identity) => identity,
             Err(refusal) => {
@@ -201,32 +203,32 @@ impl SharePoint {
                 );
                 headers.push(("Content-Type", "text/plain; charset=utf-8".to_owned()));
                 let body = Bytes::from_static(b"401 UNAUTHORIZED");
-                return Turn::Answer(Message {
+                return RequestResult::Answer(Message {
                     status: 401,
                     headers,
                     body,
                 });
             }
         };
-        let mode = Mode::accepted(incoming.header("accept"));
-        let shape = mode.unwrap_or(Mode::Minimal);
+        let mode = MetadataMode::accepted(incoming.header("accept"));
+        let shape = mode.unwrap_or(MetadataMode::Minimal);
         let address = match Address::parse(incoming.path, incoming.query) {
             Ok(address) => address,
-            Err(error) => return Turn::Answer(error_message(&error, shape)),
+            Err(error) => return RequestResult::Answer(error_message(&error, shape)),
         };
         let group = self.site_of(&address.web).map_or(0, |site| lock(&site).group);
-        let draw = self.groups.meet(group);
+        let draw = self.groups.next_conditions(group);
         if !draw.latency.is_zero() {
             tokio::time::sleep(draw.latency).await;
         }
-        let fate = match self.meet(draw.fault, shape).await {
-            Ok(fate) => fate,
-            Err(turn) => return turn,
+        let handling = match self.apply_fault(draw.fault, shape).await {
+            Ok(handling) => handling,
+            Err(result) => return result,
         };
-        let turn = self
+        let result = self
             .serve_request(incoming, &address, &identity, host, mode)
             .await;
-        self.answered(fate, turn, incoming)
+        self.answered(handling, result, incoming)
     }
 
     /// Serves one request of a known caller, a batch or not.
@@ -234,20 +236,20 @@ impl SharePoint {
         &self,
         incoming: &Incoming<'_>,
         address: &Address,
-        identity: &Identity,
+        identity: &CallerIdentity,
         host: &str,
-        mode: Option<Mode>,
-    ) -> Turn {
+        mode: Option<MetadataMode>,
+    ) -> RequestResult {
         if Operation::of(address, &incoming.method) == Operation::Batch {
             return self.serve_batch(incoming, address, identity, host).await;
         }
-        let shape = mode.unwrap_or(Mode::Minimal);
+        let shape = mode.unwrap_or(MetadataMode::Minimal);
         if mode.is_none() {
             let error =
                 SpError::query("Only JSON is served here: send Accept: application/json;odata=verbose.");
-            return Turn::Answer(error_message(&SpError { status: 406, ..error }, shape));
+            return RequestResult::Answer(error_message(&SpError { status: 406, ..error }, shape));
         }
-        let guarded = incoming.method != "GET" && matches!(identity, Identity::Account(_));
+        let guarded = incoming.method != "GET" && matches!(identity, CallerIdentity::Account(_));
         self.serve_part(incoming, address, identity, host, guarded).await
     }
 
@@ -256,22 +258,22 @@ impl SharePoint {
         &self,
         incoming: &Incoming<'_>,
         address: &Address,
-        identity: &Identity,
+        identity: &CallerIdentity,
         host: &str,
         guarded: bool,
-    ) -> Turn {
-        let mode = Mode::accepted(incoming.header("accept")).unwrap_or(Mode::Minimal);
+    ) -> RequestResult {
+        let mode = MetadataMode::accepted(incoming.header("accept")).unwrap_or(MetadataMode::Minimal);
         let operation = Operation::of(address, &incoming.method);
         self.stats.count(operation);
         let Some(site) = self.site_of(&address.web) else {
             let error = SpError::exception(404, -2_147_024_894, "The site does not exist.");
-            return Turn::Answer(error_message(&error, mode));
+            return RequestResult::Answer(error_message(&error, mode));
         };
         let subject = lock(&site).path().to_owned();
         let fault = self.faults.take(operation.name(), &subject, || incoming.text());
-        let fate = match self.meet(fault, mode).await {
-            Ok(fate) => fate,
-            Err(turn) => return turn,
+        let handling = match self.apply_fault(fault, mode).await {
+            Ok(handling) => handling,
+            Err(result) => return result,
         };
         let done = self.execute(
             incoming,
@@ -281,13 +283,13 @@ impl SharePoint {
             guarded,
             operation,
             &mut lock(&site),
-            matches!(fate, Fate::Expired),
+            matches!(handling, RequestHandling::Expired),
         );
-        let turn = Turn::Answer(match done {
+        let result = RequestResult::Answer(match done {
             Ok(outcome) => outcome_message(outcome, mode, &service_url(host, &address.web)),
             Err(error) => error_message(&error, mode),
         });
-        self.answered(fate, turn, incoming)
+        self.answered(handling, result, incoming)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, used once")]
@@ -295,13 +297,13 @@ impl SharePoint {
         &self,
         incoming: &Incoming<'_>,
         address: &Address,
-        identity: &Identity,
+        identity: &CallerIdentity,
         host: &str,
         guarded: bool,
         operation: Operation,
         site: &mut Site,
         expire_cursor: bool,
-    ) -> Result<Outcome, SpError> {
+    ) -> Result<OperationOutcome, SpError> {
         let web = site
             .web_index(&address.web)
             .ok_or_else(|| SpError::exception(404, -2_147_024_894, "The web does not exist."))?;
@@ -338,7 +340,7 @@ impl SharePoint {
         self.dispatch(site, &call)
     }
 
-    fn dispatch(&self, site: &mut Site, call: &Call<'_>) -> Result<Outcome, SpError> {
+    fn dispatch(&self, site: &mut Site, call: &Call<'_>) -> Result<OperationOutcome, SpError> {
         let segments = call.address.segments.as_slice();
         let Some((first, rest)) = segments.split_first() else {
             return Err(call.nothing_here());
@@ -412,7 +414,7 @@ pub(crate) fn single_name(rest: &[Segment]) -> Option<&str> {
 }
 
 /// Returns the answer that reports an error.
-pub(crate) fn error_message(error: &SpError, mode: Mode) -> Message {
+pub(crate) fn error_message(error: &SpError, mode: MetadataMode) -> Message {
     Message {
         status: error.status,
         headers: vec![("Content-Type", mode.content_type().to_owned())],
@@ -420,7 +422,7 @@ pub(crate) fn error_message(error: &SpError, mode: Mode) -> Message {
     }
 }
 
-fn outcome_message(outcome: Outcome, mode: Mode, service: &str) -> Message {
+fn outcome_message(outcome: OperationOutcome, mode: MetadataMode, service: &str) -> Message {
     let mut headers = Vec::new();
     headers.extend(outcome.etag.map(|etag| ("ETag", etag)));
     headers.extend(outcome.location.map(|location| ("Location", location)));

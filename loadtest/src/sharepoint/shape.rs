@@ -8,13 +8,13 @@ use super::errors::SpError;
 
 /// The amount of metadata that the caller asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum MetadataMode {
     Verbose,
     Minimal,
     None,
 }
 
-impl Mode {
+impl MetadataMode {
     /// Parses an `Accept` header. Plain `application/json` means minimal metadata. For a header without JSON,
     /// SharePoint answers with Atom, which this server does not implement.
     pub(crate) fn accepted(accept: Option<&str>) -> Option<Self> {
@@ -41,7 +41,7 @@ impl Mode {
 }
 
 /// Named properties in the order of their creation.
-pub(crate) type Properties = Vec<(Cow<'static, str>, Node)>;
+pub(crate) type NamedProperties = Vec<(Cow<'static, str>, Node)>;
 
 /// One value inside an answer.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ pub(crate) enum Node {
     /// A collection of primitive values with its Edm type.
     Primitives(&'static str, Vec<Value>),
     /// A complex value with its type name.
-    Complex(&'static str, Properties),
+    Complex(&'static str, NamedProperties),
     /// An expanded entity.
     Entity(Entity),
     /// An expanded set of entities.
@@ -72,12 +72,12 @@ pub(crate) struct Entity {
     pub(crate) kind: Cow<'static, str>,
     pub(crate) uri: String,
     pub(crate) etag: Option<String>,
-    pub(crate) properties: Properties,
+    pub(crate) properties: NamedProperties,
 }
 
 /// The content of an answer.
 #[derive(Debug, Clone)]
-pub(crate) enum Answer {
+pub(crate) enum AnswerContent {
     Entity(Entity),
     Feed {
         entries: Vec<Entity>,
@@ -117,7 +117,7 @@ impl Entity {
                 return Err(SpError::no_field(path));
             }
         }
-        let mut kept = Properties::new();
+        let mut kept = NamedProperties::new();
         for (name, node) in self.properties {
             let below = |paths: &[String]| -> Vec<String> {
                 paths
@@ -158,48 +158,48 @@ impl Entity {
     }
 
     /// Returns one property by name, ignoring case.
-    pub(crate) fn property(self, name: &str) -> Option<Answer> {
+    pub(crate) fn property(self, name: &str) -> Option<AnswerContent> {
         let (name, node) = self
             .properties
             .into_iter()
             .find(|(known, _)| known.eq_ignore_ascii_case(name))?;
         Some(match node {
-            Node::Entity(entity) => Answer::Entity(entity),
-            Node::Set(entries) => Answer::Feed { entries, next: None },
-            other => Answer::Named(name, other),
+            Node::Entity(entity) => AnswerContent::Entity(entity),
+            Node::Set(entries) => AnswerContent::Feed { entries, next: None },
+            other => AnswerContent::Named(name, other),
         })
     }
 }
 
-impl Answer {
+impl AnswerContent {
     /// Returns the answer's body in the requested form. `service` is the address of `_api`.
-    pub(crate) fn render(self, mode: Mode, service: &str) -> Value {
+    pub(crate) fn render(self, mode: MetadataMode, service: &str) -> Value {
         match mode {
-            Mode::Verbose => json!({ "d": self.verbose() }),
-            Mode::Minimal | Mode::None => self.light(mode, service),
+            MetadataMode::Verbose => json!({ "d": self.verbose() }),
+            MetadataMode::Minimal | MetadataMode::None => self.light(mode, service),
         }
     }
 
     fn verbose(self) -> Value {
         match self {
-            Self::Entity(entity) => entity.render(Mode::Verbose),
+            Self::Entity(entity) => entity.render(MetadataMode::Verbose),
             Self::Feed { entries, next } => {
                 let results: Vec<Value> = entries
                     .into_iter()
-                    .map(|entry| entry.render(Mode::Verbose))
+                    .map(|entry| entry.render(MetadataMode::Verbose))
                     .collect();
                 match next {
                     Some(next) => json!({ "results": results, "__next": next }),
                     None => json!({ "results": results }),
                 }
             }
-            Self::Named(name, node) => json!({ name.into_owned(): node.render(Mode::Verbose) }),
+            Self::Named(name, node) => json!({ name.into_owned(): node.render(MetadataMode::Verbose) }),
         }
     }
 
-    fn light(self, mode: Mode, service: &str) -> Value {
+    fn light(self, mode: MetadataMode, service: &str) -> Value {
         let mut map = Map::new();
-        if mode == Mode::Minimal {
+        if mode == MetadataMode::Minimal {
             map.insert("odata.metadata".to_owned(), format!("{service}/$metadata").into());
         }
         match self {
@@ -231,10 +231,10 @@ impl Answer {
 }
 
 impl Entity {
-    fn render(self, mode: Mode) -> Value {
+    fn render(self, mode: MetadataMode) -> Value {
         let mut map = Map::new();
         match mode {
-            Mode::Verbose => {
+            MetadataMode::Verbose => {
                 let mut metadata = Map::new();
                 metadata.insert("id".to_owned(), self.uri.clone().into());
                 metadata.insert("uri".to_owned(), self.uri.into());
@@ -244,7 +244,7 @@ impl Entity {
                 }
                 map.insert("__metadata".to_owned(), Value::Object(metadata));
             }
-            Mode::Minimal => {
+            MetadataMode::Minimal => {
                 map.insert("odata.type".to_owned(), self.kind.into_owned().into());
                 map.insert("odata.id".to_owned(), self.uri.clone().into());
                 map.insert("odata.editLink".to_owned(), self.uri.into());
@@ -252,17 +252,17 @@ impl Entity {
                     map.insert("odata.etag".to_owned(), etag.into());
                 }
             }
-            Mode::None => {}
+            MetadataMode::None => {}
         }
         for (name, node) in self.properties {
             match (mode, node) {
-                (Mode::Verbose, node) => {
+                (MetadataMode::Verbose, node) => {
                     map.insert(name.into_owned(), node.render(mode));
                 }
-                (Mode::Minimal, Node::Deferred(uri)) => {
+                (MetadataMode::Minimal, Node::Deferred(uri)) => {
                     map.insert(format!("{name}@odata.navigationLinkUrl"), uri.into());
                 }
-                (Mode::None, Node::Deferred(_)) => {}
+                (MetadataMode::None, Node::Deferred(_)) => {}
                 (_, node) => {
                     map.insert(name.into_owned(), node.render(mode));
                 }
@@ -273,8 +273,8 @@ impl Entity {
 }
 
 impl Node {
-    fn render(self, mode: Mode) -> Value {
-        let verbose = mode == Mode::Verbose;
+    fn render(self, mode: MetadataMode) -> Value {
+        let verbose = mode == MetadataMode::Verbose;
         match self {
             Self::Plain(value) => value,
             Self::Primitives(kind, values) if verbose => {
@@ -308,10 +308,10 @@ impl Node {
 }
 
 /// Returns an error's body in the requested form.
-pub(crate) fn error_body(error: &SpError, mode: Mode) -> Value {
+pub(crate) fn error_body(error: &SpError, mode: MetadataMode) -> Value {
     let inner = json!({ "code": error.code, "message": { "lang": "en-US", "value": error.message } });
     match mode {
-        Mode::Verbose => json!({ "error": inner }),
-        Mode::Minimal | Mode::None => json!({ "odata.error": inner }),
+        MetadataMode::Verbose => json!({ "error": inner }),
+        MetadataMode::Minimal | MetadataMode::None => json!({ "odata.error": inner }),
     }
 }

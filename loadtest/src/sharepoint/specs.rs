@@ -75,7 +75,7 @@ impl ListSpec {
 
 /// A person's change of a task. `None` leaves a value as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct ItemEdit {
+pub struct ListItemEdit {
     /// Title, at most 255 characters.
     pub title: Option<String>,
     /// Body as HTML.
@@ -102,7 +102,7 @@ pub struct ItemEdit {
 
 /// A task as an observer sees it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ItemView {
+pub struct ListItemView {
     /// Id in the list.
     pub id: ItemId,
     /// Id that is unique in the farm.
@@ -158,7 +158,7 @@ pub struct ListView {
 
 /// The object on which rights are set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub enum RightsTarget {
     /// A whole list.
     List(ListId),
     /// One item, which then has its own rights.

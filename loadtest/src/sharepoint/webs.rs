@@ -4,13 +4,13 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::SharePoint;
-use super::changes::{ChangeQuery, Scope, token_node};
+use super::changes::{ChangeQuery, ChangeScope, token_node};
 use super::errors::SpError;
 use super::item_view::permissions_node;
 use super::model::{Access, FULL_MASK, Site, User, login_matches};
 use super::path::Segment;
-use super::server::{Call, Outcome, single_name};
-use super::shape::{Answer, Entity, Node};
+use super::server::{Call, OperationOutcome, single_name};
+use super::shape::{AnswerContent, Entity, Node};
 use super::zones::{format_instant, parse_instant};
 
 /// Properties that resources contain only if they are requested.
@@ -24,7 +24,7 @@ pub(crate) const ONLY_ON_REQUEST: &[&str] = &[
 
 impl SharePoint {
     /// Serves `contextinfo`.
-    pub(crate) fn context_info(&self, site: &Site, call: &Call<'_>) -> Outcome {
+    pub(crate) fn context_info(&self, site: &Site, call: &Call<'_>) -> OperationOutcome {
         let lifetime = self.settings.digest_lifetime.as_secs();
         let root = call.service.trim_end_matches("/_api");
         let path = site.webs.get(call.web).map_or("", |web| web.path.as_str());
@@ -43,7 +43,7 @@ impl SharePoint {
             ),
             ("WebFullUrl".into(), root.into()),
         ];
-        Outcome::named(
+        OperationOutcome::named(
             "GetContextWebInformation",
             Node::Complex("SP.ContextWebInformation", properties),
         )
@@ -55,9 +55,11 @@ impl SharePoint {
         site: &Site,
         call: &Call<'_>,
         rest: &[Segment],
-    ) -> Result<Outcome, SpError> {
+    ) -> Result<OperationOutcome, SpError> {
         match rest.first().map(|segment| segment.name.as_str()) {
-            Some("getchanges") if call.method == "POST" => self.changes(site, call, Scope::Site(site.id)),
+            Some("getchanges") if call.method == "POST" => {
+                self.changes(site, call, ChangeScope::Site(site.id))
+            }
             Some("rootweb") if call.method == "GET" => {
                 let entity = self.web_entity(site, 0, call)?;
                 select_or_property(entity, rest.get(1..).unwrap_or_default(), call)
@@ -66,7 +68,9 @@ impl SharePoint {
                 let path = site.path();
                 let host = call.service.trim_end_matches("/_api");
                 let host = host.strip_suffix(call.address.web.as_str()).unwrap_or(host);
-                let token = site.log.current_token(Scope::Site(site.id), self.clock.unique());
+                let token = site
+                    .log
+                    .current_token(ChangeScope::Site(site.id), self.clock.unique());
                 let entity = Entity {
                     kind: "SP.Site".into(),
                     uri: format!("{}/Site", call.service),
@@ -92,7 +96,7 @@ impl SharePoint {
         site: &mut Site,
         call: &Call<'_>,
         rest: &[Segment],
-    ) -> Result<Outcome, SpError> {
+    ) -> Result<OperationOutcome, SpError> {
         let step = rest.first();
         let tail = rest.get(1..).unwrap_or_default();
         match (call.method, step.map(|segment| segment.name.as_str())) {
@@ -102,7 +106,7 @@ impl SharePoint {
                     .get(call.web)
                     .map(|web| web.id)
                     .ok_or_else(|| call.nothing_here())?;
-                self.changes(site, call, Scope::Web(web))
+                self.changes(site, call, ChangeScope::Web(web))
             }
             ("POST", Some("ensureuser")) => ensure_user(site, call, step),
             ("GET", Some("getusereffectivepermissions")) => {
@@ -138,7 +142,7 @@ impl SharePoint {
                         entries.push(entity.select(&call.select(), &call.expand(), ONLY_ON_REQUEST)?);
                     }
                 }
-                Ok(Outcome::ok(Answer::Feed { entries, next: None }))
+                Ok(OperationOutcome::ok(AnswerContent::Feed { entries, next: None }))
             }
             ("GET", _) => select_or_property(self.web_entity(site, call.web, call)?, rest, call),
             _ => Err(call.nothing_here()),
@@ -147,10 +151,12 @@ impl SharePoint {
 
     fn web_entity(&self, site: &Site, at: usize, call: &Call<'_>) -> Result<Entity, SpError> {
         let web = site.webs.get(at).ok_or_else(|| call.nothing_here())?;
-        let here = call.service.trim_end_matches("/_api");
-        let host = here.strip_suffix(call.address.web.as_str()).unwrap_or(here);
+        let web_url = call.service.trim_end_matches("/_api");
+        let host = web_url.strip_suffix(call.address.web.as_str()).unwrap_or(web_url);
         let service = format!("{host}{}/_api", web.path);
-        let token = site.log.current_token(Scope::Web(web.id), self.clock.unique());
+        let token = site
+            .log
+            .current_token(ChangeScope::Web(web.id), self.clock.unique());
         let modified = site
             .lists
             .values()
@@ -224,7 +230,12 @@ impl SharePoint {
         }
     }
 
-    fn regional_settings(&self, site: &Site, call: &Call<'_>, rest: &[Segment]) -> Result<Outcome, SpError> {
+    fn regional_settings(
+        &self,
+        site: &Site,
+        call: &Call<'_>,
+        rest: &[Segment],
+    ) -> Result<OperationOutcome, SpError> {
         let Some((first, tail)) = rest.split_first() else {
             return select_or_property(self.regional_entity(site, &call.service), rest, call);
         };
@@ -240,19 +251,24 @@ impl SharePoint {
                     .parse()
                     .map_err(|_| SpError::bad_value("date"))?;
                 let local = site.zone.local(instant).strftime("%Y-%m-%dT%H:%M:%S").to_string();
-                Ok(Outcome::named("UTCToLocalTime", local))
+                Ok(OperationOutcome::named("UTCToLocalTime", local))
             }
             (Some("localtimetoutc"), Some(text)) => {
                 let instant = parse_instant(text.trim_end_matches('Z'), &site.zone);
                 let instant = instant.ok_or_else(|| SpError::bad_value("date"))?;
-                Ok(Outcome::named("LocalTimeToUTC", format_instant(instant)))
+                Ok(OperationOutcome::named("LocalTimeToUTC", format_instant(instant)))
             }
             _ => select_or_property(self.zone_entity(site, &call.service), tail, call),
         }
     }
 
     /// Serves `getchanges` of a site, web or list.
-    pub(crate) fn changes(&self, site: &Site, call: &Call<'_>, scope: Scope) -> Result<Outcome, SpError> {
+    pub(crate) fn changes(
+        &self,
+        site: &Site,
+        call: &Call<'_>,
+        scope: ChangeScope,
+    ) -> Result<OperationOutcome, SpError> {
         let query = ChangeQuery::parse(&call.json()?)?;
         let oldest = self
             .clock
@@ -268,7 +284,7 @@ impl SharePoint {
             .iter()
             .map(|change| change.entity(scope, site.id, &call.service))
             .collect();
-        Ok(Outcome::ok(Answer::Feed { entries, next: None }))
+        Ok(OperationOutcome::ok(AnswerContent::Feed { entries, next: None }))
     }
 
     fn silent_expiry(&self) -> bool {
@@ -277,7 +293,8 @@ impl SharePoint {
 
     /// Returns the current change token of a list.
     pub(crate) fn list_token(&self, site: &Site, list: Uuid) -> String {
-        site.log.current_token(Scope::List(list), self.clock.unique())
+        site.log
+            .current_token(ChangeScope::List(list), self.clock.unique())
     }
 }
 
@@ -286,28 +303,28 @@ pub(crate) fn select_or_property(
     entity: Entity,
     rest: &[Segment],
     call: &Call<'_>,
-) -> Result<Outcome, SpError> {
+) -> Result<OperationOutcome, SpError> {
     if rest.is_empty() {
         let etag = entity.etag.clone();
         let entity = entity.select(&call.select(), &call.expand(), ONLY_ON_REQUEST)?;
-        return Ok(Outcome {
+        return Ok(OperationOutcome {
             etag,
-            ..Outcome::ok(Answer::Entity(entity))
+            ..OperationOutcome::ok(AnswerContent::Entity(entity))
         });
     }
     let name = single_name(rest).ok_or_else(|| call.nothing_here())?;
     let answer = entity.property(name).ok_or_else(|| call.nothing_here())?;
-    Ok(Outcome::ok(match answer {
-        Answer::Entity(inner) => {
-            Answer::Entity(inner.select(&call.select(), &call.expand(), ONLY_ON_REQUEST)?)
+    Ok(OperationOutcome::ok(match answer {
+        AnswerContent::Entity(inner) => {
+            AnswerContent::Entity(inner.select(&call.select(), &call.expand(), ONLY_ON_REQUEST)?)
         }
         other => other,
     }))
 }
 
 /// Returns the result of `getusereffectivepermissions`.
-pub(crate) fn permissions(access: Access) -> Outcome {
-    Outcome::named("GetUserEffectivePermissions", permissions_node(access.mask()))
+pub(crate) fn permissions(access: Access) -> OperationOutcome {
+    OperationOutcome::named("GetUserEffectivePermissions", permissions_node(access.mask()))
 }
 
 fn root_path(path: &str) -> &str {
@@ -344,7 +361,7 @@ fn site_users(
     call: &Call<'_>,
     step: Option<&Segment>,
     tail: &[Segment],
-) -> Result<Outcome, SpError> {
+) -> Result<OperationOutcome, SpError> {
     if let Some(name) = step.and_then(|segment| segment.argument.as_deref()) {
         let user = match name.parse::<i32>() {
             Ok(id) => site.users.get(&id),
@@ -365,7 +382,7 @@ fn site_users(
                 .values()
                 .map(|user| user_entity(user, call).select(&select, &expand, ONLY_ON_REQUEST))
                 .collect::<Result<_, _>>()?;
-            return Ok(Outcome::ok(Answer::Feed { entries, next: None }));
+            return Ok(OperationOutcome::ok(AnswerContent::Feed { entries, next: None }));
         }
         (Some("getbyemail"), Some(email)) => site
             .users
@@ -381,14 +398,18 @@ fn site_users(
     select_or_property(user_entity(user.ok_or_else(SpError::no_user)?, call), rest, call)
 }
 
-fn ensure_user(site: &mut Site, call: &Call<'_>, step: Option<&Segment>) -> Result<Outcome, SpError> {
+fn ensure_user(
+    site: &mut Site,
+    call: &Call<'_>,
+    step: Option<&Segment>,
+) -> Result<OperationOutcome, SpError> {
     let body = call.json()?;
     let name = step
         .and_then(|segment| segment.argument.clone())
         .or_else(|| body.get("logonName").and_then(Value::as_str).map(str::to_owned))
         .ok_or_else(|| SpError::query("The parameter logonName is missing."))?;
-    let known = site.find_user(&name).map(|user| user.id);
-    let id = match known {
+    let existing = site.find_user(&name).map(|user| user.id);
+    let id = match existing {
         Some(id) => id,
         None => {
             let entry = site

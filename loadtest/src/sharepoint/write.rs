@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::changes::ChangeType;
 use super::errors::SpError;
 use super::fields::{Column, RichText};
-use super::model::{Item, List, Site};
+use super::model::{List, ListItem, Site};
 use super::zones::{SiteZone, parse_instant, whole_second};
 
 /// Largest length of a single line of text, in UTF-16 units.
@@ -200,7 +200,7 @@ fn stored_body(mode: RichText, html: &str, unique_id: Uuid) -> String {
     }
 }
 
-fn apply(item: &mut Item, patch: Patch, mode: RichText) {
+fn apply(item: &mut ListItem, patch: Patch, mode: RichText) {
     let Patch {
         title,
         body,
@@ -254,7 +254,7 @@ impl Site {
         let list = self.list_mut(list_id)?;
         let id = list.next_item;
         let task = list.schema.task;
-        let mut item = Item {
+        let mut item = ListItem {
             id,
             unique_id,
             version: 1,
@@ -348,7 +348,7 @@ impl Site {
     }
 }
 
-fn check_etag(item: &Item, if_match: Option<&str>) -> Result<(), SpError> {
+fn check_etag(item: &ListItem, if_match: Option<&str>) -> Result<(), SpError> {
     let current = item.etag();
     match if_match {
         None | Some("*") => Ok(()),

@@ -149,8 +149,11 @@ impl Answer {
         let mut response = Response::new(self.body);
         *response.status_mut() = hyper::StatusCode::from_u16(self.status).unwrap_or(hyper::StatusCode::OK);
         for (name, value) in &self.headers {
-            let length = ["content-length", "transfer-encoding", "connection"];
-            if length.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+            let connection_headers = ["content-length", "transfer-encoding", "connection"];
+            if connection_headers
+                .iter()
+                .any(|header| name.eq_ignore_ascii_case(header))
+            {
                 continue;
             }
             if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 pub struct SimClock {
     skew_ms: AtomicI64,
     last_unique_us: AtomicI64,
-    untold: AtomicBool,
+    omits_date: AtomicBool,
 }
 
 impl SimClock {
@@ -35,9 +35,9 @@ impl SimClock {
     }
 
     /// Returns the `Date` header of an answer. It shows the server's own clock, so that a client can measure the skew.
-    /// Returns `None` after [`Self::tell_no_time`].
+    /// Returns `None` after [`Self::omit_date`].
     pub(crate) fn header(&self) -> Option<HeaderValue> {
-        if self.untold.load(Ordering::Relaxed) {
+        if self.omits_date.load(Ordering::Relaxed) {
             return None;
         }
         let date = self.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
@@ -45,8 +45,8 @@ impl SimClock {
     }
 
     /// Omits the `Date` header from all later answers, as some proxies do.
-    pub fn tell_no_time(&self) {
-        self.untold.store(true, Ordering::Relaxed);
+    pub fn omit_date(&self) {
+        self.omits_date.store(true, Ordering::Relaxed);
     }
 
     /// Sets the skew: the server's clock is ahead (positive) or behind (negative).

@@ -56,7 +56,7 @@ impl Latency {
 
 /// A fault that hits a share of the requests.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Trouble {
+pub struct FaultShare {
     /// How many of a thousand requests are hit.
     pub per_mille: u16,
     /// The fault.
@@ -69,11 +69,11 @@ pub struct Conditions {
     /// How fast they answer.
     pub latency: Latency,
     /// The faults that requests meet.
-    pub trouble: Vec<Trouble>,
+    pub faults: Vec<FaultShare>,
 }
 
 #[derive(Debug, Default)]
-struct Group {
+struct ServerGroup {
     conditions: RwLock<Arc<Conditions>>,
     requests: AtomicU64,
     hit: AtomicU64,
@@ -82,7 +82,7 @@ struct Group {
 /// The groups of one server. Requests take read locks only; write locks are taken to change a group's conditions.
 #[derive(Debug)]
 pub struct Groups {
-    groups: RwLock<Vec<Arc<Group>>>,
+    groups: RwLock<Vec<Arc<ServerGroup>>>,
     dice: AtomicU64,
 }
 
@@ -97,7 +97,7 @@ impl Default for Groups {
 
 /// What one request meets: a delay and perhaps a fault.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Draw {
+pub(crate) struct RequestConditions {
     pub(crate) latency: Duration,
     pub(crate) fault: Option<Fault>,
 }
@@ -128,28 +128,28 @@ impl Groups {
     }
 
     /// Counts a request of a group and returns what it meets.
-    pub(crate) fn meet(&self, group: GroupId) -> Draw {
+    pub(crate) fn next_conditions(&self, group: GroupId) -> RequestConditions {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
         let Some(group) = groups.get(usize::from(group)).or_else(|| groups.first()).cloned() else {
-            return Draw::default();
+            return RequestConditions::default();
         };
         drop(groups);
         group.requests.fetch_add(1, Ordering::Relaxed);
         let conditions = Arc::clone(&group.conditions.read().unwrap_or_else(PoisonError::into_inner));
         if *conditions == Conditions::default() {
-            return Draw::default();
+            return RequestConditions::default();
         }
         let roll = || super::dice::mix(self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed));
-        let hit = |trouble: &&Trouble| roll() % 1000 < u64::from(trouble.per_mille);
+        let is_drawn = |share: &&FaultShare| roll() % 1000 < u64::from(share.per_mille);
         let fault = conditions
-            .trouble
+            .faults
             .iter()
-            .find(hit)
-            .map(|trouble| trouble.fault.clone());
+            .find(is_drawn)
+            .map(|share| share.fault.clone());
         if fault.is_some() {
             group.hit.fetch_add(1, Ordering::Relaxed);
         }
-        Draw {
+        RequestConditions {
             latency: conditions.latency.draw(roll()),
             fault,
         }
@@ -188,20 +188,20 @@ mod tests {
         let groups = Groups::default();
         let conditions = Conditions {
             latency: Latency::Fixed(Duration::from_millis(5)),
-            trouble: vec![Trouble {
+            faults: vec![FaultShare {
                 per_mille: 500,
                 fault: Fault::Cut,
             }],
         };
         groups.set(2, conditions);
-        assert_eq!(groups.meet(1), Draw::default());
+        assert_eq!(groups.next_conditions(1), RequestConditions::default());
         let hits = (0..2_000)
-            .filter(|_| groups.meet(2).fault == Some(Fault::Cut))
+            .filter(|_| groups.next_conditions(2).fault == Some(Fault::Cut))
             .count();
         assert!((900..1_100).contains(&hits), "{hits}");
         assert_eq!(groups.requests()[&2], (2_000, u64::try_from(hits).unwrap()));
         groups.set(2, Conditions::default());
-        assert_eq!(groups.meet(2), Draw::default());
-        assert_eq!(groups.meet(999), Draw::default());
+        assert_eq!(groups.next_conditions(2), RequestConditions::default());
+        assert_eq!(groups.next_conditions(999), RequestConditions::default());
     }
 }

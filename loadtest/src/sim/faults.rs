@@ -85,7 +85,7 @@ impl Aim {
 
     /// Selects every request of every operation.
     #[must_use]
-    pub fn at_all() -> Self {
+    pub fn every_request() -> Self {
         Self::default()
     }
 
@@ -121,13 +121,13 @@ impl Aim {
 
 /// A rule in force.
 #[derive(Debug)]
-struct Entry {
+struct ActiveRule {
     rule: Rule,
     containing: Option<String>,
     skip: u64,
 }
 
-impl Entry {
+impl ActiveRule {
     /// Returns whether the request matches, apart from its subject.
     fn fits(&self, operation: &str, text: &mut dyn FnMut() -> String) -> bool {
         let named = self.rule.operation.as_deref();
@@ -143,15 +143,15 @@ impl Entry {
 /// The rules in force on one server. The first rule that matches and has hits left applies.
 #[derive(Debug, Default)]
 pub struct Faults {
-    rules: Mutex<Vec<Entry>>,
+    rules: Mutex<Vec<ActiveRule>>,
     /// Whether there are rules. There are usually none, and then no request has to wait for the lock.
-    some: AtomicBool,
+    has_rules: AtomicBool,
 }
 
 impl Faults {
     /// Adds a rule after the existing ones.
     pub fn add(&self, rule: Rule) {
-        self.push(Entry {
+        self.push(ActiveRule {
             rule,
             containing: None,
             skip: 0,
@@ -160,7 +160,7 @@ impl Faults {
 
     /// Adds a rule after the existing ones: requests that `aim` selects meet `fault`.
     pub fn aim(&self, aim: Aim, fault: Fault) {
-        self.push(Entry {
+        self.push(ActiveRule {
             rule: Rule {
                 operation: aim.operation,
                 subject: aim.subject,
@@ -172,10 +172,10 @@ impl Faults {
         });
     }
 
-    fn push(&self, entry: Entry) {
+    fn push(&self, entry: ActiveRule) {
         let mut rules = self.lock();
         rules.push(entry);
-        self.some.store(true, Ordering::Release);
+        self.has_rules.store(true, Ordering::Release);
     }
 
     /// Makes the next `times` requests of `operation` (of any operation when `None`) meet `fault`, whatever their
@@ -193,7 +193,7 @@ impl Faults {
     pub fn clear(&self) {
         let mut rules = self.lock();
         rules.clear();
-        self.some.store(false, Ordering::Release);
+        self.has_rules.store(false, Ordering::Release);
     }
 
     /// Returns the fault that this request meets, if any, and uses up one hit. `text` returns the request's address
@@ -219,7 +219,7 @@ impl Faults {
         mut text: impl FnMut() -> String,
         of_subject: impl Fn(Option<&str>) -> bool,
     ) -> Option<Fault> {
-        if !self.some.load(Ordering::Acquire) {
+        if !self.has_rules.load(Ordering::Acquire) {
             return None;
         }
         let mut rules = self.lock();
@@ -239,11 +239,11 @@ impl Faults {
             break;
         }
         rules.retain(|entry| entry.rule.remaining > 0);
-        self.some.store(!rules.is_empty(), Ordering::Release);
+        self.has_rules.store(!rules.is_empty(), Ordering::Release);
         hit
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<ActiveRule>> {
         self.rules
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

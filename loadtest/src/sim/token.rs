@@ -52,7 +52,7 @@ struct Issued {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct TokenServerState {
     tenants: Vec<String>,
     clients: HashMap<String, Client>,
     tokens: HashMap<String, Issued>,
@@ -69,18 +69,18 @@ pub struct TokenServer {
     pub clock: SimClock,
     /// Faults on demand.
     pub faults: Faults,
-    state: Mutex<State>,
+    state: Mutex<TokenServerState>,
 }
 
 /// An error answer of the endpoint.
-struct Refusal {
+struct TokenRefusal {
     status: u16,
     error: &'static str,
     number: u32,
     text: String,
 }
 
-impl Refusal {
+impl TokenRefusal {
     fn new(status: u16, error: &'static str, number: u32, text: impl Into<String>) -> Self {
         Self {
             status,
@@ -182,44 +182,44 @@ impl TokenServer {
         Some(issued.client.clone())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TokenServerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn issue(&self, tenant: &str, url: &str, body: &[u8]) -> Result<Value, Refusal> {
+    fn issue(&self, tenant: &str, url: &str, body: &[u8]) -> Result<Value, TokenRefusal> {
         let form: HashMap<String, String> = url::form_urlencoded::parse(body).into_owned().collect();
         let field = |name: &str| {
             form.get(name)
                 .map(String::as_str)
                 .filter(|value| !value.is_empty())
         };
-        let known = {
+        let tenant_exists = {
             let state = self.state();
             state.tenants.is_empty() || state.tenants.contains(&tenant.to_lowercase())
         };
-        if !known {
+        if !tenant_exists {
             let text =
                 format!("Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID.");
-            return Err(Refusal::new(400, "invalid_request", 90_002, text));
+            return Err(TokenRefusal::new(400, "invalid_request", 90_002, text));
         }
         match field("grant_type") {
             Some("client_credentials") => {}
             Some(other) => {
                 let text = format!("The app requested an unsupported grant type '{other}'.");
-                return Err(Refusal::new(400, "unsupported_grant_type", 70_003, text));
+                return Err(TokenRefusal::new(400, "unsupported_grant_type", 70_003, text));
             }
-            None => return Err(Refusal::missing("grant_type")),
+            None => return Err(TokenRefusal::missing("grant_type")),
         }
         let client_id = field("client_id")
-            .ok_or_else(|| Refusal::missing("client_id"))?
+            .ok_or_else(|| TokenRefusal::missing("client_id"))?
             .to_lowercase();
-        let scope = field("scope").ok_or_else(|| Refusal::missing("scope"))?;
+        let scope = field("scope").ok_or_else(|| TokenRefusal::missing("scope"))?;
         let audience = scope.strip_suffix("/.default").ok_or_else(|| {
             let text = format!(
                 "The provided value for scope {scope} is not valid. Client credential flows must have a \
                                 scope value with /.default suffixed to the resource identifier."
             );
-            Refusal::new(400, "invalid_scope", 1_002_012, text)
+            TokenRefusal::new(400, "invalid_scope", 1_002_012, text)
         })?;
         let audience = audience.trim_end_matches('/').to_owned();
         let now = self.clock.now();
@@ -228,35 +228,35 @@ impl TokenServer {
             let text = format!(
                 "Application with identifier '{client_id}' was not found in the directory '{tenant}'."
             );
-            Refusal::new(400, "unauthorized_client", 700_016, text)
+            TokenRefusal::new(400, "unauthorized_client", 700_016, text)
         })?;
         let by_certificate = match (field("client_secret"), field("client_assertion")) {
             (Some(secret), None) => {
-                if !client.secrets.iter().any(|known| known == secret) {
+                if !client.secrets.iter().any(|stored| stored == secret) {
                     let text = format!(
                         "Invalid client secret provided. Ensure the secret being sent in the request is the \
                                         client secret value, not the client secret ID, for a secret added to app \
                                         '{client_id}'."
                     );
-                    return Err(Refusal::new(401, "invalid_client", 7_000_215, text));
+                    return Err(TokenRefusal::new(401, "invalid_client", 7_000_215, text));
                 }
                 false
             }
             (None, Some(assertion)) => {
                 let kind = field("client_assertion_type");
                 if kind != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") {
-                    return Err(Refusal::missing("client_assertion_type"));
+                    return Err(TokenRefusal::missing("client_assertion_type"));
                 }
                 check_assertion(client, &client_id, url, assertion, now)?;
                 true
             }
             (Some(_), Some(_)) => {
                 let text = "Both a client secret and a client assertion were sent; only one is allowed.";
-                return Err(Refusal::new(400, "invalid_request", 90_023, text));
+                return Err(TokenRefusal::new(400, "invalid_request", 90_023, text));
             }
             (None, None) => {
                 let text = "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.";
-                return Err(Refusal::new(401, "invalid_client", 7_000_218, text));
+                return Err(TokenRefusal::new(401, "invalid_client", 7_000_218, text));
             }
         };
         let lifetime = state.lifetime.unwrap_or(SignedDuration::from_secs(3599));
@@ -409,9 +409,9 @@ fn check_assertion(
     url: &str,
     assertion: &str,
     now: Timestamp,
-) -> Result<(), Refusal> {
+) -> Result<(), TokenRefusal> {
     let malformed = || {
-        Refusal::new(
+        TokenRefusal::new(
             401,
             "invalid_client",
             50_027,
@@ -449,7 +449,7 @@ fn check_assertion(
             "The certificate with identifier used to sign the client assertion is not registered on \
                             application. [Reason - {reason}, Thumbprint of key used by client: '{shown}']"
         );
-        Refusal::new(401, "invalid_client", 700_027, text)
+        TokenRefusal::new(401, "invalid_client", 700_027, text)
     };
     let certificate = client
         .certificates
@@ -460,7 +460,7 @@ fn check_assertion(
     signature::UnparsedPublicKey::new(algorithm, &certificate.public_key)
         .verify(signed.as_bytes(), &sealed)
         .map_err(|_| unknown("The signature is invalid."))?;
-    let wrong_claims = |text: String| Refusal::new(401, "invalid_client", 700_021, text);
+    let wrong_claims = |text: String| TokenRefusal::new(401, "invalid_client", 700_021, text);
     for claim in ["iss", "sub"] {
         if !text(&body, claim).eq_ignore_ascii_case(client_id) {
             return Err(wrong_claims(format!(
@@ -471,7 +471,7 @@ fn check_assertion(
     let audience = text(&body, "aud");
     if audience.split_once("://").map(|(_, rest)| rest) != Some(url) {
         let text = format!("Assertion audience claim does not match Realm issuer: '{audience}'.");
-        return Err(Refusal::new(401, "invalid_client", 700_023, text));
+        return Err(TokenRefusal::new(401, "invalid_client", 700_023, text));
     }
     let time = |name: &str| {
         body.get(name)
@@ -487,7 +487,7 @@ fn check_assertion(
             "Client assertion is not within its valid time range. Current time: {now}, expiry time of \
                             assertion: {expires}."
         );
-        return Err(Refusal::new(401, "invalid_client", 700_024, text));
+        return Err(TokenRefusal::new(401, "invalid_client", 700_024, text));
     }
     Ok(())
 }

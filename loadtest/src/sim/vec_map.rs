@@ -48,8 +48,8 @@ impl<K: Ord, V> VecMap<K, V> {
     pub(crate) fn insert(&mut self, key: K, value: V) {
         match self.find(&key) {
             Ok(at) => {
-                if let Some((_, known)) = self.0.get_mut(at) {
-                    *known = value;
+                if let Some((_, stored)) = self.0.get_mut(at) {
+                    *stored = value;
                 }
             }
             Err(at) => {

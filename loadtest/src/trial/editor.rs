@@ -7,9 +7,9 @@ use jiff::civil::{Date, date};
 use uuid::Uuid;
 
 use super::farm::Farm;
-use super::ledger::{Edit, Kind, Ledger, Where};
-use crate::exchange::{ItemEdit as CopyEdit, TaskStatus};
-use crate::sharepoint::people::{ItemEdit, ItemView};
+use super::ledger::{Edit, EditKind, EditSide, Ledger};
+use crate::exchange::{MailboxItemEdit as CopyEdit, TaskStatus};
+use crate::sharepoint::people::{ListItemEdit, ListItemView};
 
 /// Words for generated titles.
 const WORDS: &[&str] = &[
@@ -68,10 +68,10 @@ pub struct Editor {
 }
 
 /// A task that can be edited.
-struct Target {
+struct EditTarget {
     tenant: usize,
     list: Uuid,
-    original: ItemView,
+    original: ListItemView,
     person: usize,
 }
 
@@ -130,7 +130,7 @@ impl Editor {
     ///
     /// # Errors
     /// The refusal of a simulated server.
-    pub fn act(&mut self, farm: &Farm, ledger: &mut Ledger) -> Result<Option<Kind>, String> {
+    pub fn act(&mut self, farm: &Farm, ledger: &mut Ledger) -> Result<Option<EditKind>, String> {
         let Some(target) = self.target(farm, ledger) else {
             return Ok(None);
         };
@@ -167,7 +167,7 @@ impl Editor {
     }
 
     /// Picks a free task, and one of the people it is assigned to who has a copy of it.
-    fn target(&mut self, farm: &Farm, ledger: &Ledger) -> Option<Target> {
+    fn target(&mut self, farm: &Farm, ledger: &Ledger) -> Option<EditTarget> {
         for _ in 0..20 {
             let at = self.tenant(farm);
             let (tenant, applied) = (farm.population.tenants.get(at)?, farm.applied.get(at)?);
@@ -188,7 +188,7 @@ impl Editor {
             if ledger.is_open(list, original.id) || ledger.is_recent(list, original.id, self.rest) {
                 continue;
             }
-            let target = Target {
+            let target = EditTarget {
                 tenant: at,
                 list,
                 original,
@@ -217,7 +217,7 @@ impl Editor {
     }
 
     /// Returns the address of the person's mailbox, and the id of their copy in it.
-    fn copy_of(&self, farm: &Farm, target: &Target) -> Option<(String, String)> {
+    fn copy_of(&self, farm: &Farm, target: &EditTarget) -> Option<(String, String)> {
         let person = farm
             .population
             .tenants
@@ -232,61 +232,77 @@ impl Editor {
             .map(|copy| (person.smtp.clone(), copy.id))
     }
 
-    fn change(&mut self) -> Kind {
+    fn change(&mut self) -> EditKind {
         match self.roll(10) {
-            0..=3 => Kind::Title(self.title()),
-            4 | 5 => Kind::Due(self.day()),
+            0..=3 => EditKind::Title(self.title()),
+            4 | 5 => EditKind::Due(self.day()),
             6 => {
                 self.number += 1;
-                Kind::Body(format!("remark{}", self.number))
+                EditKind::Body(format!("remark{}", self.number))
             }
-            7 => Kind::Importance(
+            7 => EditKind::Importance(
                 ["Low", "Normal", "High"]
                     .get(self.roll(3))
                     .copied()
                     .unwrap_or("High"),
             ),
-            8 => Kind::Progress(TaskStatus::Completed, 100.0),
+            8 => EditKind::Progress(TaskStatus::Completed, 100.0),
             _ => {
                 let percent = u32::try_from(5 + self.roll(90)).unwrap_or(50);
-                Kind::Progress(TaskStatus::InProgress, f64::from(percent))
+                EditKind::Progress(TaskStatus::InProgress, f64::from(percent))
             }
         }
     }
 
-    fn at_source(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
+    fn at_source(
+        &mut self,
+        farm: &Farm,
+        target: &EditTarget,
+    ) -> Result<Option<(i32, EditSide, EditKind)>, String> {
         let kind = self.change();
         apply_at_source(farm, target, &kind)?;
-        Ok(Some((target.original.id, Where::Source, kind)))
+        Ok(Some((target.original.id, EditSide::Source, kind)))
     }
 
-    fn in_mailbox(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
+    fn in_mailbox(
+        &mut self,
+        farm: &Farm,
+        target: &EditTarget,
+    ) -> Result<Option<(i32, EditSide, EditKind)>, String> {
         let kind = self.change();
         let Some((smtp, id)) = self.copy_of(farm, target) else {
             return Ok(None);
         };
         apply_in_mailbox(farm, &smtp, &id, &kind)?;
-        Ok(Some((target.original.id, Where::Mailbox, kind)))
+        Ok(Some((target.original.id, EditSide::Mailbox, kind)))
     }
 
-    fn create(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
+    fn create(
+        &mut self,
+        farm: &Farm,
+        target: &EditTarget,
+    ) -> Result<Option<(i32, EditSide, EditKind)>, String> {
         let title = self.title();
         let user = target.original.assigned_to.first().copied().unwrap_or_default();
         let person = user_of(farm, target);
-        let edit = ItemEdit {
+        let edit = ListItemEdit {
             title: Some(title.clone()),
             due: Some(Some(self.day())),
             assigned_to: Some(vec![person.unwrap_or(user)]),
-            ..ItemEdit::default()
+            ..ListItemEdit::default()
         };
         let item = farm
             .sharepoint
             .person_creates(site(farm, target), target.list, edit, user)?;
-        Ok(Some((item, Where::Source, Kind::Created(title))))
+        Ok(Some((item, EditSide::Source, EditKind::Created(title))))
     }
 
     /// Deletes a task. Deletions are rare, so that the guard has no reason to hold them.
-    fn delete(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
+    fn delete(
+        &mut self,
+        farm: &Farm,
+        target: &EditTarget,
+    ) -> Result<Option<(i32, EditSide, EditKind)>, String> {
         // A deletion in one person's mailbox deletes the task for all its people, so only tasks of one person are
         // deleted there.
         self.deletions += 1;
@@ -297,14 +313,18 @@ impl Editor {
             farm.exchange
                 .person_deletes(&smtp, &id, true)
                 .map_err(|error| error.to_string())?;
-            return Ok(Some((target.original.id, Where::Mailbox, Kind::Deleted)));
+            return Ok(Some((target.original.id, EditSide::Mailbox, EditKind::Deleted)));
         }
         farm.sharepoint
             .person_deletes(site(farm, target), target.list, target.original.id)?;
-        Ok(Some((target.original.id, Where::Source, Kind::Deleted)))
+        Ok(Some((target.original.id, EditSide::Source, EditKind::Deleted)))
     }
 
-    fn reassign(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
+    fn reassign(
+        &mut self,
+        farm: &Farm,
+        target: &EditTarget,
+    ) -> Result<Option<(i32, EditSide, EditKind)>, String> {
         let Some(applied) = farm.applied.get(target.tenant) else {
             return Ok(None);
         };
@@ -319,14 +339,18 @@ impl Editor {
             .person_assigns(site(farm, target), target.list, target.original.id, &[user], user)?;
         Ok(Some((
             target.original.id,
-            Where::Source,
-            Kind::Reassigned(target.person, to),
+            EditSide::Source,
+            EditKind::Reassigned(target.person, to),
         )))
     }
 
     /// Sets a title on both sides before the next sync. The one in the mailbox is later by more than a second.
-    fn conflict(&mut self, farm: &Farm, target: &Target) -> Result<Option<(i32, Where, Kind)>, String> {
-        let (first, second) = (Kind::Title(self.title()), Kind::Title(self.title()));
+    fn conflict(
+        &mut self,
+        farm: &Farm,
+        target: &EditTarget,
+    ) -> Result<Option<(i32, EditSide, EditKind)>, String> {
+        let (first, second) = (EditKind::Title(self.title()), EditKind::Title(self.title()));
         let Some((smtp, id)) = self.copy_of(farm, target) else {
             return Ok(None);
         };
@@ -334,63 +358,63 @@ impl Editor {
         std::thread::sleep(std::time::Duration::from_millis(1_100));
         // If a sync comes in between, the item has a new version, and this is an ordinary second edit.
         apply_in_mailbox(farm, &smtp, &id, &second)?;
-        Ok(Some((target.original.id, Where::Both, second)))
+        Ok(Some((target.original.id, EditSide::Both, second)))
     }
 }
 
-fn site<'a>(farm: &'a Farm, target: &Target) -> &'a str {
+fn site<'a>(farm: &'a Farm, target: &EditTarget) -> &'a str {
     farm.population
         .tenants
         .get(target.tenant)
         .map_or("", |tenant| tenant.site.as_str())
 }
 
-fn user_of(farm: &Farm, target: &Target) -> Option<i32> {
+fn user_of(farm: &Farm, target: &EditTarget) -> Option<i32> {
     farm.applied.get(target.tenant)?.users.get(target.person).copied()
 }
 
-fn apply_at_source(farm: &Farm, target: &Target, kind: &Kind) -> Result<(), String> {
-    let mut edit = ItemEdit::default();
+fn apply_at_source(farm: &Farm, target: &EditTarget, kind: &EditKind) -> Result<(), String> {
+    let mut edit = ListItemEdit::default();
     match kind {
-        Kind::Title(title) => edit.title = Some(title.clone()),
-        Kind::Due(due) => {
+        EditKind::Title(title) => edit.title = Some(title.clone()),
+        EditKind::Due(due) => {
             edit.due = Some(Some(*due));
             edit.start = Some(None);
         }
-        Kind::Body(word) => edit.body = Some(format!("<p>A <b>{word}</b> of the team</p>")),
-        Kind::Importance(importance) => {
+        EditKind::Body(word) => edit.body = Some(format!("<p>A <b>{word}</b> of the team</p>")),
+        EditKind::Importance(importance) => {
             edit.priority = Some(match *importance {
                 "High" => 1,
                 "Normal" => 2,
                 _ => 3,
             });
         }
-        Kind::Progress(status, percent) => {
+        EditKind::Progress(status, percent) => {
             edit.status = Some(if *status == TaskStatus::Completed { 3 } else { 2 });
             edit.percent = Some(percent / 100.0);
         }
-        Kind::Created(_) | Kind::Deleted | Kind::Reassigned(..) => return Ok(()),
+        EditKind::Created(_) | EditKind::Deleted | EditKind::Reassigned(..) => return Ok(()),
     }
     let by = user_of(farm, target).unwrap_or_default();
     farm.sharepoint
         .person_edits(site(farm, target), target.list, target.original.id, edit, by)
 }
 
-fn apply_in_mailbox(farm: &Farm, smtp: &str, id: &str, kind: &Kind) -> Result<(), String> {
+fn apply_in_mailbox(farm: &Farm, smtp: &str, id: &str, kind: &EditKind) -> Result<(), String> {
     let mut edit = CopyEdit::default();
     match kind {
-        Kind::Title(title) => edit.subject = Some(title.clone()),
-        Kind::Due(due) => {
+        EditKind::Title(title) => edit.subject = Some(title.clone()),
+        EditKind::Due(due) => {
             edit.start = Some(None);
             edit.due = Some(Some(*due));
         }
-        Kind::Body(word) => edit.body = Some(Some(format!("A {word} of mine"))),
-        Kind::Importance(importance) => edit.importance = Some((*importance).to_owned()),
-        Kind::Progress(status, percent) => {
+        EditKind::Body(word) => edit.body = Some(Some(format!("A {word} of mine"))),
+        EditKind::Importance(importance) => edit.importance = Some((*importance).to_owned()),
+        EditKind::Progress(status, percent) => {
             edit.percent = Some(*percent);
             edit.status = Some(*status);
         }
-        Kind::Created(_) | Kind::Deleted | Kind::Reassigned(..) => return Ok(()),
+        EditKind::Created(_) | EditKind::Deleted | EditKind::Reassigned(..) => return Ok(()),
     }
     farm.exchange
         .person_edits(smtp, id, edit)

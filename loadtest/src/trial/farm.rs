@@ -6,14 +6,14 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::accounts::{AccountRights, Scope, ServiceAccount};
+use crate::accounts::{AccountRights, MailboxScope, ServiceAccount};
 use crate::exchange::{Exchange, ExchangeSettings, MailboxSpec};
-use crate::liar::{Liar, Proxy, Side};
 use crate::population::{AppliedTenant, Person, Population, PopulationSpec, Tenant};
 use crate::sharepoint::{Settings, SharePoint};
 use crate::sim::conditions::GroupId;
 use crate::sim::http::Listener;
 use crate::sim::tls::SimTls;
+use crate::wrong_answers::{TargetServer, WrongAnswerProxy, WrongAnswers};
 
 /// Name of the service account on both servers.
 pub(super) const ACCOUNT: &str = "svc-tasksync";
@@ -48,7 +48,7 @@ pub struct FarmSpec {
     /// How SharePoint behaves.
     pub sharepoint: Settings,
     /// More groups of tenants beside `population`.
-    pub more: Vec<PopulationSpec>,
+    pub more_populations: Vec<PopulationSpec>,
     /// Groups of tenants whose mailboxes can be opened only by impersonation, whatever `plan` allows.
     pub impersonating: Vec<GroupId>,
     /// Each tenant reaches both servers at an address of its own (127.x.y.z), as companies with their own servers do.
@@ -57,7 +57,7 @@ pub struct FarmSpec {
     /// Frees the memory of the tasks' texts once they are in SharePoint; [`Population::tasks`] then returns 0.
     pub forget_tasks: bool,
     /// A proxy between the clients and both servers.
-    pub liar: Option<Arc<Liar>>,
+    pub wrong_answers: Option<Arc<WrongAnswers>>,
 }
 
 /// The running servers.
@@ -88,7 +88,7 @@ impl Farm {
         let exchange = Exchange::new(spec.exchange);
         let sharepoint = SharePoint::new(spec.sharepoint);
         let mut specs = vec![spec.population];
-        specs.extend(spec.more);
+        specs.extend(spec.more_populations);
         let mut population = Population::of_groups(&specs);
         for tenant in &population.tenants {
             for person in &tenant.people {
@@ -101,69 +101,69 @@ impl Farm {
         }
 
         let full_access = match spec.plan {
-            TenantPlan::Delegate => Scope::All,
-            TenantPlan::Impersonation => Scope::None,
+            TenantPlan::Delegate => MailboxScope::All,
+            TenantPlan::Impersonation => MailboxScope::None,
         };
         exchange.add_account(ServiceAccount {
             user: ACCOUNT.to_owned(),
             password: PASSWORD.to_owned(),
             rights: AccountRights {
-                impersonate: Scope::All,
+                impersonate: MailboxScope::All,
                 full_access,
             },
         });
         sharepoint.add_account(ACCOUNT, PASSWORD);
-        let start = |error: std::io::Error| format!("the simulated servers cannot listen: {error}");
+        let cannot_listen = |error: std::io::Error| format!("the simulated servers cannot listen: {error}");
         let own_servers = spec.own_servers && !spec.tls;
-        let (exchange_listener, sharepoint_listener) = if let Some(liar) = &spec.liar {
+        let (exchange_listener, sharepoint_listener) = if let Some(wrong_answers) = &spec.wrong_answers {
             let (mailboxes, sites) = (Arc::clone(&exchange), Arc::clone(&sharepoint));
             let group = move |smtp: &str| mailboxes.mailbox(smtp).map_or(0, |mailbox| mailbox.group);
-            let exchange_proxy = Proxy::new(
+            let exchange_proxy = WrongAnswerProxy::new(
                 Arc::clone(&exchange),
-                Side::Exchange,
-                Arc::clone(liar),
+                TargetServer::Exchange,
+                Arc::clone(wrong_answers),
                 Arc::new(group),
             );
-            let sharepoint_proxy = Proxy::new(
+            let sharepoint_proxy = WrongAnswerProxy::new(
                 Arc::clone(&sharepoint),
-                Side::Sharepoint,
-                Arc::clone(liar),
+                TargetServer::Sharepoint,
+                Arc::clone(wrong_answers),
                 Arc::new(move |web: &str| sites.group_of(web)),
             );
             if own_servers {
                 (
                     Listener::start_at(EVERYWHERE, exchange_proxy, None)
                         .await
-                        .map_err(start)?,
+                        .map_err(cannot_listen)?,
                     Listener::start_at(EVERYWHERE, sharepoint_proxy, None)
                         .await
-                        .map_err(start)?,
+                        .map_err(cannot_listen)?,
                 )
             } else {
                 let sharepoint_listener = Listener::start(sharepoint_proxy, tls.as_ref())
                     .await
-                    .map_err(start)?;
+                    .map_err(cannot_listen)?;
                 sharepoint.set_base_url(&sharepoint_listener.base_url());
                 let exchange_listener = Listener::start(exchange_proxy, tls.as_ref())
                     .await
-                    .map_err(start)?;
+                    .map_err(cannot_listen)?;
                 (exchange_listener, sharepoint_listener)
             }
         } else if own_servers {
             (
                 Listener::start_at(EVERYWHERE, Arc::clone(&exchange), None)
                     .await
-                    .map_err(start)?,
+                    .map_err(cannot_listen)?,
                 Listener::start_at(EVERYWHERE, Arc::clone(&sharepoint), None)
                     .await
-                    .map_err(start)?,
+                    .map_err(cannot_listen)?,
             )
         } else {
             (
                 Listener::start(Arc::clone(&exchange), tls.as_ref())
                     .await
-                    .map_err(start)?,
-                sharepoint.serve(tls.as_ref()).await.map_err(start)?,
+                    .map_err(cannot_listen)?,
+                sharepoint.serve(tls.as_ref()).await.map_err(cannot_listen)?,
             )
         };
         let applied = population.apply_to_sharepoint(&sharepoint)?;
@@ -195,8 +195,8 @@ impl Farm {
         if !self.own_servers {
             return listener.base_url();
         }
-        let mut known = self.population.tenants.iter();
-        let at = known.position(|known| known.slug == tenant.slug).unwrap_or(0);
+        let mut tenants = self.population.tenants.iter();
+        let at = tenants.position(|other| other.slug == tenant.slug).unwrap_or(0);
         let number = u32::try_from(at).unwrap_or(u32::MAX) % 0x00fe_0000;
         let address = std::net::Ipv4Addr::from(0x7f01_0001 + number);
         format!("http://{address}:{}", listener.address().port())

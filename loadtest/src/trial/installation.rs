@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::api::{self, TOKEN, free_port};
 use super::farm::Farm;
-use super::process::{Process, ProcessSpec};
+use super::process::{ProcessSpec, TasksyncProcess};
 use super::service::ServiceSpec;
 
 /// The stores that the processes share, and the number of processes.
@@ -31,11 +31,11 @@ pub struct Installation {
     spec: InstallationSpec,
     http: reqwest::Client,
     /// The schedulers.
-    pub schedulers: Vec<Process>,
+    pub schedulers: Vec<TasksyncProcess>,
     /// The API's addresses, in the order of the schedulers.
     urls: Vec<String>,
     /// The workers.
-    pub workers: Vec<Process>,
+    pub workers: Vec<TasksyncProcess>,
 }
 
 impl Installation {
@@ -76,7 +76,7 @@ impl Installation {
         Ok(installation)
     }
 
-    fn processes(&self) -> impl Iterator<Item = &Process> {
+    fn processes(&self) -> impl Iterator<Item = &TasksyncProcess> {
         self.schedulers.iter().chain(&self.workers)
     }
 
@@ -92,7 +92,7 @@ impl Installation {
         Ok(codes)
     }
 
-    /// Returns the client used to query readiness (see [`Process::restart`]).
+    /// Returns the client used to query readiness (see [`TasksyncProcess::restart`]).
     #[must_use]
     pub fn http(&self) -> &reqwest::Client {
         &self.http
@@ -169,7 +169,7 @@ impl InstallationSpec {
         number: usize,
         settings: &std::path::Path,
         more: &[(String, String)],
-    ) -> Result<Process, String> {
+    ) -> Result<TasksyncProcess, String> {
         let port = free_port()?;
         let mut environment: Vec<(String, String)> = [
             ("TASKSYNC_REGISTRY__URL", self.registry.clone()),
@@ -181,7 +181,7 @@ impl InstallationSpec {
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
         environment.extend(self.environment.iter().chain(more).cloned());
-        Ok(Process::new(ProcessSpec {
+        Ok(TasksyncProcess::new(ProcessSpec {
             name: format!("{role}-{number}"),
             executable: self.service.executable.clone(),
             role,

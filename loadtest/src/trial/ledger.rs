@@ -10,7 +10,7 @@ use crate::exchange::TaskStatus;
 
 /// Where an edit was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Where {
+pub enum EditSide {
     /// In SharePoint.
     Source,
     /// In the mailbox.
@@ -21,7 +21,7 @@ pub enum Where {
 
 /// What an edit did to a task.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Kind {
+pub enum EditKind {
     /// A new title.
     Title(String),
     /// A new due date.
@@ -40,7 +40,7 @@ pub enum Kind {
     Reassigned(usize, usize),
 }
 
-impl Kind {
+impl EditKind {
     /// Returns the name used in the summary.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -69,9 +69,9 @@ pub struct Edit {
     /// The item in it.
     pub item: i32,
     /// Where it was made.
-    pub side: Where,
+    pub side: EditSide,
     /// The kind of edit.
-    pub kind: Kind,
+    pub kind: EditKind,
     /// When it was made.
     pub at: Instant,
     /// When the other side first showed it.
@@ -90,9 +90,9 @@ pub struct Ledger {
 
 /// The figures of a ledger so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct LedgerCounts {
     /// Number of edits by kind and side.
-    pub made: BTreeMap<(&'static str, Where), usize>,
+    pub made: BTreeMap<(&'static str, EditSide), usize>,
     /// Number of edits.
     pub edits: usize,
     /// Number of edits that the other side has shown.
@@ -113,7 +113,7 @@ impl Ledger {
 
     /// Checks the `limit` unseen edits that were checked longest ago, and records those that `shows` now accepts.
     /// Returns how many are still unseen.
-    pub fn look(&mut self, limit: usize, shows: impl Fn(&Edit) -> bool) -> usize {
+    pub fn check_unseen(&mut self, limit: usize, shows: impl Fn(&Edit) -> bool) -> usize {
         for _ in 0..limit.min(self.waiting.len()) {
             let Some(at) = self.waiting.pop_front() else { break };
             let Some(edit) = self.edits.get_mut(at) else {
@@ -196,7 +196,7 @@ impl Ledger {
 
     /// Returns the figures so far.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> LedgerCounts {
         let mut made = BTreeMap::new();
         for edit in &self.edits {
             *made.entry((edit.kind.name(), edit.side)).or_default() += 1;
@@ -212,7 +212,7 @@ impl Ledger {
                 .get((times.len() * share / 100).min(times.len().saturating_sub(1)))
                 .copied()
         };
-        Counts {
+        LedgerCounts {
             made,
             edits: self.edits.len(),
             mirrored: times.len(),

@@ -6,17 +6,17 @@ use jiff::civil::Date;
 
 use super::bodies::readable;
 use super::farm::Farm;
-use super::ledger::{Edit, Kind, Where};
-use crate::exchange::{ItemView as Copy, TaskStatus};
+use super::ledger::{Edit, EditKind, EditSide};
+use crate::exchange::{MailboxItemView as Copy, TaskStatus};
 use crate::population::{Person, Tenant};
-use crate::sharepoint::people::ItemView as Original;
+use crate::sharepoint::people::ListItemView as Original;
 
 /// Name of the property that links an item to its task.
 const SOURCE_KEY: &str = "TaskSyncSourceKey";
 
 /// The result of a comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct OracleReport {
     /// Number of copies that should exist.
     pub tasks: usize,
     /// Tasks without a copy.
@@ -29,7 +29,7 @@ pub struct Verdict {
     pub differing: Vec<String>,
 }
 
-impl Verdict {
+impl OracleReport {
     /// Returns whether both sides agree.
     #[must_use]
     pub fn agrees(&self) -> bool {
@@ -41,7 +41,7 @@ impl Verdict {
 
     /// Returns how many differences of each kind there are, and the first of them.
     #[must_use]
-    pub fn in_short(&self) -> String {
+    pub fn summary(&self) -> String {
         let first = self.lines(1).pop().unwrap_or_default();
         format!(
             "{} missing, {} left over, {} doubled, {} differ ({first})",
@@ -83,14 +83,14 @@ impl<'a> Oracle<'a> {
 
     /// Compares both sides for every person.
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
-        let mut verdict = Verdict::default();
+    pub fn compare_sides(&self) -> OracleReport {
+        let mut report = OracleReport::default();
         for (at, tenant) in self.farm.population.tenants.iter().enumerate() {
             let originals = self.originals(at, tenant);
-            let mut of_user: BTreeMap<i32, Vec<&str>> = BTreeMap::new();
+            let mut keys_by_user: BTreeMap<i32, Vec<&str>> = BTreeMap::new();
             for (key, original) in &originals {
                 for user in &original.assigned_to {
-                    of_user.entry(*user).or_default().push(key);
+                    keys_by_user.entry(*user).or_default().push(key);
                 }
             }
             let users = self
@@ -99,14 +99,14 @@ impl<'a> Oracle<'a> {
                 .get(at)
                 .map_or(&[][..], |applied| &applied.users);
             for person in &tenant.people {
-                let theirs = users
+                let assigned = users
                     .get(person.id)
-                    .and_then(|user| of_user.get(user))
+                    .and_then(|user| keys_by_user.get(user))
                     .map_or(&[][..], Vec::as_slice);
-                self.compare(tenant, person, &originals, theirs, &mut verdict);
+                self.compare(tenant, person, &originals, assigned, &mut report);
             }
         }
-        verdict
+        report
     }
 
     /// Returns the live tasks of a tenant by key.
@@ -135,8 +135,8 @@ impl<'a> Oracle<'a> {
         tenant: &Tenant,
         person: &Person,
         originals: &BTreeMap<String, Original>,
-        theirs: &[&str],
-        verdict: &mut Verdict,
+        assigned: &[&str],
+        report: &mut OracleReport,
     ) {
         let mut copies: BTreeMap<String, Vec<Copy>> = BTreeMap::new();
         for copy in self.farm.exchange.items(&person.smtp) {
@@ -147,23 +147,23 @@ impl<'a> Oracle<'a> {
             }
         }
         let name = |key: &str| format!("{} / {} / {key}", tenant.slug, person.smtp);
-        for (key, original) in theirs.iter().filter_map(|key| originals.get_key_value(*key)) {
-            verdict.tasks += 1;
+        for (key, original) in assigned.iter().filter_map(|key| originals.get_key_value(*key)) {
+            report.tasks += 1;
             match copies.remove(key).unwrap_or_default().as_slice() {
-                [] => verdict
+                [] => report
                     .missing
                     .push(format!("{} \"{}\"", name(key), original.title)),
-                [copy] => verdict.differing.extend(
+                [copy] => report.differing.extend(
                     differences(original, copy)
                         .into_iter()
                         .map(|what| format!("{}: {what}", name(key))),
                 ),
-                more => verdict
+                more => report
                     .doubled
                     .push(format!("{} ({} copies)", name(key), more.len())),
             }
         }
-        verdict.extra.extend(copies.keys().map(|key| name(key)));
+        report.extra.extend(copies.keys().map(|key| name(key)));
     }
 
     /// Returns whether the other side shows this edit.
@@ -196,39 +196,43 @@ impl<'a> Oracle<'a> {
                 .is_some_and(|original| original_shows(&edit.kind, original))
         };
         match (&edit.kind, edit.side) {
-            (Kind::Deleted, Where::Source) => copies(edit.person).is_empty(),
-            (Kind::Deleted, Where::Mailbox | Where::Both) => {
+            (EditKind::Deleted, EditSide::Source) => copies(edit.person).is_empty(),
+            (EditKind::Deleted, EditSide::Mailbox | EditSide::Both) => {
                 original.is_none_or(|original| original.recycled)
             }
-            (Kind::Reassigned(before, after), _) => copies(*before).is_empty() && copies(*after).len() == 1,
-            (_, Where::Source) => in_mailbox(),
-            (_, Where::Mailbox) => at_source(),
-            (_, Where::Both) => in_mailbox() && at_source(),
+            (EditKind::Reassigned(before, after), _) => {
+                copies(*before).is_empty() && copies(*after).len() == 1
+            }
+            (_, EditSide::Source) => in_mailbox(),
+            (_, EditSide::Mailbox) => at_source(),
+            (_, EditSide::Both) => in_mailbox() && at_source(),
         }
     }
 }
 
-pub(super) fn copy_shows(kind: &Kind, copy: &Copy) -> bool {
+pub(super) fn copy_shows(kind: &EditKind, copy: &Copy) -> bool {
     match kind {
-        Kind::Title(title) | Kind::Created(title) => copy.subject == *title,
-        Kind::Due(due) => copy.due == Some(*due),
-        Kind::Body(word) => copy.body.as_ref().is_some_and(|body| body.contains(word)),
-        Kind::Importance(importance) => copy.importance == *importance,
-        Kind::Progress(status, percent) => copy.status == *status && (copy.percent - percent).abs() < 0.01,
-        Kind::Deleted | Kind::Reassigned(..) => false,
+        EditKind::Title(title) | EditKind::Created(title) => copy.subject == *title,
+        EditKind::Due(due) => copy.due == Some(*due),
+        EditKind::Body(word) => copy.body.as_ref().is_some_and(|body| body.contains(word)),
+        EditKind::Importance(importance) => copy.importance == *importance,
+        EditKind::Progress(status, percent) => {
+            copy.status == *status && (copy.percent - percent).abs() < 0.01
+        }
+        EditKind::Deleted | EditKind::Reassigned(..) => false,
     }
 }
 
-pub(super) fn original_shows(kind: &Kind, original: &Original) -> bool {
+pub(super) fn original_shows(kind: &EditKind, original: &Original) -> bool {
     match kind {
-        Kind::Title(title) | Kind::Created(title) => original.title == *title,
-        Kind::Due(due) => original.due == Some(*due),
-        Kind::Body(word) => original.body.contains(word),
-        Kind::Importance(importance) => importance_of(original.priority) == Some(*importance),
-        Kind::Progress(status, percent) => {
+        EditKind::Title(title) | EditKind::Created(title) => original.title == *title,
+        EditKind::Due(due) => original.due == Some(*due),
+        EditKind::Body(word) => original.body.contains(word),
+        EditKind::Importance(importance) => importance_of(original.priority) == Some(*importance),
+        EditKind::Progress(status, percent) => {
             status_of(original.status) == Some(*status) && (original.percent * 100.0 - percent).abs() < 0.01
         }
-        Kind::Deleted | Kind::Reassigned(..) => false,
+        EditKind::Deleted | EditKind::Reassigned(..) => false,
     }
 }
 
@@ -300,10 +304,11 @@ fn differences(original: &Original, copy: &Copy) -> Vec<String> {
         format!("{:?}", copy.due),
     );
     let (status, percent) = progress_in_mailbox(original.status, original.percent);
-    let barely = copy.status == TaskStatus::InProgress && copy.percent <= 1.0 && percent <= 1.0;
+    let just_started = copy.status == TaskStatus::InProgress && copy.percent <= 1.0 && percent <= 1.0;
     check(
-        status
-            .is_none_or(|status| status == copy.status && ((percent - copy.percent).abs() < 0.01 || barely)),
+        status.is_none_or(|status| {
+            status == copy.status && ((percent - copy.percent).abs() < 0.01 || just_started)
+        }),
         "progress",
         format!("{status:?} {percent}"),
         format!("{:?} {}", copy.status, copy.percent),
@@ -315,15 +320,15 @@ fn differences(original: &Original, copy: &Copy) -> Vec<String> {
         format!("{importance:?}"),
         copy.importance.clone(),
     );
-    let (here, there) = (
+    let (original_body, copy_body) = (
         readable(&original.body),
         readable(copy.body.as_deref().unwrap_or_default()),
     );
     check(
-        here == there,
+        original_body == copy_body,
         "description",
-        here.chars().take(60).collect(),
-        there.chars().take(60).collect(),
+        original_body.chars().take(60).collect(),
+        copy_body.chars().take(60).collect(),
     );
     found
 }

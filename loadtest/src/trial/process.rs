@@ -39,14 +39,14 @@ pub(crate) struct ProcessSpec {
 
 /// A process of one role. The value survives restarts; the child process never survives this program.
 #[derive(Debug)]
-pub struct Process {
+pub struct TasksyncProcess {
     pub(crate) spec: ProcessSpec,
     child: Mutex<Option<Child>>,
     /// Process id of the child until its end was seen; 0 for none.
     id: AtomicU32,
 }
 
-impl Process {
+impl TasksyncProcess {
     pub(crate) fn new(spec: ProcessSpec) -> Self {
         Self {
             spec,
@@ -227,7 +227,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for TasksyncProcess {
     fn drop(&mut self) {
         // Drop the child first, which kills it: until then the process id still belongs to it.
         drop(self.child().take());

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::api::{self, TOKEN, free_port};
 use super::farm::Farm;
-use super::process::{Process, ProcessSpec};
+use super::process::{ProcessSpec, TasksyncProcess};
 
 /// How the service is to be run.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ pub struct Service {
     spec: ServiceSpec,
     url: String,
     http: reqwest::Client,
-    process: Process,
+    process: TasksyncProcess,
 }
 
 impl Service {
@@ -77,7 +77,7 @@ impl Service {
             variable("TASKSYNC_HEALTH__LISTEN", "127.0.0.1:0".to_owned()),
         ];
         environment.extend(spec.environment.iter().cloned());
-        let process = Process::new(ProcessSpec {
+        let process = TasksyncProcess::new(ProcessSpec {
             name: "standalone".to_owned(),
             executable: spec.executable.clone(),
             role: "standalone",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use tasksync_loadtest::accounts::{AccountRights, Scope, ServiceAccount};
+use tasksync_loadtest::accounts::{AccountRights, MailboxScope, ServiceAccount};
 use tasksync_loadtest::exchange::{Exchange, ExchangeSettings, MailboxSpec};
 use tasksync_loadtest::sim::http::Listener;
 
@@ -102,13 +102,13 @@ impl Bench {
                 full_access,
             },
         };
-        exchange.add_account(account("svc", Scope::All, Scope::All));
+        exchange.add_account(account("svc", MailboxScope::All, MailboxScope::All));
         exchange.add_account(account(
             "half",
-            Scope::List(vec![ANA.to_owned()]),
-            Scope::List(vec![ANA.to_owned()]),
+            MailboxScope::List(vec![ANA.to_owned()]),
+            MailboxScope::List(vec![ANA.to_owned()]),
         ));
-        exchange.add_account(account(ANA, Scope::None, Scope::None));
+        exchange.add_account(account(ANA, MailboxScope::None, MailboxScope::None));
         let listener = Listener::start(Arc::clone(&exchange), None).await.unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {

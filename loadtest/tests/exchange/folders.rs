@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::client::{
     ANA, BEN, Bench, PROBE, TASKS, create_item, envelope, folder_of, get_folder, impersonating, named,
 };
-use tasksync_loadtest::exchange::{ExchangeSettings, ItemEdit};
+use tasksync_loadtest::exchange::{ExchangeSettings, MailboxItemEdit};
 use tasksync_loadtest::sim::faults::{Fault, Rule};
 
 fn create_folder(parent: &str, name: &str) -> String {
@@ -129,9 +129,9 @@ async fn one_request_probes_many_mailboxes() {
     let values = async || bench.send("svc", precise, &probe).await.all("<t:Value>", "<");
     let before = values().await;
     assert_eq!(before, values().await, "an idle folder answers the same");
-    let edit = ItemEdit {
+    let edit = MailboxItemEdit {
         subject: Some("a".to_owned()),
-        ..ItemEdit::default()
+        ..MailboxItemEdit::default()
     };
     let item = bench.exchange.person_creates(BEN, None, edit).unwrap();
     let created = values().await;
@@ -155,14 +155,14 @@ async fn one_request_probes_many_mailboxes() {
             "ErrorBatchProcessingStopped"
         ]
     );
-    let nobody = bench
+    let unknown_mailbox = bench
         .send(
             "svc",
             "",
             &get_folder(&format!("{}{}", folder_of("no@where"), folder_of(ANA))),
         )
         .await;
-    assert_eq!(nobody.codes(), ["ErrorNonExistentMailbox", "NoError"]);
+    assert_eq!(unknown_mailbox.codes(), ["ErrorNonExistentMailbox", "NoError"]);
     let alias = bench
         .send("svc", "", &get_folder(&folder_of(&format!("alias-{ANA}"))))
         .await;

@@ -1,6 +1,6 @@
 //! Items of the simulated Exchange, over HTTP.
 use crate::client::{ANA, Bench, KEY, TASKS, create_item, fields, get_folder, impersonating, named, set};
-use tasksync_loadtest::exchange::{DateZone, ExchangeSettings, ItemEdit, TaskStatus};
+use tasksync_loadtest::exchange::{DateZone, ExchangeSettings, MailboxItemEdit, TaskStatus};
 
 const DATES: [&str; 2] = ["task:DueDate", "task:StartDate"];
 
@@ -64,9 +64,12 @@ async fn a_task_is_created_read_updated_and_deleted() {
     };
     let required = bench.ana(&delete("HardDelete", "")).await;
     assert_eq!(required.code(), "ErrorAffectedTaskOccurrencesRequired");
-    let all_of_them = " AffectedTaskOccurrences=\"AllOccurrences\"";
+    let all_occurrences = " AffectedTaskOccurrences=\"AllOccurrences\"";
     assert_eq!(
-        bench.ana(&delete("MoveToDeletedItems", all_of_them)).await.code(),
+        bench
+            .ana(&delete("MoveToDeletedItems", all_occurrences))
+            .await
+            .code(),
         "NoError"
     );
     let moved = bench.exchange.items(ANA).remove(0);
@@ -75,7 +78,7 @@ async fn a_task_is_created_read_updated_and_deleted() {
         "a move gives a new identifier"
     );
     assert_eq!(
-        bench.ana(&delete("HardDelete", all_of_them)).await.code(),
+        bench.ana(&delete("HardDelete", all_occurrences)).await.code(),
         "ErrorItemNotFound"
     );
     assert_eq!(bench.get(&[&id], "").await.code(), "ErrorItemNotFound");
@@ -207,9 +210,9 @@ async fn versions_guard_updates() {
             .code(),
         "ErrorInvalidChangeKey"
     );
-    let edit = ItemEdit {
+    let edit = MailboxItemEdit {
         subject: Some("person".to_owned()),
-        ..ItemEdit::default()
+        ..MailboxItemEdit::default()
     };
     bench.exchange.person_edits(ANA, &bare, edit).unwrap();
     assert_eq!(
@@ -284,9 +287,9 @@ async fn completing_a_recurring_task_leaves_a_completed_one_beside_it() {
     let bench = Bench::start(ExchangeSettings::default()).await;
     let id = bench.create("<t:Subject>a</t:Subject>").await;
     let bare = bench.exchange.items(ANA).remove(0).id;
-    let recurring = ItemEdit {
+    let recurring = MailboxItemEdit {
         is_recurring: Some(true),
-        ..ItemEdit::default()
+        ..MailboxItemEdit::default()
     };
     bench.exchange.person_edits(ANA, &bare, recurring).unwrap();
     bench
@@ -452,38 +455,38 @@ async fn people_act_in_outlook() {
         Some("k"),
         "a copy keeps the named properties"
     );
-    let due = ItemEdit {
+    let due = MailboxItemEdit {
         due: Some("2026-12-04".parse().ok()),
         percent: Some(100.0),
-        ..ItemEdit::default()
+        ..MailboxItemEdit::default()
     };
     let edited = exchange.person_edits(ANA, &copy.id, due).unwrap();
     assert!(edited.change_number > copy.change_number && edited.change_key != copy.change_key);
     assert_eq!(edited.status, TaskStatus::Completed);
-    let own = exchange
+    let created = exchange
         .person_creates(
             ANA,
             None,
-            ItemEdit {
+            MailboxItemEdit {
                 subject: Some("own".into()),
-                ..ItemEdit::default()
+                ..MailboxItemEdit::default()
             },
         )
         .unwrap();
     assert!(
         exchange
-            .person_deletes(ANA, &own.id, true)
+            .person_deletes(ANA, &created.id, true)
             .unwrap()
             .unwrap()
             .in_deleted_items
     );
     assert_eq!(
-        exchange.person_deletes(ANA, &own.id, false).unwrap_err().code,
+        exchange.person_deletes(ANA, &created.id, false).unwrap_err().code,
         "ErrorItemNotFound"
     );
-    let refused = ItemEdit {
+    let refused = MailboxItemEdit {
         percent: Some(-1.0),
-        ..ItemEdit::default()
+        ..MailboxItemEdit::default()
     };
     assert_eq!(
         exchange.person_edits(ANA, &item.id, refused).unwrap_err().code,
@@ -491,7 +494,7 @@ async fn people_act_in_outlook() {
     );
     assert_eq!(
         exchange
-            .person_edits("no@where", &item.id, ItemEdit::default())
+            .person_edits("no@where", &item.id, MailboxItemEdit::default())
             .unwrap_err()
             .code,
         "ErrorNonExistentMailbox"

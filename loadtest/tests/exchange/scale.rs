@@ -1,6 +1,6 @@
 //! Many mailboxes in one server.
 
-use tasksync_loadtest::exchange::{ExchangeSettings, ItemEdit, MailboxSpec};
+use tasksync_loadtest::exchange::{ExchangeSettings, MailboxItemEdit, MailboxSpec};
 
 use crate::client::{Bench, folder_of, get_folder};
 
@@ -13,9 +13,9 @@ async fn ten_of_ten_thousand_mailboxes_are_probed_in_one_request() {
             .exchange
             .add_mailbox(MailboxSpec::new(&address(number), "User"));
     }
-    let edit = ItemEdit {
+    let edit = MailboxItemEdit {
         subject: Some("a".to_owned()),
-        ..ItemEdit::default()
+        ..MailboxItemEdit::default()
     };
     bench
         .exchange

@@ -1,7 +1,7 @@
 //! Wrong answers on demand from the simulated Exchange.
 
 use crate::client::{ANA, BEN, Bench, TASKS, create_item, envelope, fields, folder_of, get_folder, set};
-use tasksync_loadtest::exchange::{ExchangeSettings, ItemEdit};
+use tasksync_loadtest::exchange::{ExchangeSettings, MailboxItemEdit};
 use tasksync_loadtest::sim::answers::{Answer, Tamper, Tape};
 use tasksync_loadtest::sim::faults::{Aim, Fault};
 
@@ -169,9 +169,9 @@ async fn a_task_folder_lies_anywhere_and_the_archive_is_a_mailbox_of_its_own() {
         .person_creates(
             ANA,
             Some(&folder),
-            ItemEdit {
+            MailboxItemEdit {
                 subject: Some("Old".to_owned()),
-                ..ItemEdit::default()
+                ..MailboxItemEdit::default()
             },
         )
         .unwrap();

@@ -11,7 +11,7 @@ const DEMO: &[&str] = &["demo", "--tenants", "1", "--users", "1"];
 
 /// Creates a program that takes tasksync's place. It writes down its process id, never becomes ready and ignores
 /// signals.
-fn stubborn(folder: &Path) -> PathBuf {
+fn signal_ignoring_program(folder: &Path) -> PathBuf {
     let path = folder.join("stubborn");
     let script = "#!/bin/sh\ntrap '' INT TERM HUP\necho $$ >\"$0.new\" && mv \"$0.new\" \"$0.pid\"\nwhile :; do sleep 1; done\n";
     std::fs::write(&path, script).unwrap();
@@ -25,7 +25,7 @@ async fn ended(command: &[&str], signal: &str) -> (ExitStatus, bool) {
     let folder = tempfile::tempdir().unwrap();
     let temporary = folder.path().join("temporary");
     std::fs::create_dir(&temporary).unwrap();
-    let program = stubborn(folder.path());
+    let program = signal_ignoring_program(folder.path());
     // The command would inherit the signals that the tests ignore: SIGHUP under `nohup`, SIGINT in a background job of
     // a shell.
     let mut owner = Command::new("env")

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::farm::{Answer, Farm, SHAPES, SITE, Shape};
 use serde_json::{Value, json};
-use tasksync_loadtest::sharepoint::people::{ItemEdit, ListSpec, Target};
+use tasksync_loadtest::sharepoint::people::{ListItemEdit, ListSpec, RightsTarget};
 use tasksync_loadtest::sharepoint::{Operation, Settings};
 use tasksync_loadtest::sim::faults::Fault;
 
@@ -57,7 +57,7 @@ async fn changes_are_reported_once_in_order() {
         assert!(kinds(&farm.ask(shape).post(&changes, query(Some(&start))).await).is_empty());
 
         let item = sharepoint
-            .person_creates(SITE, list, ItemEdit::default(), farm.ana)
+            .person_creates(SITE, list, ListItemEdit::default(), farm.ana)
             .unwrap();
         sharepoint
             .person_assigns(SITE, list, item, &[farm.ben], farm.ana)
@@ -65,7 +65,7 @@ async fn changes_are_reported_once_in_order() {
         sharepoint.person_deletes(SITE, list, item).unwrap();
         sharepoint.person_restores(SITE, list, item).unwrap();
         sharepoint
-            .revoke(SITE, Target::Item(list, item), farm.ben)
+            .revoke(SITE, RightsTarget::Item(list, item), farm.ben)
             .unwrap();
         let answer = farm.ask(shape).post(&changes, query(Some(&start))).await;
         let expected = [
@@ -156,9 +156,9 @@ async fn tokens_that_do_not_fit_are_refused() {
         assert_eq!(refuse(&web).await.0, -2_130_575_173);
         let other = good.replace(&farm.list.to_string(), "00000000-0000-4000-8000-000000000001");
         assert_eq!(refuse(&other).await.0, -2_130_575_173);
-        let self_made = |ticks: i64| format!("1;3;{};{ticks};-1", farm.list);
+        let forged_token = |ticks: i64| format!("1;3;{};{ticks};-1", farm.list);
         assert!(
-            refuse(&self_made(600_000_000_000_000_000))
+            refuse(&forged_token(600_000_000_000_000_000))
                 .await
                 .1
                 .contains("before the start")
@@ -175,7 +175,7 @@ async fn tokens_that_do_not_fit_are_refused() {
         farm.sharepoint.expire_change_tokens(SITE).unwrap();
         assert!(refuse(&good).await.1.contains("before the start"));
         farm.sharepoint
-            .person_creates(SITE, farm.list, ItemEdit::default(), farm.ana)
+            .person_creates(SITE, farm.list, ListItemEdit::default(), farm.ana)
             .unwrap();
         farm.sharepoint.set_silent_expiry(true);
         let silent = farm.ask(shape).post(&changes, query(Some(&good))).await;
@@ -193,7 +193,7 @@ async fn tokens_that_do_not_fit_are_refused() {
         let ticks = now.as_microsecond() * 10 + 621_355_968_000_000_000;
         assert_eq!(
             farm.ask(shape)
-                .post(&changes, query(Some(&self_made(ticks))))
+                .post(&changes, query(Some(&forged_token(ticks))))
                 .await
                 .entries()
                 .len(),

@@ -3,7 +3,7 @@
 use crate::farm::{Farm, SHAPES, SITE, Shape};
 use jiff::civil::date;
 use serde_json::{Value, json};
-use tasksync_loadtest::sharepoint::people::{ItemEdit, ListSpec, Target};
+use tasksync_loadtest::sharepoint::people::{ListItemEdit, ListSpec, RightsTarget};
 use tasksync_loadtest::sharepoint::{Access, Language, Operation, Settings};
 
 #[tokio::test]
@@ -253,9 +253,9 @@ async fn pages_follow_one_another_without_gaps() {
     for shape in SHAPES {
         let farm = Farm::start().await;
         for number in 0..250 {
-            let edit = ItemEdit {
+            let edit = ListItemEdit {
                 title: Some(format!("Task {:03}", (number * 7) % 250)),
-                ..ItemEdit::default()
+                ..ListItemEdit::default()
             };
             farm.sharepoint
                 .person_creates(SITE, farm.list, edit, farm.ana)
@@ -344,9 +344,9 @@ async fn caml_finds_a_persons_tasks_page_by_page() {
             } else {
                 vec![farm.ben]
             };
-            let edit = ItemEdit {
+            let edit = ListItemEdit {
                 assigned_to: Some(people),
-                ..ItemEdit::default()
+                ..ListItemEdit::default()
             };
             farm.sharepoint
                 .person_creates(SITE, farm.list, edit, farm.ben)
@@ -398,7 +398,7 @@ async fn a_scan_beyond_the_threshold_is_refused_but_an_index_helps() {
     for list in [farm.list, indexed] {
         for _ in 0..21 {
             farm.sharepoint
-                .person_creates(SITE, list, ItemEdit::default(), farm.ana)
+                .person_creates(SITE, list, ListItemEdit::default(), farm.ana)
                 .unwrap();
         }
     }
@@ -436,11 +436,11 @@ async fn rights_decide_what_a_person_sees_and_does() {
         }
         for _ in 0..2 {
             sharepoint
-                .person_creates(SITE, farm.list, ItemEdit::default(), farm.ana)
+                .person_creates(SITE, farm.list, ListItemEdit::default(), farm.ana)
                 .unwrap();
         }
         sharepoint
-            .revoke(SITE, Target::Item(farm.list, 1), farm.ben)
+            .revoke(SITE, RightsTarget::Item(farm.list, 1), farm.ben)
             .unwrap();
         let path = farm.list_path("/items?$select=Id,HasUniqueRoleAssignments");
         let all = farm.ask(shape).get(&path).await.entries();
@@ -497,7 +497,7 @@ async fn rights_decide_what_a_person_sees_and_does() {
             (15, 0, 15)
         );
         sharepoint
-            .set_access(SITE, Target::List(farm.list), farm.ben, Access::Read)
+            .set_access(SITE, RightsTarget::List(farm.list), farm.ben, Access::Read)
             .unwrap();
         assert_eq!((effective("").await, effective("/items(2)").await), (1, 1));
         let digest = farm
@@ -519,11 +519,11 @@ async fn rights_decide_what_a_person_sees_and_does() {
             .await;
         assert_eq!((refused.status, refused.error().0), (403, -2_147_024_891));
         sharepoint
-            .grant(SITE, Target::Item(farm.list, 1), farm.ben)
+            .grant(SITE, RightsTarget::Item(farm.list, 1), farm.ben)
             .unwrap();
         assert_eq!(effective("/items(1)").await, 15);
         sharepoint
-            .revoke(SITE, Target::List(farm.list), farm.ben)
+            .revoke(SITE, RightsTarget::List(farm.list), farm.ben)
             .unwrap();
         let refused = farm.ask(shape).account("ben@contoso.example").get(&path).await;
         assert_eq!((refused.status, refused.error().0), (403, -2_147_024_891));

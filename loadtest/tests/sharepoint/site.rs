@@ -159,13 +159,13 @@ async fn people_are_found_and_brought_in() {
         farm.sharepoint
             .add_to_directory(SITE, "i:0#.w|contoso\\eve", "Eve", "eve@contoso.example")
             .unwrap();
-        let known = farm
+        let ensured = farm
             .ask(shape)
             .post("web/ensureuser", json!({ "logonName": "i:0#.w|contoso\\ana" }))
             .await
             .value();
         assert_eq!(
-            (&known["Id"], &known["Email"]),
+            (&ensured["Id"], &ensured["Email"]),
             (&json!(farm.ana), &json!("ana@contoso.example"))
         );
         let by_email = "web/siteusers/getbyemail('eve@contoso.example')";
@@ -335,14 +335,14 @@ async fn columns_report_names_choices_and_kinds() {
                 .any(|field| field["InternalName"] == "DateCompleted")
         );
 
-        let own = farm
+        let own_fields = farm
             .ask(shape)
             .get(&format!("web/lists/getbytitle('Own')/fields{query}"))
             .await
             .entries();
-        assert_eq!(by_guid(&own, status)["InternalName"], "TaskStatus");
+        assert_eq!(by_guid(&own_fields, status)["InternalName"], "TaskStatus");
         assert_eq!(
-            by_guid(&own, "53101f38-dd2e-458c-b245-0c236cc13d1a")["TypeAsString"],
+            by_guid(&own_fields, "53101f38-dd2e-458c-b245-0c236cc13d1a")["TypeAsString"],
             "User"
         );
         let one = farm.list_path(&format!("/fields(guid'{status}')"));

@@ -7,7 +7,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use super::Shared;
+use super::ApiState;
 use super::error::{ApiCode, ApiError};
 
 /// Shortest token, in bytes.
@@ -55,12 +55,12 @@ impl ApiToken {
     }
 
     fn matches(&self, given: &[u8]) -> bool {
-        same(self.0.as_bytes(), given)
+        constant_time_eq(self.0.as_bytes(), given)
     }
 }
 
 /// Compares without stopping at the first difference, so that the time depends only on the length of `given`.
-fn same(secret: &[u8], given: &[u8]) -> bool {
+fn constant_time_eq(secret: &[u8], given: &[u8]) -> bool {
     let mut difference = secret.len() ^ given.len();
     let endless = secret.iter().cycle();
     for (left, right) in endless.zip(given) {
@@ -70,8 +70,8 @@ fn same(secret: &[u8], given: &[u8]) -> bool {
 }
 
 /// Passes requests that carry the token, and refuses all others.
-pub(super) async fn require(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let Some(token) = &shared.token else {
+pub(super) async fn require(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let Some(token) = &state.token else {
         return ApiError::new(
             ApiCode::TokenNotConfigured,
             "neither TASKSYNC_TOKEN nor TASKSYNC_TOKEN_FILE is set",

@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tasksync_common::queue::Letters;
+use tasksync_common::queue::DeadLetterSelection;
 
-use super::Shared;
+use super::ApiState;
 use super::error::{ApiCode, ApiError};
-use super::extract::{Nothing, Params, limit};
+use super::extract::{NoParams, QueryParams, limit};
 use super::views::DeadLetterView;
 
 /// Dead letters of a list when the request has no limit, and most of one request.
@@ -30,58 +30,58 @@ pub(super) struct NamedLimit {
 }
 
 pub(super) async fn list(
-    State(shared): State<Shared>,
-    Params(params): Params<Limit>,
+    State(api): State<ApiState>,
+    QueryParams(params): QueryParams<Limit>,
 ) -> Result<Json<Value>, ApiError> {
     let limit = limit(params.limit, DEFAULT, MAXIMUM)?;
-    let letters = shared.parts.queue.dead_letters(limit as usize).await?;
+    let letters = api.parts.queue.dead_letters(limit as usize).await?;
     let letters: Vec<_> = letters.iter().map(DeadLetterView::from).collect();
     Ok(Json(json!({ "dead_letters": letters })))
 }
 
 pub(super) async fn replay(
-    State(shared): State<Shared>,
-    Params(params): Params<NamedLimit>,
+    State(api): State<ApiState>,
+    QueryParams(params): QueryParams<NamedLimit>,
 ) -> Result<Json<Value>, ApiError> {
     let limit = limit(Some(params.limit), DEFAULT, MAXIMUM)?;
-    let which = Letters::Oldest(limit as usize);
-    let replayed = shared.parts.queue.replay_dead_letters(&which).await?;
+    let which = DeadLetterSelection::Oldest(limit as usize);
+    let replayed = api.parts.queue.replay_dead_letters(&which).await?;
     Ok(Json(json!({ "replayed": replayed })))
 }
 
 pub(super) async fn replay_one(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     Path(id): Path<String>,
-    _: Params<Nothing>,
+    _: QueryParams<NoParams>,
 ) -> Result<Json<Value>, ApiError> {
-    let which = Letters::Id(id.clone());
-    let replayed = shared.parts.queue.replay_dead_letters(&which).await?;
-    found(&id, replayed)?;
+    let which = DeadLetterSelection::Id(id.clone());
+    let replayed = api.parts.queue.replay_dead_letters(&which).await?;
+    require_changed(&id, replayed)?;
     Ok(Json(json!({ "replayed": replayed })))
 }
 
 pub(super) async fn discard(
-    State(shared): State<Shared>,
-    Params(params): Params<NamedLimit>,
+    State(api): State<ApiState>,
+    QueryParams(params): QueryParams<NamedLimit>,
 ) -> Result<Json<Value>, ApiError> {
     let limit = limit(Some(params.limit), DEFAULT, MAXIMUM)?;
-    let which = Letters::Oldest(limit as usize);
-    let discarded = shared.parts.queue.discard_dead_letters(&which).await?;
+    let which = DeadLetterSelection::Oldest(limit as usize);
+    let discarded = api.parts.queue.discard_dead_letters(&which).await?;
     Ok(Json(json!({ "discarded": discarded })))
 }
 
 pub(super) async fn discard_one(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     Path(id): Path<String>,
-    _: Params<Nothing>,
+    _: QueryParams<NoParams>,
 ) -> Result<Json<Value>, ApiError> {
-    let which = Letters::Id(id.clone());
-    let discarded = shared.parts.queue.discard_dead_letters(&which).await?;
-    found(&id, discarded)?;
+    let which = DeadLetterSelection::Id(id.clone());
+    let discarded = api.parts.queue.discard_dead_letters(&which).await?;
+    require_changed(&id, discarded)?;
     Ok(Json(json!({ "discarded": discarded })))
 }
 
-fn found(id: &str, count: u64) -> Result<(), ApiError> {
+fn require_changed(id: &str, count: u64) -> Result<(), ApiError> {
     if count == 0 {
         return Err(ApiError::new(
             ApiCode::NotFound,

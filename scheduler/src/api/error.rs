@@ -82,7 +82,7 @@ api_codes! {
 
 /// The body of an error answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorBody {
+pub struct ApiErrorBody {
     /// Stable code.
     pub code: String,
     /// What happened, as a sentence.
@@ -97,7 +97,7 @@ pub struct ErrorBody {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
     status: StatusCode,
-    body: ErrorBody,
+    body: ApiErrorBody,
 }
 
 impl ApiError {
@@ -105,7 +105,7 @@ impl ApiError {
     pub fn new(code: ApiCode, detail: impl Into<String>) -> Self {
         Self {
             status: code.status(),
-            body: ErrorBody {
+            body: ApiErrorBody {
                 code: code.as_str().to_owned(),
                 message: code.message().to_owned(),
                 detail: detail.into(),
@@ -127,7 +127,7 @@ impl ApiError {
 
     /// The body.
     #[must_use]
-    pub fn body(&self) -> &ErrorBody {
+    pub fn body(&self) -> &ApiErrorBody {
         &self.body
     }
 }
@@ -144,12 +144,12 @@ impl From<Failure> for ApiError {
         };
         Self {
             status,
-            body: ErrorBody::from(&failure),
+            body: ApiErrorBody::from(&failure),
         }
     }
 }
 
-impl From<&Failure> for ErrorBody {
+impl From<&Failure> for ApiErrorBody {
     fn from(failure: &Failure) -> Self {
         Self {
             code: failure.code.as_str().to_owned(),
@@ -164,7 +164,7 @@ impl From<&Failure> for ErrorBody {
 pub(super) fn defect() -> ApiError {
     ApiError {
         status: StatusCode::INTERNAL_SERVER_ERROR,
-        body: ErrorBody {
+        body: ApiErrorBody {
             code: Code::Panic.as_str().to_owned(),
             message: Code::Panic.message().to_owned(),
             detail: "the request was stopped; other requests go on".to_owned(),

@@ -16,9 +16,9 @@ const DEFAULT_PAGE: u32 = 100;
 const MAXIMUM_PAGE: u32 = 1_000;
 
 /// A JSON body. Its type refuses unknown fields.
-pub(super) struct Body<T>(pub(super) T);
+pub(super) struct JsonBody<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         match axum::Json::<T>::from_request(request, state).await {
@@ -39,9 +39,9 @@ fn refused_body(rejection: &JsonRejection) -> ApiError {
 }
 
 /// Query parameters. The type refuses unknown ones, so that a misspelt `tenant` never widens a result.
-pub(super) struct Params<T>(pub(super) T);
+pub(super) struct QueryParams<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T> {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Query::<T>::from_request_parts(parts, state).await {
@@ -54,17 +54,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 /// No query parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
+pub(super) struct NoParams {}
 
 /// Parameters of a list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Page<Name> {
+pub(super) struct PageParams<Name> {
     after: Option<Name>,
     limit: Option<u32>,
 }
 
-impl<Name> Page<Name> {
+impl<Name> PageParams<Name> {
     /// Returns the name after which the page begins, and how many entries it may have.
     pub(super) fn read(self) -> Result<(Option<Name>, u32), ApiError> {
         Ok((self.after, limit(self.limit, DEFAULT_PAGE, MAXIMUM_PAGE)?))

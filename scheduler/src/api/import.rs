@@ -5,12 +5,12 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use tasksync_common::error::Failure;
 use tasksync_common::model::{MailboxAddress, UserId, UserKey};
-use tasksync_common::registry::{Enrolled, Enrolment, EnrolmentState, enable};
+use tasksync_common::registry::{Enrolment, EnrolmentResult, EnrolmentState, enable};
 
 use super::error::{ApiCode, ApiError};
-use super::extract::{Body, Nothing, Params, TenantPath, check_text, check_time_zone};
-use super::tenants::known;
-use super::{Shared, order};
+use super::extract::{JsonBody, NoParams, QueryParams, TenantPath, check_text, check_time_zone};
+use super::tenants::require_tenant;
+use super::{ApiState, enrolment};
 
 /// Most users of one request.
 const MAXIMUM_USERS: usize = 1_000;
@@ -19,12 +19,12 @@ const MAXIMUM_USERS: usize = 1_000;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Import {
-    users: Vec<Person>,
+    users: Vec<ImportedPerson>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Person {
+struct ImportedPerson {
     user: UserId,
     source_login: String,
     mailbox: MailboxAddress,
@@ -34,34 +34,34 @@ struct Person {
 
 /// What became of an import.
 #[derive(Serialize)]
-pub(super) struct Imported {
+pub(super) struct ImportResult {
     added: usize,
     updated: usize,
-    refused: Vec<Refused>,
+    refused: Vec<RefusedPerson>,
     scheduled: bool,
 }
 
 #[derive(Serialize)]
-struct Refused {
+struct RefusedPerson {
     user: UserId,
     code: &'static str,
     detail: String,
 }
 
 pub(super) async fn import(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     TenantPath(tenant): TenantPath,
-    _: Params<Nothing>,
-    Body(body): Body<Import>,
-) -> Result<Json<Imported>, ApiError> {
-    let parts = &shared.parts;
+    _: QueryParams<NoParams>,
+    JsonBody(body): JsonBody<Import>,
+) -> Result<Json<ImportResult>, ApiError> {
+    let parts = &api.parts;
     if body.users.len() > MAXIMUM_USERS {
         return Err(ApiError::bad_request(format!(
             "users: {} are too many for one request; at most {MAXIMUM_USERS} are allowed",
             body.users.len()
         )));
     }
-    let tenant = known(parts, &tenant).await?;
+    let tenant = require_tenant(parts, &tenant).await?;
     let now = parts.clock.now();
     let mut enrolments = Vec::with_capacity(body.users.len());
     for (at, person) in body.users.into_iter().enumerate() {
@@ -79,7 +79,7 @@ pub(super) async fn import(
         });
     }
     let answers = parts.registry.enrol_many(&enrolments).await?;
-    let mut result = Imported {
+    let mut result = ImportResult {
         added: 0,
         updated: 0,
         refused: Vec::new(),
@@ -88,9 +88,9 @@ pub(super) async fn import(
     let (mut added, mut updated) = (Vec::new(), Vec::new());
     for (enrolment, answer) in enrolments.into_iter().zip(answers) {
         match answer {
-            Enrolled::Added => added.push(enrolment.key.user),
-            Enrolled::Updated => updated.push(enrolment.key),
-            Enrolled::MailboxTaken(other) => result.refused.push(Refused {
+            EnrolmentResult::Added => added.push(enrolment.key.user),
+            EnrolmentResult::Updated => updated.push(enrolment.key),
+            EnrolmentResult::MailboxTaken(other) => result.refused.push(RefusedPerson {
                 user: enrolment.key.user,
                 code: ApiCode::MailboxTaken.as_str(),
                 detail: format!("{} belongs to {other}", enrolment.mailbox),
@@ -110,9 +110,9 @@ pub(super) async fn import(
             enable(&*parts.registry, key).await?;
         }
         if tenant.enabled {
-            order::enrol(parts, &tenant.id, &added).await?;
+            enrolment::enrol(parts, &tenant.id, &added).await?;
             for key in &updated {
-                order::make_due(parts, key).await?;
+                enrolment::make_due(parts, key).await?;
             }
         }
         Ok::<_, Failure>(())

@@ -5,9 +5,9 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use tasksync_common::model::InstallationId;
 
-use super::Shared;
+use super::ApiState;
 use super::error::{ApiCode, ApiError};
-use super::extract::{Body, Nothing, Params};
+use super::extract::{JsonBody, NoParams, QueryParams};
 
 /// The installation.
 #[derive(Serialize)]
@@ -28,10 +28,10 @@ pub(super) struct Replacement {
 }
 
 pub(super) async fn show(
-    State(shared): State<Shared>,
-    _: Params<Nothing>,
+    State(api): State<ApiState>,
+    _: QueryParams<NoParams>,
 ) -> Result<Json<InstallationView>, ApiError> {
-    let registry = &shared.parts.registry;
+    let registry = &api.parts.registry;
     let counts = registry.enrolment_counts(None).await?;
     Ok(Json(InstallationView {
         id: registry.installation().await?,
@@ -40,10 +40,10 @@ pub(super) async fn show(
 }
 
 pub(super) async fn replace(
-    State(shared): State<Shared>,
-    Body(body): Body<Replacement>,
+    State(api): State<ApiState>,
+    JsonBody(body): JsonBody<Replacement>,
 ) -> Result<Json<InstallationView>, ApiError> {
-    let registry = &shared.parts.registry;
+    let registry = &api.parts.registry;
     let counts = registry.enrolment_counts(None).await?;
     let people = counts.enabled + counts.disabled;
     let present = registry.installation().await?;

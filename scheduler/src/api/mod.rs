@@ -5,18 +5,18 @@
 
 mod auth;
 mod dead_letters;
+mod enrolment;
 mod error;
 mod extract;
-mod gate;
 mod import;
 mod installation;
 mod metrics;
 mod middleware;
-mod order;
 mod pauses;
 mod probes;
 mod routes;
 mod serve;
+mod startup_gate;
 mod status;
 mod task_views;
 mod tenants;
@@ -26,14 +26,14 @@ mod views;
 use std::sync::Arc;
 
 pub use auth::{ApiToken, MINIMUM_TOKEN_LENGTH, TokenError};
-pub use error::{ApiCode, ApiError, ErrorBody, markdown as errors_markdown};
-pub use gate::Gate;
+pub use error::{ApiCode, ApiError, ApiErrorBody, markdown as errors_markdown};
 pub use metrics::router as metrics_router;
 pub use probes::{Detail, probes};
 pub use routes::{markdown, router};
 pub use serve::serve;
+pub use startup_gate::StartupGate;
 
-use crate::parts::{Leadership, Parts};
+use crate::parts::{LeadershipStatus, ServiceParts};
 
 /// Largest request body in bytes.
 pub const MAXIMUM_BODY_BYTES: usize = 1024 * 1024;
@@ -44,8 +44,8 @@ const DOCTORS: usize = 2;
 
 /// State of the handlers.
 #[derive(Clone)]
-struct Shared {
-    parts: Arc<Parts>,
+struct ApiState {
+    parts: Arc<ServiceParts>,
     /// The operator token; `None` closes the API.
     token: Option<Arc<ApiToken>>,
     /// Limits doctor runs, because each queries many servers.
@@ -54,7 +54,7 @@ struct Shared {
 
 /// Truncates a list that was read with one entry more than `limit`. Returns the last entry kept, or `None` if nothing
 /// was cut.
-fn cut<T>(entries: &mut Vec<T>, limit: u32) -> Option<&T> {
+fn truncate_page<T>(entries: &mut Vec<T>, limit: u32) -> Option<&T> {
     let limit = limit as usize;
     if entries.len() <= limit {
         return None;

@@ -5,42 +5,42 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use tasksync_common::fleet::ServerName;
 
-use super::Shared;
+use super::ApiState;
 use super::error::{ApiCode, ApiError};
-use super::extract::{Nothing, Params, TenantPath};
-use super::tenants::known;
-use crate::pauses::{self, Ended, Pause};
+use super::extract::{NoParams, QueryParams, TenantPath};
+use super::tenants::require_tenant;
+use crate::pauses::{self, EndedPauses, TenantPause};
 
 /// The servers that are paused.
 #[derive(Serialize)]
 pub(super) struct PauseList {
-    pauses: Vec<Pause>,
+    pauses: Vec<TenantPause>,
 }
 
 /// Which pauses to end.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Which {
+pub(super) struct EndPauseParams {
     /// Host and port of one server; `None` for all of the tenant's servers.
     server: Option<String>,
 }
 
 pub(super) async fn list(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     TenantPath(id): TenantPath,
-    _: Params<Nothing>,
+    _: QueryParams<NoParams>,
 ) -> Result<Json<PauseList>, ApiError> {
-    let tenant = known(&shared.parts, &id).await?;
-    let pauses = pauses::of_tenant(&shared.parts, &tenant).await?;
+    let tenant = require_tenant(&api.parts, &id).await?;
+    let pauses = pauses::pauses_of_tenant(&api.parts, &tenant).await?;
     Ok(Json(PauseList { pauses }))
 }
 
 pub(super) async fn end(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     TenantPath(id): TenantPath,
-    Params(which): Params<Which>,
-) -> Result<Json<Ended>, ApiError> {
-    let tenant = known(&shared.parts, &id).await?;
+    QueryParams(which): QueryParams<EndPauseParams>,
+) -> Result<Json<EndedPauses>, ApiError> {
+    let tenant = require_tenant(&api.parts, &id).await?;
     let mut servers = ServerName::of_tenant(&tenant);
     if let Some(wanted) = &which.server {
         let names: Vec<String> = servers.iter().map(|server| server.host.clone()).collect();
@@ -55,7 +55,7 @@ pub(super) async fn end(
             ));
         }
     }
-    let ended = pauses::end(&shared.parts, &id, &servers).await?;
+    let ended = pauses::end_pauses(&api.parts, &id, &servers).await?;
     tracing::info!(tenant = %id, server = which.server, ended = ended.ended, due = ended.due, "pauses were ended");
     Ok(Json(ended))
 }

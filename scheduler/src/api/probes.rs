@@ -6,9 +6,9 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tasksync_common::health::{Health, Missing};
+use tasksync_common::health::{Health, UnmetRequirement};
 
-use super::extract::{Nothing, Params};
+use super::extract::{NoParams, QueryParams};
 
 /// Whether answers say what exactly is wrong and what to do. That can name hosts and paths, so it must be hidden on
 /// an address that anyone can reach. There the doctor reports it, to clients that have the token.
@@ -21,7 +21,7 @@ pub enum Detail {
 }
 
 #[derive(Clone)]
-struct Watched {
+struct ProbeState {
     health: Health,
     detail: Detail,
 }
@@ -32,10 +32,10 @@ pub fn probes(health: Health, detail: Detail) -> Router {
     Router::new()
         .route("/livez", get(live))
         .route("/readyz", get(ready))
-        .with_state(Watched { health, detail })
+        .with_state(ProbeState { health, detail })
 }
 
-async fn live(State(watched): State<Watched>, _: Params<Nothing>) -> Response {
+async fn live(State(watched): State<ProbeState>, _: QueryParams<NoParams>) -> Response {
     let stuck = watched.health.stuck();
     if stuck.is_empty() {
         return "alive\n".into_response();
@@ -47,8 +47,8 @@ async fn live(State(watched): State<Watched>, _: Params<Nothing>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }
 
-async fn ready(State(watched): State<Watched>, _: Params<Nothing>) -> (StatusCode, Json<Value>) {
-    let missing = watched.health.missing().await;
+async fn ready(State(watched): State<ProbeState>, _: QueryParams<NoParams>) -> (StatusCode, Json<Value>) {
+    let missing = watched.health.unmet_requirements().await;
     let status = if missing.is_empty() {
         StatusCode::OK
     } else {
@@ -61,7 +61,7 @@ async fn ready(State(watched): State<Watched>, _: Params<Nothing>) -> (StatusCod
     )
 }
 
-fn view(missing: &Missing, detail: Detail) -> Value {
+fn view(missing: &UnmetRequirement, detail: Detail) -> Value {
     let why = missing.why.as_ref();
     let mut view = json!({
         "what": missing.what,

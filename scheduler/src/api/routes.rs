@@ -11,14 +11,14 @@ use tokio::sync::Semaphore;
 
 use super::error::{ApiCode, ApiError};
 use super::{
-    DOCTORS, Detail, MAXIMUM_BODY_BYTES, Parts, Shared, auth, dead_letters, import, installation, middleware,
-    pauses, probes, status, tenants, users,
+    ApiState, DOCTORS, Detail, MAXIMUM_BODY_BYTES, ServiceParts, auth, dead_letters, import, installation,
+    middleware, pauses, probes, status, tenants, users,
 };
 
 /// Prefix of the API's addresses.
 const BASE: &str = "/api/v1";
 /// Time limit of a request that uses only tasksync's own stores.
-const OWN: Duration = Duration::from_secs(30);
+const STORES_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit of a request that queries a tenant's servers.
 const ASKS_SERVERS: Duration = Duration::from_secs(90);
 /// Time limit of a request about many users.
@@ -32,7 +32,7 @@ pub(super) struct Endpoint {
     pub(super) path: &'static str,
     what: &'static str,
     time: Duration,
-    handler: MethodRouter<Shared>,
+    handler: MethodRouter<ApiState>,
 }
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -48,35 +48,35 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "GET",
             "/tenants",
             "Lists the tenants in order of name. Parameters: `after`, `limit` (100, at most 1,000). The last page has no `next`.",
-            OWN,
+            STORES_TIMEOUT,
             get(tenants::list),
         ),
         endpoint(
             "PUT",
             "/tenants/{tenant}",
             "Adds a tenant, or replaces its connections and settings. Body: a tenant. 201 `added`, 200 `updated`.",
-            OWN,
+            STORES_TIMEOUT,
             put(tenants::put),
         ),
         endpoint(
             "GET",
             "/tenants/{tenant}",
             "Shows one tenant.",
-            OWN,
+            STORES_TIMEOUT,
             get(tenants::show),
         ),
         endpoint(
             "DELETE",
             "/tenants/{tenant}",
             "Removes a tenant with its users and their sync states. Tasks stay where they are, and the journal stays.",
-            OWN,
+            STORES_TIMEOUT,
             delete(tenants::remove),
         ),
         endpoint(
             "GET",
             "/tenants/{tenant}/pauses",
             "Lists the tenant's servers that are paused at their own request: `server`, `service`, `account`, `since`, `until`, `why`. No request is sent to them before `until`.",
-            OWN,
+            STORES_TIMEOUT,
             get(pauses::list),
         ),
         endpoint(
@@ -90,7 +90,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "GET",
             "/tenants/{tenant}/users",
             "Lists the tenant's users in order of name. Parameters as for tenants.",
-            OWN,
+            STORES_TIMEOUT,
             get(users::list),
         ),
         endpoint(
@@ -111,28 +111,28 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "GET",
             "/tenants/{tenant}/users/{user}",
             "Shows one user: enrolment, place in the schedule, next sync, open alerts, state of the tasks (unfinished, held back, refused, without a copy), newest journal entries.",
-            OWN,
+            STORES_TIMEOUT,
             get(users::show),
         ),
         endpoint(
             "DELETE",
             "/tenants/{tenant}/users/{user}",
             "Opts a user out: nothing more is synced, and tasks stay where they are.",
-            OWN,
+            STORES_TIMEOUT,
             delete(users::opt_out),
         ),
         endpoint(
             "POST",
             "/tenants/{tenant}/users/{user}/sync",
             "Syncs the user at once: the sync is `sent` to the workers, or the user is `due` and sent next. `pauses` lists the tenant's servers that are paused. `waits_until` is the end of the last pause, after which the sync is made. 202, 409 `tenant-disabled`, 429 `too-many-requests`.",
-            OWN,
+            STORES_TIMEOUT,
             post(users::sync_now),
         ),
         endpoint(
             "POST",
             "/tenants/{tenant}/users/{user}/deletions/allow",
             "Allows the deletions that are held back now, once, within a day. `plan` names them as they were shown (`held_plan` of the plan). Returns `plan`, `deletions` and `until`. 202, 409 `nothing-held`, 409 `plan-changed`.",
-            OWN,
+            STORES_TIMEOUT,
             post(users::allow_deletions),
         ),
         endpoint(
@@ -146,35 +146,35 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "GET",
             "/tenants/{tenant}/users/{user}/journal",
             "Lists what was overwritten or deleted, newest first ([policies.md](policies.md) lists the kinds). Parameter: `limit` (50, at most 500).",
-            OWN,
+            STORES_TIMEOUT,
             get(users::journal),
         ),
         endpoint(
             "GET",
             "/status",
             "Shows freshness, queues, leader, disabled users and open alerts, for all tenants or for one `tenant`.",
-            OWN,
+            STORES_TIMEOUT,
             get(status::status),
         ),
         endpoint(
             "GET",
             "/alerts",
             "Lists the open alerts, oldest first. Parameters: `tenant`, `limit` (100, at most 1,000).",
-            OWN,
+            STORES_TIMEOUT,
             get(status::alerts),
         ),
         endpoint(
             "GET",
             "/installation",
             "Shows the `id` of the installation, which markers in mailboxes carry, and how many `people` are opted in.",
-            OWN,
+            STORES_TIMEOUT,
             get(installation::show),
         ),
         endpoint(
             "PUT",
             "/installation",
             "Replaces the installation's id, for a registry that was restored empty. Body: `id`, and `confirmed` while people are opted in. 409 `people-enrolled`.",
-            OWN,
+            STORES_TIMEOUT,
             put(installation::replace),
         ),
         endpoint(
@@ -188,44 +188,44 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "GET",
             "/dead-letters",
             "Lists dead letters, the jobs that workers gave up on, oldest first, with the reason and their queue. Parameter: `limit` (50, at most 500).",
-            OWN,
+            STORES_TIMEOUT,
             get(dead_letters::list),
         ),
         endpoint(
             "DELETE",
             "/dead-letters",
             "Discards the oldest dead letters. Parameter: `limit` (1 to 500). Returns how many were `discarded`.",
-            OWN,
+            STORES_TIMEOUT,
             delete(dead_letters::discard),
         ),
         endpoint(
             "POST",
             "/dead-letters/replay",
             "Puts the oldest dead letters back into their queues. Parameter: `limit` (1 to 500). Returns how many were `replayed`. A job whose claim is gone does nothing.",
-            OWN,
+            STORES_TIMEOUT,
             post(dead_letters::replay),
         ),
         endpoint(
             "POST",
             "/dead-letters/{id}/replay",
             "Puts one dead letter back. 404 if there is none with this id.",
-            OWN,
+            STORES_TIMEOUT,
             post(dead_letters::replay_one),
         ),
         endpoint(
             "DELETE",
             "/dead-letters/{id}",
             "Discards one dead letter. 404 if there is none with this id.",
-            OWN,
+            STORES_TIMEOUT,
             delete(dead_letters::discard_one),
         ),
     ]
 }
 
 /// Returns the router of the whole service: the API behind its token, and the two probes.
-pub fn router(parts: Parts, token: Option<super::ApiToken>) -> Router {
+pub fn router(parts: ServiceParts, token: Option<super::ApiToken>) -> Router {
     let probes = probes(parts.health.clone(), Detail::Hidden);
-    let shared = Shared {
+    let state = ApiState {
         parts: Arc::new(parts),
         token: token.map(Arc::new),
         doctors: Arc::new(Semaphore::new(DOCTORS)),
@@ -243,10 +243,10 @@ pub fn router(parts: Parts, token: Option<super::ApiToken>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAXIMUM_BODY_BYTES))
-        .layer(from_fn_with_state(shared.clone(), auth::require));
+        .layer(from_fn_with_state(state.clone(), auth::require));
     Router::new()
         .nest(BASE, api)
-        .with_state(shared)
+        .with_state(state)
         .merge(probes)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -20,13 +20,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stop` is cancelled, then waits at most `drain` for running requests to finish.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, drain: Duration) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let service = TowerToHyperService::new(router);
     loop {
-        let Some(Ok(place)) = stop
-            .run_until_cancelled(Arc::clone(&places).acquire_owned())
+        let Some(Ok(permit)) = stop
+            .run_until_cancelled(Arc::clone(&permits).acquire_owned())
             .await
         else {
             break;
@@ -66,7 +66,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
             if let Err(error) = result {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop(place);
+            drop(permit);
         });
     }
     connections.close();

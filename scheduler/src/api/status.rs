@@ -8,10 +8,10 @@ use tasksync_common::model::TenantId;
 use tasksync_common::queue::QueueName;
 
 use super::error::{ApiCode, ApiError};
-use super::extract::{Params, limit};
-use super::tenants::known;
+use super::extract::{QueryParams, limit};
+use super::tenants::require_tenant;
 use super::views::{AlertView, ProcessView, QueuesView, StatusView};
-use super::{MAXIMUM_ALERTS, Shared};
+use super::{ApiState, MAXIMUM_ALERTS};
 use crate::doctor;
 use crate::load::Load;
 
@@ -21,7 +21,7 @@ const PROCESSES_SHOWN: usize = 200;
 /// One tenant; `None` for all.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OfTenant {
+pub(super) struct TenantParams {
     tenant: Option<TenantId>,
 }
 
@@ -34,12 +34,12 @@ pub(super) struct AlertParams {
 }
 
 pub(super) async fn status(
-    State(shared): State<Shared>,
-    Params(OfTenant { tenant }): Params<OfTenant>,
+    State(api): State<ApiState>,
+    QueryParams(TenantParams { tenant }): QueryParams<TenantParams>,
 ) -> Result<Json<StatusView>, ApiError> {
-    let parts = &shared.parts;
+    let parts = &api.parts;
     if let Some(tenant) = &tenant {
-        known(parts, tenant).await?;
+        require_tenant(parts, tenant).await?;
     }
     let tenant = tenant.as_ref();
     let mut summary = parts.schedule.summary(tenant).await?;
@@ -73,35 +73,31 @@ pub(super) async fn status(
 }
 
 pub(super) async fn alerts(
-    State(shared): State<Shared>,
-    Params(params): Params<AlertParams>,
+    State(api): State<ApiState>,
+    QueryParams(params): QueryParams<AlertParams>,
 ) -> Result<Json<Value>, ApiError> {
     let limit = limit(params.limit, 100, MAXIMUM_ALERTS)?;
     if let Some(tenant) = &params.tenant {
-        known(&shared.parts, tenant).await?;
+        require_tenant(&api.parts, tenant).await?;
     }
-    let alerts = shared
-        .parts
-        .registry
-        .alerts(params.tenant.as_ref(), limit)
-        .await?;
+    let alerts = api.parts.registry.alerts(params.tenant.as_ref(), limit).await?;
     let alerts: Vec<_> = alerts.iter().map(AlertView::from).collect();
     Ok(Json(json!({ "alerts": alerts })))
 }
 
 pub(super) async fn doctor(
-    State(shared): State<Shared>,
-    Params(OfTenant { tenant }): Params<OfTenant>,
-) -> Result<Json<doctor::Report>, ApiError> {
+    State(api): State<ApiState>,
+    QueryParams(TenantParams { tenant }): QueryParams<TenantParams>,
+) -> Result<Json<doctor::DoctorReport>, ApiError> {
     let tenant = match &tenant {
-        Some(id) => Some(known(&shared.parts, id).await?),
+        Some(id) => Some(require_tenant(&api.parts, id).await?),
         None => None,
     };
-    let _place = shared.doctors.try_acquire().map_err(|_| {
+    let _place = api.doctors.try_acquire().map_err(|_| {
         ApiError::new(
             ApiCode::Busy,
             "other doctor runs are in progress; each queries many servers",
         )
     })?;
-    Ok(Json(doctor::examine(&shared.parts, tenant).await))
+    Ok(Json(doctor::examine(&api.parts, tenant).await))
 }

@@ -51,7 +51,10 @@ pub(super) fn title_of(state: &SyncState, key: &SourceKey) -> Option<String> {
 
 /// Returns the name of a list; `None` while nothing of it is in the mailbox.
 pub(super) fn list_of(state: &SyncState, location: &LocationKey) -> Option<String> {
-    state.locations.get(location).map(|place| place.name.clone())
+    state
+        .locations
+        .get(location)
+        .map(|location_state| location_state.name.clone())
 }
 
 /// A list or site that could not be read, or a list whose dates could not be read.
@@ -199,22 +202,22 @@ mod tests {
             };
             state.parked.insert(location.task(number), parked);
         }
-        let place = LocationState {
+        let location_state = LocationState {
             name: "Projects - Plan".to_owned(),
-            found: false,
+            name_read_from_folder: false,
             holds: FieldSet::ALL,
             folder: "folder".to_owned(),
             cursor: None,
             signs: None,
         };
-        state.locations.insert(location.clone(), place);
+        state.locations.insert(location.clone(), location_state);
         let link = Link {
             version: "1".to_owned(),
             agreed: Agreed::of(&Task {
                 title: "Order paint".to_owned(),
                 ..Task::default()
             }),
-            ..Link::found("item", "ck", None)
+            ..Link::unagreed("item", "ck", None)
         };
         let pending = [location.task(98), location.task(99)];
         state.pending.extend(pending.clone());
@@ -224,7 +227,7 @@ mod tests {
         state.unread.insert(location.clone(), failure.clone());
         state.unread.insert(closed.clone(), failure.clone());
         state.without_dates.insert(location.clone(), failure.clone());
-        state.note_foreign("sp|x|1", "another owner");
+        state.record_foreign_marker("sp|x|1", "another owner");
         let shown = TasksView::of(&Ok(state));
         assert_eq!(
             (shown.refused, shown.refused_tasks.len(), shown.unfinished),

@@ -10,8 +10,8 @@ use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
 use tasksync_common::schedule::rebuild::add_missing;
 
 use super::error::{ApiCode, ApiError};
-use super::extract::{Body, Nothing, Page, Params, TenantPath, check_text, check_time_zone};
-use super::{Parts, Shared};
+use super::extract::{JsonBody, NoParams, PageParams, QueryParams, TenantPath, check_text, check_time_zone};
+use super::{ApiState, ServiceParts};
 
 /// Most sites of one tenant.
 const MAXIMUM_SITES: usize = 1_000;
@@ -25,31 +25,31 @@ pub(super) struct TenantList {
 }
 
 pub(super) async fn list(
-    State(shared): State<Shared>,
-    Params(page): Params<Page<TenantId>>,
+    State(api): State<ApiState>,
+    QueryParams(page): QueryParams<PageParams<TenantId>>,
 ) -> Result<Json<TenantList>, ApiError> {
     let (after, limit) = page.read()?;
-    let mut tenants = shared.parts.registry.tenants(after.as_ref(), limit + 1).await?;
-    let next = super::cut(&mut tenants, limit).map(|tenant| tenant.id.clone());
+    let mut tenants = api.parts.registry.tenants(after.as_ref(), limit + 1).await?;
+    let next = super::truncate_page(&mut tenants, limit).map(|tenant| tenant.id.clone());
     Ok(Json(TenantList { tenants, next }))
 }
 
 pub(super) async fn show(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     TenantPath(id): TenantPath,
-    _: Params<Nothing>,
+    _: QueryParams<NoParams>,
 ) -> Result<Json<Tenant>, ApiError> {
-    known(&shared.parts, &id).await.map(Json)
+    require_tenant(&api.parts, &id).await.map(Json)
 }
 
 pub(super) async fn put(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     TenantPath(id): TenantPath,
-    _: Params<Nothing>,
-    Body(tenant): Body<Tenant>,
+    _: QueryParams<NoParams>,
+    JsonBody(tenant): JsonBody<Tenant>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     check(&id, &tenant)?;
-    let parts = &shared.parts;
+    let parts = &api.parts;
     let added = parts.registry.put_tenant(&tenant).await?;
     tracing::info!(tenant = %id, added, enabled = tenant.enabled, "tenant stored");
     // The registry has the truth. The schedule follows here at once, or else at the leader's next search.
@@ -68,27 +68,31 @@ pub(super) async fn put(
 }
 
 pub(super) async fn remove(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     TenantPath(id): TenantPath,
-    _: Params<Nothing>,
+    _: QueryParams<NoParams>,
 ) -> Result<Json<Value>, ApiError> {
-    let parts = &shared.parts;
+    let parts = &api.parts;
     let removed = parts.registry.remove_tenant(&id).await?;
     // Also if the registry did not have the tenant: an earlier removal may have stopped between the two stores.
     let users = parts.schedule.withdraw_tenant(&id).await?;
     if !removed {
-        return Err(unknown(&id));
+        return Err(tenant_not_found(&id));
     }
     tracing::info!(tenant = %id, users, "tenant removed");
     Ok(Json(json!({ "result": "removed" })))
 }
 
 /// Returns the tenant, or a `not-found` error.
-pub(super) async fn known(parts: &Parts, id: &TenantId) -> Result<Tenant, ApiError> {
-    parts.registry.tenant(id).await?.ok_or_else(|| unknown(id))
+pub(super) async fn require_tenant(parts: &ServiceParts, id: &TenantId) -> Result<Tenant, ApiError> {
+    parts
+        .registry
+        .tenant(id)
+        .await?
+        .ok_or_else(|| tenant_not_found(id))
 }
 
-fn unknown(id: &TenantId) -> ApiError {
+fn tenant_not_found(id: &TenantId) -> ApiError {
     ApiError::new(ApiCode::NotFound, format!("there is no tenant \"{id}\""))
 }
 

@@ -10,19 +10,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tasksync_common::error::Code;
 use tasksync_common::model::{MailboxAddress, UserId, UserKey};
-use tasksync_common::plan::{Held, held_digest};
+use tasksync_common::plan::{HeldDeletions, held_digest};
 use tasksync_common::queue::Reason;
-use tasksync_common::registry::{DeletionPermit, Enrolled, Enrolment, EnrolmentState, Tenant, enable};
+use tasksync_common::registry::{DeletionPermit, Enrolment, EnrolmentResult, EnrolmentState, Tenant, enable};
 use tasksync_common::schedule::SavedStamp;
 use tasksync_common::state::{StateError, SyncState};
 
 use super::error::{ApiCode, ApiError};
-use super::extract::{Body, Nothing, Page, Params, TenantPath, UserPath, check_text, check_time_zone, limit};
+use super::extract::{
+    JsonBody, NoParams, PageParams, QueryParams, TenantPath, UserPath, check_text, check_time_zone, limit,
+};
 use super::task_views::TasksView;
-use super::tenants::known;
-use super::views::{AlertView, EnrolmentView, JournalView, OrderView, UserView, next_sync};
-use super::{MAXIMUM_ALERTS, Parts, Shared, order};
-use crate::Requested;
+use super::tenants::require_tenant;
+use super::views::{AlertView, EnrolmentView, JournalView, ScheduleEntryView, UserView, next_sync};
+use super::{ApiState, MAXIMUM_ALERTS, ServiceParts, enrolment};
+use crate::SyncNowResult;
 use crate::pauses;
 
 /// A permit for held deletions ends after this time.
@@ -74,19 +76,19 @@ pub(super) struct UserList {
 }
 
 pub(super) async fn list(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     TenantPath(id): TenantPath,
-    Params(page): Params<Page<UserId>>,
+    QueryParams(page): QueryParams<PageParams<UserId>>,
 ) -> Result<Json<UserList>, ApiError> {
     let (after, limit) = page.read()?;
-    known(&shared.parts, &id).await?;
-    let mut users = shared
+    require_tenant(&api.parts, &id).await?;
+    let mut users = api
         .parts
         .registry
         .enrolments(&id, after.as_ref(), limit + 1)
         .await?;
-    let next = super::cut(&mut users, limit).map(|enrolment| enrolment.key.user.clone());
-    let stamps = shared.parts.registry.stamps(&id, after.as_ref(), limit).await?;
+    let next = super::truncate_page(&mut users, limit).map(|enrolment| enrolment.key.user.clone());
+    let stamps = api.parts.registry.stamps(&id, after.as_ref(), limit).await?;
     let stamps: HashMap<UserId, SavedStamp> = stamps
         .into_iter()
         .map(|saved| (saved.user.clone(), saved))
@@ -101,26 +103,26 @@ pub(super) async fn list(
 }
 
 pub(super) async fn show(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     UserPath(key): UserPath,
-    _: Params<Nothing>,
+    _: QueryParams<NoParams>,
 ) -> Result<Json<UserView>, ApiError> {
-    let (_, enrolment) = enrolled(&shared.parts, &key).await?;
-    view(&shared.parts, &enrolment).await.map(Json)
+    let (_, enrolment) = require_enrolment(&api.parts, &key).await?;
+    view(&api.parts, &enrolment).await.map(Json)
 }
 
 pub(super) async fn opt_in(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     UserPath(key): UserPath,
-    Params(params): Params<OptInParams>,
-    Body(body): Body<OptIn>,
+    QueryParams(params): QueryParams<OptInParams>,
+    JsonBody(body): JsonBody<OptIn>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let parts = &shared.parts;
+    let parts = &api.parts;
     check_text("source_login", &body.source_login, 256)?;
     if let Some(zone) = &body.time_zone {
         check_time_zone("time_zone", zone)?;
     }
-    let tenant = known(parts, &key.tenant).await?;
+    let tenant = require_tenant(parts, &key.tenant).await?;
     let enrolment = Enrolment {
         key: key.clone(),
         source_login: body.source_login,
@@ -133,13 +135,13 @@ pub(super) async fn opt_in(
         ask_servers(parts, &tenant, &enrolment).await?;
     }
     let added = match parts.registry.enrol(&enrolment).await? {
-        Enrolled::Added => true,
-        Enrolled::Updated => {
+        EnrolmentResult::Added => true,
+        EnrolmentResult::Updated => {
             // A disabled user whose cause was mended comes back by opting in again.
             enable(&*parts.registry, &key).await?;
             false
         }
-        Enrolled::MailboxTaken(other) => {
+        EnrolmentResult::MailboxTaken(other) => {
             return Err(ApiError::new(
                 ApiCode::MailboxTaken,
                 format!("{} belongs to {other}", enrolment.mailbox),
@@ -148,7 +150,7 @@ pub(super) async fn opt_in(
     };
     tracing::info!(user = %key, added, unchecked = params.unchecked, "user opted in");
     if tenant.enabled {
-        order::make_due(parts, &key)
+        enrolment::make_due(parts, &key)
             .await
             .map_err(|failure| failure.within("the user is enrolled, but not in the order of work yet"))?;
     }
@@ -158,7 +160,7 @@ pub(super) async fn opt_in(
         (StatusCode::OK, "updated")
     };
     // As stored: a second opt-in keeps the time of the first.
-    let (_, stored) = enrolled(parts, &key).await?;
+    let (_, stored) = require_enrolment(parts, &key).await?;
     Ok((
         status,
         Json(json!({
@@ -170,29 +172,29 @@ pub(super) async fn opt_in(
 }
 
 pub(super) async fn opt_out(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     UserPath(key): UserPath,
-    _: Params<Nothing>,
+    _: QueryParams<NoParams>,
 ) -> Result<Json<Value>, ApiError> {
-    let parts = &shared.parts;
+    let parts = &api.parts;
     let removed = parts.registry.withdraw(&key).await?;
     // Also when the registry had none: an earlier opt-out may have stopped between the two stores.
     parts.schedule.withdraw(&key).await?;
     if !removed {
-        known(parts, &key.tenant).await?;
-        return Err(unknown(&key));
+        require_tenant(parts, &key.tenant).await?;
+        return Err(user_not_enrolled(&key));
     }
     tracing::info!(user = %key, "user opted out");
     Ok(Json(json!({ "result": "removed" })))
 }
 
 pub(super) async fn sync_now(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     UserPath(key): UserPath,
-    _: Params<Nothing>,
+    _: QueryParams<NoParams>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let parts = &shared.parts;
-    let (tenant, enrolment) = enrolled(parts, &key).await?;
+    let parts = &api.parts;
+    let (tenant, enrolment) = require_enrolment(parts, &key).await?;
     if !tenant.enabled {
         return Err(ApiError::new(
             ApiCode::TenantDisabled,
@@ -200,14 +202,14 @@ pub(super) async fn sync_now(
         ));
     }
     let result = match parts.requests.sync_now(&key, Reason::Requested).await? {
-        Requested::Sent => "sent",
-        Requested::Due => "due",
+        SyncNowResult::Sent => "sent",
+        SyncNowResult::Due => "due",
         // Enrolled, but not in the order of work: it was lost or is being rebuilt.
-        Requested::NotEnrolled => {
-            order::make_due(parts, &key).await?;
+        SyncNowResult::NotEnrolled => {
+            enrolment::make_due(parts, &key).await?;
             "due"
         }
-        Requested::TooMany(wait) => {
+        SyncNowResult::TooMany(wait) => {
             return Err(ApiError::new(
                 ApiCode::TooManyRequests,
                 format!("{}: try again in {} s", key.tenant, wait.as_secs() + 1),
@@ -216,7 +218,7 @@ pub(super) async fn sync_now(
     };
     tracing::info!(user = %key, result, "sync asked for");
     // Asked after the request was taken: it stands, whatever is known of pauses.
-    let pauses = match pauses::of_tenant(parts, &tenant).await {
+    let pauses = match pauses::pauses_of_tenant(parts, &tenant).await {
         Ok(pauses) => Some(pauses),
         Err(failure) => {
             tracing::warn!(user = %key, %failure, "it is not known whether a server is paused");
@@ -236,7 +238,7 @@ pub(super) async fn sync_now(
 }
 
 /// Returns the deletions of the user that are held back, as the alert shows them.
-async fn held_of(parts: &Parts, key: &UserKey) -> Result<Vec<Held>, ApiError> {
+async fn held_tasks(parts: &ServiceParts, key: &UserKey) -> Result<Vec<HeldDeletions>, ApiError> {
     let nothing = || ApiError::new(ApiCode::NothingHeld, format!("{key}: nothing is held back"));
     let alerts = parts.registry.alerts(Some(&key.tenant), MAXIMUM_ALERTS).await?;
     let alert = alerts
@@ -250,14 +252,14 @@ async fn held_of(parts: &Parts, key: &UserKey) -> Result<Vec<Held>, ApiError> {
 }
 
 pub(super) async fn allow_deletions(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     UserPath(key): UserPath,
-    Params(params): Params<AllowParams>,
+    QueryParams(params): QueryParams<AllowParams>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let parts = &shared.parts;
-    let (tenant, _) = enrolled(parts, &key).await?;
-    let held = held_of(parts, &key).await?;
-    let plan = held_digest(&held);
+    let parts = &api.parts;
+    let (tenant, _) = require_enrolment(parts, &key).await?;
+    let held_deletions = held_tasks(parts, &key).await?;
+    let plan = held_digest(&held_deletions);
     if let Some(shown) = params.plan.filter(|shown| *shown != plan) {
         return Err(ApiError::new(
             ApiCode::PlanChanged,
@@ -273,12 +275,12 @@ pub(super) async fn allow_deletions(
             .unwrap_or(Timestamp::MAX),
     };
     if !parts.registry.allow_deletions(&key, &permit).await? {
-        return Err(unknown(&key));
+        return Err(user_not_enrolled(&key));
     }
-    let deletions: usize = held.iter().map(|held| held.keys.len()).sum();
+    let deletions: usize = held_deletions.iter().map(|deletions| deletions.keys.len()).sum();
     tracing::info!(user = %key, plan = permit.plan, deletions, "held deletions may pass");
     if tenant.enabled {
-        order::make_due(parts, &key).await?;
+        enrolment::make_due(parts, &key).await?;
     }
     Ok((
         StatusCode::ACCEPTED,
@@ -292,12 +294,12 @@ pub(super) async fn allow_deletions(
 }
 
 pub(super) async fn plan(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     UserPath(key): UserPath,
-    _: Params<Nothing>,
+    _: QueryParams<NoParams>,
 ) -> Result<Json<Value>, ApiError> {
-    let parts = &shared.parts;
-    let (tenant, _) = enrolled(parts, &key).await?;
+    let parts = &api.parts;
+    let (tenant, _) = require_enrolment(parts, &key).await?;
     if !tenant.enabled {
         return Err(ApiError::new(
             ApiCode::TenantDisabled,
@@ -308,17 +310,17 @@ pub(super) async fn plan(
 }
 
 pub(super) async fn journal(
-    State(shared): State<Shared>,
+    State(api): State<ApiState>,
     UserPath(key): UserPath,
-    Params(params): Params<JournalParams>,
+    QueryParams(params): QueryParams<JournalParams>,
 ) -> Result<Json<Value>, ApiError> {
     let limit = limit(params.limit, 50, 500)?;
-    let entries = shared.parts.registry.journal_of(&key, limit).await?;
+    let entries = api.parts.registry.journal_of(&key, limit).await?;
     // The journal outlives an opt-out, so only a user with neither is unknown.
     if entries.is_empty() {
-        enrolled(&shared.parts, &key).await?;
+        require_enrolment(&api.parts, &key).await?;
     }
-    let state = state_of(&shared.parts, &key).await?.and_then(Result::ok);
+    let state = state_of(&api.parts, &key).await?.and_then(Result::ok);
     let entries: Vec<_> = entries
         .iter()
         .map(|entry| JournalView::of(entry, state.as_ref()))
@@ -326,7 +328,7 @@ pub(super) async fn journal(
     Ok(Json(json!({ "journal": entries })))
 }
 
-async fn ask_servers(parts: &Parts, tenant: &Tenant, enrolment: &Enrolment) -> Result<(), ApiError> {
+async fn ask_servers(parts: &ServiceParts, tenant: &Tenant, enrolment: &Enrolment) -> Result<(), ApiError> {
     let found = parts.checks.check_user(tenant, enrolment).await;
     found
         .person
@@ -337,13 +339,17 @@ async fn ask_servers(parts: &Parts, tenant: &Tenant, enrolment: &Enrolment) -> R
     Ok(())
 }
 
-async fn enrolled(parts: &Parts, key: &UserKey) -> Result<(Tenant, Enrolment), ApiError> {
-    let tenant = known(parts, &key.tenant).await?;
-    let enrolment = parts.registry.enrolment(key).await?.ok_or_else(|| unknown(key))?;
+async fn require_enrolment(parts: &ServiceParts, key: &UserKey) -> Result<(Tenant, Enrolment), ApiError> {
+    let tenant = require_tenant(parts, &key.tenant).await?;
+    let enrolment = parts
+        .registry
+        .enrolment(key)
+        .await?
+        .ok_or_else(|| user_not_enrolled(key))?;
     Ok((tenant, enrolment))
 }
 
-fn unknown(key: &UserKey) -> ApiError {
+fn user_not_enrolled(key: &UserKey) -> ApiError {
     ApiError::new(
         ApiCode::NotFound,
         format!("there is no user \"{}\" in tenant \"{}\"", key.user, key.tenant),
@@ -351,12 +357,15 @@ fn unknown(key: &UserKey) -> ApiError {
 }
 
 /// Returns a user's saved sync state; `None` before the first sync.
-async fn state_of(parts: &Parts, key: &UserKey) -> Result<Option<Result<SyncState, StateError>>, ApiError> {
+async fn state_of(
+    parts: &ServiceParts,
+    key: &UserKey,
+) -> Result<Option<Result<SyncState, StateError>>, ApiError> {
     let stored = parts.registry.sync_state(key).await?;
     Ok(stored.map(|stored| SyncState::decode(&stored.blob)))
 }
 
-async fn view(parts: &Parts, enrolment: &Enrolment) -> Result<UserView, ApiError> {
+async fn view(parts: &ServiceParts, enrolment: &Enrolment) -> Result<UserView, ApiError> {
     let key = &enrolment.key;
     let status = parts.schedule.status(key).await?;
     let now = parts.schedule.now().await?;
@@ -372,7 +381,7 @@ async fn view(parts: &Parts, enrolment: &Enrolment) -> Result<UserView, ApiError
             parts.settings.schedule.minimum_time_between_user_syncs,
             now,
         ),
-        schedule: status.as_ref().map(OrderView::from),
+        schedule: status.as_ref().map(ScheduleEntryView::from),
         alerts: alerts
             .iter()
             // Lists that this person cannot read stand with the tasks.

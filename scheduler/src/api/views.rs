@@ -8,20 +8,20 @@ use serde_json::Value;
 use tasksync_common::error::Failure;
 use tasksync_common::fleet::{Member, Permits, Role};
 use tasksync_common::plan::Side;
-use tasksync_common::queue::{DeadLetter, Depth, QueueName};
+use tasksync_common::queue::{DeadLetter, QueueDepth, QueueName};
 use tasksync_common::registry::{Alert, Enrolment, EnrolmentState, JournalEntry};
-use tasksync_common::schedule::{Failing, SavedStamp, Summary, UserStatus};
+use tasksync_common::schedule::{FailureStreak, SavedStamp, Summary, UserStatus};
 use tasksync_common::state::SyncState;
 
-use super::Leadership;
-use super::error::ErrorBody;
+use super::LeadershipStatus;
+use super::error::ApiErrorBody;
 use super::task_views::{TasksView, list_of, title_of};
 
 /// A failure, with who acts on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct FailureView {
     #[serde(flatten)]
-    error: ErrorBody,
+    error: ApiErrorBody,
     who_acts: &'static str,
 }
 
@@ -63,8 +63,8 @@ pub(super) struct FailingView {
     failure: FailureView,
 }
 
-impl From<&Failing> for FailingView {
-    fn from(failing: &Failing) -> Self {
+impl From<&FailureStreak> for FailingView {
+    fn from(failing: &FailureStreak) -> Self {
         Self {
             since: failing.since,
             attempts: failing.attempts,
@@ -112,7 +112,7 @@ impl From<&Enrolment> for EnrolmentView {
 
 /// A user's place in the schedule.
 #[derive(Debug, Serialize)]
-pub(super) struct OrderView {
+pub(super) struct ScheduleEntryView {
     stamp: Timestamp,
     claimed: bool,
     last_attempt: Option<Timestamp>,
@@ -122,7 +122,7 @@ pub(super) struct OrderView {
     failures: u32,
 }
 
-impl From<&UserStatus> for OrderView {
+impl From<&UserStatus> for ScheduleEntryView {
     fn from(status: &UserStatus) -> Self {
         Self {
             stamp: status.stamp,
@@ -244,7 +244,7 @@ impl JournalView {
 #[derive(Debug, Serialize)]
 pub(super) struct UserView {
     pub(super) enrolment: EnrolmentView,
-    pub(super) schedule: Option<OrderView>,
+    pub(super) schedule: Option<ScheduleEntryView>,
     pub(super) next_sync: NextSync,
     /// `None` before the first sync.
     pub(super) tasks: Option<TasksView>,
@@ -261,8 +261,8 @@ pub(super) struct DepthView {
     wanted: u64,
 }
 
-impl From<Depth> for DepthView {
-    fn from(depth: Depth) -> Self {
+impl From<QueueDepth> for DepthView {
+    fn from(depth: QueueDepth) -> Self {
         Self {
             ready: depth.ready,
             unacknowledged: depth.unacknowledged,
@@ -288,7 +288,7 @@ pub(super) struct StatusView {
     pub(super) disabled: u64,
     pub(super) alerts: usize,
     pub(super) queues: QueuesView,
-    pub(super) leader: Leadership,
+    pub(super) leader: LeadershipStatus,
     /// How many live processes take jobs.
     pub(super) workers: usize,
     /// The first live processes, by name.

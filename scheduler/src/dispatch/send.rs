@@ -7,20 +7,20 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record;
 use tasksync_common::model::{TenantId, UserId};
 use tasksync_common::queue::{QueueName, Reason, SyncJob, VERSION, Workload};
-use tasksync_common::schedule::{ClaimAnswer, Claimed, Epoch, Token};
+use tasksync_common::schedule::{ClaimAnswer, ClaimedUser, Epoch, Token};
 use tasksync_common::telemetry::spans;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 use uuid::{NoContext, Uuid};
 
-use super::{Dispatcher, RELEASE, waited};
+use super::{Dispatcher, RELEASE, time_overdue};
 
 /// Timeout for the queue to confirm a job.
 const PUBLISH: Duration = Duration::from_secs(10);
 
 /// Result of sending users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sent {
+pub(crate) enum SendResult {
     /// This many users are claimed and in a job that the queue took.
     Published(usize),
     /// All users were gone or already claimed.
@@ -38,7 +38,7 @@ impl Dispatcher {
         reason: Reason,
         tenant: &TenantId,
         users: &[UserId],
-    ) -> Result<Sent, Failure> {
+    ) -> Result<SendResult, Failure> {
         let answer = self
             .schedule
             .claim(epoch, tenant, users, self.limits.claim_lifetime)
@@ -46,45 +46,50 @@ impl Dispatcher {
         let (token, users) = match answer {
             ClaimAnswer::StaleEpoch => {
                 self.metrics.stale_epochs.add(1);
-                return Ok(Sent::StaleEpoch);
+                return Ok(SendResult::StaleEpoch);
             }
             ClaimAnswer::Claimed { token, users } => (token, users),
         };
         if users.is_empty() {
-            return Ok(Sent::Nobody);
+            return Ok(SendResult::Nobody);
         }
         let now = self.clock.now();
-        for Claimed { stamp, .. } in &users {
-            record::delay(waited(*stamp, now, self.limits.minimum_time_between_user_syncs));
+        for ClaimedUser { stamp, .. } in &users {
+            record::claim_delay(time_overdue(
+                *stamp,
+                now,
+                self.limits.minimum_time_between_user_syncs,
+            ));
         }
-        let users: Vec<UserId> = users.into_iter().map(|Claimed { user, .. }| user).collect();
+        let users: Vec<UserId> = users.into_iter().map(|ClaimedUser { user, .. }| user).collect();
         let count = users.len();
         let job = self.job(now, tenant, reason, token, users);
         let remembered = self
             .continuity
-            .remember(self.schedule.as_ref(), self.registry.as_ref());
+            .save_latest_mark(self.schedule.as_ref(), self.registry.as_ref());
         if let Err(failure) = remembered.await {
-            self.give_back(&job).await;
+            self.release_job(&job).await;
             return Err(failure.within(format!("job for {count} users of {tenant}")));
         }
         match self.publish(queue, &job).await {
             Ok(()) => {
-                self.memory().sent(queue, tenant, count, Instant::now());
+                self.lock_memory()
+                    .record_sent(queue, tenant, count, Instant::now());
                 self.metrics.jobs_published.add(1);
                 self.metrics.users_dispatched.add_len(count);
-                Ok(Sent::Published(count))
+                Ok(SendResult::Published(count))
             }
             Err(failure) => {
-                self.metrics.not_published(&failure);
+                self.metrics.count_unpublished(&failure);
                 // If the job arrived after all, its worker finds no claim and does nothing.
-                self.give_back(&job).await;
+                self.release_job(&job).await;
                 Err(failure.within(format!("job for {count} users of {tenant}")))
             }
         }
     }
 
     /// Releases the users of a job that was not sent.
-    async fn give_back(&self, job: &SyncJob) {
+    async fn release_job(&self, job: &SyncJob) {
         let SyncJob {
             tenant, token, users, ..
         } = job;
@@ -119,7 +124,7 @@ impl Dispatcher {
             ))
         });
         if let Err(failure) = &published {
-            spans::failed(&span, failure.code.as_str());
+            spans::mark_failed(&span, failure.code.as_str());
         }
         published
     }

@@ -1,14 +1,14 @@
 //! Checks of the installation itself: settings, stores, leader, workers, capacity, freshness, clock.
 
 use jiff::{SignedDuration, Timestamp};
-use tasksync_common::queue::{Depth, QueueName};
+use tasksync_common::queue::{QueueDepth, QueueName};
 use tasksync_common::schedule::Summary;
 use tasksync_common::settings::Settings;
 
 use super::catalogue::definitions as check;
-use super::{Finding, Outcome, Trouble, judge_clock, own};
+use super::{CheckResult, DoctorFinding, StoreProblem, ask_store, judge_clock};
 use crate::load::Load;
-use crate::parts::{Leadership, Parts};
+use crate::parts::{LeadershipStatus, ServiceParts};
 
 const SUBJECT: &str = "installation";
 /// Most alerts counted.
@@ -18,52 +18,52 @@ const DEAD_LETTERS_SHOWN: usize = 3;
 /// Most tenants whose sizes count for the capacity.
 const TENANTS_COUNTED: u32 = 10_000;
 
-pub(super) async fn examine(parts: &Parts) -> Vec<Finding> {
+pub(super) async fn examine(parts: &ServiceParts) -> Vec<DoctorFinding> {
     let mut found = settings(&parts.settings);
-    found.push(match own(parts.registry.check_writable()).await {
+    found.push(match ask_store(parts.registry.check_writable()).await {
         Ok(()) => ok(
             &check::REGISTRY,
             format!("{} accepted a write", kind(&parts.settings.registry.url)),
         ),
-        Err(trouble) => trouble.finding(&check::REGISTRY, SUBJECT),
+        Err(problem) => problem.finding(&check::REGISTRY, SUBJECT),
     });
-    let schedule_now = own(parts.schedule.now()).await;
+    let schedule_now = ask_store(parts.schedule.now()).await;
     found.push(match &schedule_now {
         Ok(_) => ok(
             &check::SCHEDULE,
             format!("{} answered", kind(&parts.settings.schedule.url)),
         ),
-        Err(trouble) => trouble.finding(&check::SCHEDULE, SUBJECT),
+        Err(problem) => problem.finding(&check::SCHEDULE, SUBJECT),
     });
-    found.push(match own(parts.leadership()).await {
+    found.push(match ask_store(parts.leadership()).await {
         Ok(leadership) => leader(&leadership),
-        Err(trouble) => trouble.finding(&check::LEADER, SUBJECT),
+        Err(problem) => problem.finding(&check::LEADER, SUBJECT),
     });
     found.extend(queues(parts).await);
-    let largest = own(parts.registry.active_tenants(None, TENANTS_COUNTED)).await;
+    let largest = ask_store(parts.registry.active_tenants(None, TENANTS_COUNTED)).await;
     found.push(match largest {
         Ok(tenants) => {
             let users = || tenants.iter().map(|(_, members)| members.users);
             let (users, largest) = (users().sum(), users().max().unwrap_or(0));
             capacity(&parts.settings, tenants.len() as u64, users, largest)
         }
-        Err(trouble) => trouble.finding(&check::CAPACITY, SUBJECT),
+        Err(problem) => problem.finding(&check::CAPACITY, SUBJECT),
     });
-    found.push(match own(parts.schedule.summary(None)).await {
+    found.push(match ask_store(parts.schedule.summary(None)).await {
         Ok(summary) => freshness(&parts.settings, &summary),
-        Err(trouble) => trouble.finding(&check::FRESHNESS, SUBJECT),
+        Err(problem) => problem.finding(&check::FRESHNESS, SUBJECT),
     });
     found.push(clock(parts.clock.now(), &schedule_now));
-    found.push(match own(parts.registry.alerts(None, COUNTED)).await {
+    found.push(match ask_store(parts.registry.alerts(None, COUNTED)).await {
         Ok(alerts) if alerts.is_empty() => ok(&check::ALERTS, "no alert is open"),
         Ok(alerts) => warning(&check::ALERTS, format!("{} alerts are open", alerts.len())),
-        Err(trouble) => trouble.finding(&check::ALERTS, SUBJECT),
+        Err(problem) => problem.finding(&check::ALERTS, SUBJECT),
     });
     found
 }
 
-fn ok(definition: &super::Definition, explanation: impl Into<String>) -> Finding {
-    Finding::new(definition, SUBJECT, Outcome::Ok, explanation)
+fn ok(definition: &super::Definition, explanation: impl Into<String>) -> DoctorFinding {
+    DoctorFinding::new(definition, SUBJECT, CheckResult::Ok, explanation)
 }
 
 /// Returns the kind of store that a URL names. The rest of the URL may have a password.
@@ -71,17 +71,17 @@ fn kind(url: &str) -> &str {
     url.split(':').next().unwrap_or_default()
 }
 
-fn warning(definition: &super::Definition, explanation: impl Into<String>) -> Finding {
-    Finding::new(definition, SUBJECT, Outcome::Warning, explanation)
+fn warning(definition: &super::Definition, explanation: impl Into<String>) -> DoctorFinding {
+    DoctorFinding::new(definition, SUBJECT, CheckResult::Warning, explanation)
 }
 
-fn settings(settings: &Settings) -> Vec<Finding> {
+fn settings(settings: &Settings) -> Vec<DoctorFinding> {
     let mut found = vec![match tasksync_common::settings::check(settings) {
         Ok(()) => ok(
             &check::SETTINGS,
             "the deadlines nest and every number is inside its bounds",
         ),
-        Err(error) => Finding::new(&check::SETTINGS, SUBJECT, Outcome::Failed, error.to_string()),
+        Err(error) => DoctorFinding::new(&check::SETTINGS, SUBJECT, CheckResult::Failed, error.to_string()),
     }];
     found.push(if settings.schedule.top_up_interval.is_zero() {
         warning(
@@ -111,25 +111,25 @@ fn settings(settings: &Settings) -> Vec<Finding> {
     found
 }
 
-fn leader(leadership: &Leadership) -> Finding {
+fn leader(leadership: &LeadershipStatus) -> DoctorFinding {
     match leadership {
-        Leadership::Leading { epoch, .. } => ok(
+        LeadershipStatus::Leading { epoch, .. } => ok(
             &check::LEADER,
             format!("this process leads, leadership number {epoch}"),
         ),
-        Leadership::NotHere { holder } => ok(&check::LEADER, format!("{holder} leads")),
-        Leadership::Nobody => Finding::new(
+        LeadershipStatus::NotHere { holder } => ok(&check::LEADER, format!("{holder} leads")),
+        LeadershipStatus::Nobody => DoctorFinding::new(
             &check::LEADER,
             SUBJECT,
-            Outcome::Failed,
+            CheckResult::Failed,
             "no process leads: the schedule's store was not asked yet or did not answer",
         ),
     }
 }
 
-async fn queues(parts: &Parts) -> Vec<Finding> {
-    let background = own(parts.queue.depth(QueueName::Background)).await;
-    let interactive = own(parts.queue.depth(QueueName::Interactive)).await;
+async fn queues(parts: &ServiceParts) -> Vec<DoctorFinding> {
+    let background = ask_store(parts.queue.depth(QueueName::Background)).await;
+    let interactive = ask_store(parts.queue.depth(QueueName::Interactive)).await;
     let mut found = Vec::new();
     match (background, interactive) {
         (Ok(background), Ok(interactive)) => {
@@ -145,20 +145,20 @@ async fn queues(parts: &Parts) -> Vec<Finding> {
                 },
             ));
             found.push(if parts.fleet.is_shared() {
-                match own(parts.fleet.members()).await {
+                match ask_store(parts.fleet.members()).await {
                     Ok(members) => live_workers(&Load::of(&members)),
-                    Err(trouble) => trouble.finding(&check::WORKERS, SUBJECT),
+                    Err(problem) => problem.finding(&check::WORKERS, SUBJECT),
                 }
             } else {
                 workers(background, interactive)
             });
         }
-        (Err(trouble), _) | (_, Err(trouble)) => {
-            found.push(trouble.finding(&check::QUEUE, SUBJECT));
-            found.push(Finding::new(
+        (Err(problem), _) | (_, Err(problem)) => {
+            found.push(problem.finding(&check::QUEUE, SUBJECT));
+            found.push(DoctorFinding::new(
                 &check::WORKERS,
                 SUBJECT,
-                Outcome::NotApplicable,
+                CheckResult::NotApplicable,
                 "cannot be known while the queue does not answer",
             ));
         }
@@ -172,17 +172,17 @@ async fn queues(parts: &Parts) -> Vec<Finding> {
         };
         Ok((count, first))
     };
-    found.push(match own(letters).await {
+    found.push(match ask_store(letters).await {
         Ok((0, _)) => ok(&check::DEAD_LETTERS, "there are no dead letters"),
         Ok((count, first)) => warning(&check::DEAD_LETTERS, format!("there are {count} dead letters"))
-            .informed(first.into_iter().map(|letter| letter.reason)),
-        Err(trouble) => trouble.finding(&check::DEAD_LETTERS, SUBJECT),
+            .with_information(first.into_iter().map(|letter| letter.reason)),
+        Err(problem) => problem.finding(&check::DEAD_LETTERS, SUBJECT),
     });
     found
 }
 
 /// Judges by the heartbeats of all processes whether there are workers.
-fn live_workers(load: &Load) -> Finding {
+fn live_workers(load: &Load) -> DoctorFinding {
     if load.workers > 0 {
         ok(
             &check::WORKERS,
@@ -193,18 +193,18 @@ fn live_workers(load: &Load) -> Finding {
             ),
         )
     } else {
-        Finding::new(
+        DoctorFinding::new(
             &check::WORKERS,
             SUBJECT,
-            Outcome::Failed,
+            CheckResult::Failed,
             "no live worker has reported",
         )
     }
 }
 
 /// Judges by the queues' depths whether there are workers: by the jobs they would take now and those they have.
-fn workers(background: Depth, interactive: Depth) -> Finding {
-    let taken = |depth: Depth| depth.unacknowledged.unwrap_or(0);
+fn workers(background: QueueDepth, interactive: QueueDepth) -> DoctorFinding {
+    let taken = |depth: QueueDepth| depth.unacknowledged.unwrap_or(0);
     let (wanted, taken) = (
         background.wanted + interactive.wanted,
         taken(background) + taken(interactive),
@@ -215,10 +215,10 @@ fn workers(background: Depth, interactive: Depth) -> Finding {
             format!("workers have {taken} jobs and would take {wanted} more"),
         )
     } else {
-        Finding::new(
+        DoctorFinding::new(
             &check::WORKERS,
             SUBJECT,
-            Outcome::Failed,
+            CheckResult::Failed,
             "no worker has a job, and none would take one",
         )
     }
@@ -229,7 +229,7 @@ fn workers(background: Depth, interactive: Depth) -> Finding {
 ///
 /// Without top-up, the caps limit what one run sends. With top-up, the leader acts whenever workers want more, so
 /// that they only limit one look.
-fn capacity(settings: &Settings, tenants: u64, users: u64, largest: u64) -> Finding {
+fn capacity(settings: &Settings, tenants: u64, users: u64, largest: u64) -> DoctorFinding {
     let schedule = &settings.schedule;
     let round = if schedule.top_up_interval.is_zero() {
         schedule.run_interval
@@ -273,10 +273,10 @@ fn capacity(settings: &Settings, tenants: u64, users: u64, largest: u64) -> Find
             ),
         ),
     }
-    .informed(facts)
+    .with_information(facts)
 }
 
-fn freshness(settings: &Settings, summary: &Summary) -> Finding {
+fn freshness(settings: &Settings, summary: &Summary) -> DoctorFinding {
     let promise = settings.schedule.maximum_time_between_user_syncs.as_secs();
     let facts = [
         format!(
@@ -295,10 +295,10 @@ fn freshness(settings: &Settings, summary: &Summary) -> Finding {
     ];
     let waiting = summary.oldest_due_seconds.unwrap_or(0);
     if summary.users == 0 {
-        Finding::new(
+        DoctorFinding::new(
             &check::FRESHNESS,
             SUBJECT,
-            Outcome::NotApplicable,
+            CheckResult::NotApplicable,
             "no user is in the schedule",
         )
     } else if waiting > promise {
@@ -306,33 +306,33 @@ fn freshness(settings: &Settings, summary: &Summary) -> Finding {
             &check::FRESHNESS,
             format!("a user has been due for {waiting} s; every user should have a turn every {promise} s"),
         )
-        .informed(facts)
+        .with_information(facts)
     } else {
         ok(
             &check::FRESHNESS,
             format!("no user has been due for more than {waiting} s"),
         )
-        .informed(facts)
+        .with_information(facts)
     }
 }
 
-fn clock(ours: Timestamp, schedule: &Result<Timestamp, Trouble>) -> Finding {
-    let Ok(theirs) = schedule else {
-        return Finding::new(
+fn clock(local_time: Timestamp, schedule_time: &Result<Timestamp, StoreProblem>) -> DoctorFinding {
+    let Ok(store_time) = schedule_time else {
+        return DoctorFinding::new(
             &check::CLOCK,
             SUBJECT,
-            Outcome::NotApplicable,
+            CheckResult::NotApplicable,
             "cannot be known while the schedule's store does not answer",
         );
     };
-    let offset: SignedDuration = theirs.duration_since(ours);
-    Finding::new(
+    let offset: SignedDuration = store_time.duration_since(local_time);
+    DoctorFinding::new(
         &check::CLOCK,
         SUBJECT,
         judge_clock(offset),
         format!("the schedule's store is {} s ahead", offset.as_secs()),
     )
-    .informed(["The clocks of the tenants' servers are compared per tenant.".to_owned()])
+    .with_information(["The clocks of the tenants' servers are compared per tenant.".to_owned()])
 }
 
 #[cfg(test)]
@@ -347,30 +347,36 @@ mod tests {
         settings.schedule.top_up_interval = Duration::ZERO;
         settings.schedule.maximum_time_between_user_syncs = Duration::from_secs(30 * 60);
         // 30 runs serve 1,500 tenants, and 3,000 users of one tenant.
-        assert_eq!(capacity(&settings, 1_500, 1_500, 3_000).result, Outcome::Ok);
+        assert_eq!(capacity(&settings, 1_500, 1_500, 3_000).result, CheckResult::Ok);
         let many = capacity(&settings, 1_501, 1_501, 1);
-        assert_eq!(many.result, Outcome::Warning);
+        assert_eq!(many.result, CheckResult::Warning);
         assert!(many.solution.contains("tenants_per_run"), "{many:?}");
-        assert_eq!(capacity(&settings, 1, 3_001, 3_001).result, Outcome::Warning);
+        assert_eq!(capacity(&settings, 1, 3_001, 3_001).result, CheckResult::Warning);
         settings.schedule.top_up_interval = Duration::from_secs(1);
-        assert_eq!(capacity(&settings, 1_501, 3_001, 3_001).result, Outcome::Ok);
+        assert_eq!(capacity(&settings, 1_501, 3_001, 3_001).result, CheckResult::Ok);
     }
 
     #[test]
     fn a_worker_shows_by_what_it_takes() {
-        let none = Depth::default();
-        assert_eq!(workers(Depth { ready: 5, ..none }, none).result, Outcome::Failed);
-        assert_eq!(workers(Depth { wanted: 1, ..none }, none).result, Outcome::Ok);
+        let none = QueueDepth::default();
+        assert_eq!(
+            workers(QueueDepth { ready: 5, ..none }, none).result,
+            CheckResult::Failed
+        );
+        assert_eq!(
+            workers(QueueDepth { wanted: 1, ..none }, none).result,
+            CheckResult::Ok
+        );
         assert_eq!(
             workers(
                 none,
-                Depth {
+                QueueDepth {
                     unacknowledged: Some(1),
                     ..none
                 }
             )
             .result,
-            Outcome::Ok
+            CheckResult::Ok
         );
     }
 
@@ -382,30 +388,30 @@ mod tests {
             oldest_due_seconds: Some(oldest),
             ..Summary::default()
         };
-        assert_eq!(freshness(&settings, &summary(720)).result, Outcome::Ok);
-        assert_eq!(freshness(&settings, &summary(721)).result, Outcome::Warning);
+        assert_eq!(freshness(&settings, &summary(720)).result, CheckResult::Ok);
+        assert_eq!(freshness(&settings, &summary(721)).result, CheckResult::Warning);
         assert_eq!(
             freshness(&settings, &Summary::default()).result,
-            Outcome::NotApplicable
+            CheckResult::NotApplicable
         );
     }
 
     #[test]
     fn risky_settings_are_warnings_and_wrong_ones_fail() {
-        let results = |settings: &Settings| -> Vec<Outcome> {
+        let results = |settings: &Settings| -> Vec<CheckResult> {
             super::settings(settings)
                 .iter()
                 .map(|found| found.result)
                 .collect()
         };
-        assert_eq!(results(&Settings::default()), [Outcome::Ok; 3]);
+        assert_eq!(results(&Settings::default()), [CheckResult::Ok; 3]);
         let mut changed = Settings::default();
         changed.schedule.top_up_interval = Duration::ZERO;
         changed.outbound.allow_plain_http = true;
         changed.worker.user_budget = changed.worker.batch_budget;
         assert_eq!(
             results(&changed),
-            [Outcome::Failed, Outcome::Warning, Outcome::Warning]
+            [CheckResult::Failed, CheckResult::Warning, CheckResult::Warning]
         );
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use tasksync_common::registry::MailboxConnection;
 
 use super::catalogue::definitions as check;
-use super::tenant::Sampled;
-use super::{Definition, Finding, Outcome};
+use super::tenant::SampledUser;
+use super::{CheckResult, Definition, DoctorFinding};
 
 /// The checks of the server that holds the tenant's mailboxes.
 pub(super) struct MailboxChecks {
@@ -29,16 +29,20 @@ impl MailboxChecks {
     }
 }
 
-pub(super) fn judge_sample(subject: &str, checks: &MailboxChecks, sample: &[Sampled]) -> Vec<Finding> {
+pub(super) fn judge_sample(
+    subject: &str,
+    checks: &MailboxChecks,
+    sample: &[SampledUser],
+) -> Vec<DoctorFinding> {
     let all: [&Definition; 4] = [&check::PEOPLE, checks.server, checks.access, checks.idle_check];
     if sample.is_empty() {
         return all
             .iter()
             .map(|definition| {
-                Finding::new(
+                DoctorFinding::new(
                     definition,
                     subject,
-                    Outcome::NotApplicable,
+                    CheckResult::NotApplicable,
                     "no user is opted in, so there is no mailbox and no person to check",
                 )
             })
@@ -49,14 +53,14 @@ pub(super) fn judge_sample(subject: &str, checks: &MailboxChecks, sample: &[Samp
         .filter_map(|one| one.found.person.as_ref().err().map(|failure| (one, failure)))
         .collect();
     let people = match unknown.first() {
-        None => Finding::new(
+        None => DoctorFinding::new(
             &check::PEOPLE,
             subject,
-            Outcome::Ok,
+            CheckResult::Ok,
             format!("{} people are known", sample.len()),
         ),
         Some((_, first)) => {
-            Finding::of_failure(&check::PEOPLE, subject, first).informed(unknown.iter().map(
+            DoctorFinding::of_failure(&check::PEOPLE, subject, first).with_information(unknown.iter().map(
                 |(one, failure)| format!("{} as {}: {failure}", one.user.key.user, one.user.source_login),
             ))
         }
@@ -70,26 +74,26 @@ pub(super) fn judge_sample(subject: &str, checks: &MailboxChecks, sample: &[Samp
         .filter_map(|one| one.found.mailbox.as_ref().ok().map(|facts| (one, facts)))
         .collect();
     let mailbox = match closed.first() {
-        None => Finding::new(
+        None => DoctorFinding::new(
             checks.server,
             subject,
-            Outcome::Ok,
+            CheckResult::Ok,
             format!("{} mailboxes were opened", open.len()),
         ),
-        Some((_, first)) => Finding::of_failure(checks.server, subject, first).informed(
+        Some((_, first)) => DoctorFinding::of_failure(checks.server, subject, first).with_information(
             closed
                 .iter()
                 .map(|(one, failure)| format!("{}: {failure}", one.user.mailbox)),
         ),
     }
-    .informed(open.first().map(|(_, facts)| facts.version.clone()));
+    .with_information(open.first().map(|(_, facts)| facts.version.clone()));
     let mut found = vec![people, mailbox];
     if open.is_empty() {
         found.extend([checks.access, checks.idle_check].map(|definition| {
-            Finding::new(
+            DoctorFinding::new(
                 definition,
                 subject,
-                Outcome::NotApplicable,
+                CheckResult::NotApplicable,
                 "cannot be known while no mailbox opens",
             )
         }));
@@ -97,13 +101,13 @@ pub(super) fn judge_sample(subject: &str, checks: &MailboxChecks, sample: &[Samp
     }
     let ways: BTreeSet<_> = open.iter().map(|(_, facts)| facts.access.as_str()).collect();
     let ways: Vec<_> = ways.into_iter().collect();
-    found.push(Finding::new(
+    found.push(DoctorFinding::new(
         checks.access,
         subject,
         if ways.len() == 1 && open.iter().all(|(_, facts)| facts.shares_requests) {
-            Outcome::Ok
+            CheckResult::Ok
         } else {
-            Outcome::Warning
+            CheckResult::Warning
         },
         format!("mailboxes are opened by {}", ways.join(" and ")),
     ));
@@ -113,24 +117,24 @@ pub(super) fn judge_sample(subject: &str, checks: &MailboxChecks, sample: &[Samp
         .map(|(one, _)| one.user.mailbox.to_string())
         .collect();
     found.push(if without.is_empty() {
-        Finding::new(
+        DoctorFinding::new(
             checks.idle_check,
             subject,
-            Outcome::Ok,
+            CheckResult::Ok,
             "the server shows changes in folder properties",
         )
     } else {
-        Finding::new(
+        DoctorFinding::new(
             checks.idle_check,
             subject,
-            Outcome::Warning,
+            CheckResult::Warning,
             format!(
                 "the server does not return the folder properties for {} of {} mailboxes",
                 without.len(),
                 open.len()
             ),
         )
-        .informed(without)
+        .with_information(without)
     });
     found
 }

@@ -18,19 +18,19 @@ use tasksync_common::registry::Tenant;
 pub use catalogue::markdown;
 use catalogue::{Definition, definitions};
 
-use crate::parts::Parts;
+use crate::parts::ServiceParts;
 
 /// Most tenants whose servers are checked when the request names no tenant.
 const TENANTS_ASKED: u32 = 20;
 /// Most tenants checked at a time.
 const TENANTS_AT_ONCE: usize = 4;
 /// Timeout of a call to one of tasksync's own stores.
-const OWN_TIMEOUT: Duration = Duration::from_secs(10);
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The result of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum CheckResult {
     /// The check does not apply to this installation or tenant, or an earlier check that it needs failed.
     NotApplicable,
     /// All is well.
@@ -43,7 +43,7 @@ pub enum Outcome {
 
 /// Result of one check: what was checked, what was found and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct DoctorFinding {
     /// Stable name of the check.
     pub id: &'static str,
     /// What was checked: `installation`, or `tenant NAME`.
@@ -51,7 +51,7 @@ pub struct Finding {
     /// What must be right, in one sentence.
     pub what: &'static str,
     /// How the check ended.
-    pub result: Outcome,
+    pub result: CheckResult,
     /// What was found.
     pub explanation: String,
     /// What to do; empty if there is nothing to do.
@@ -64,11 +64,16 @@ pub struct Finding {
     pub reference: String,
 }
 
-impl Finding {
-    fn new(definition: &Definition, subject: &str, result: Outcome, explanation: impl Into<String>) -> Self {
+impl DoctorFinding {
+    fn new(
+        definition: &Definition,
+        subject: &str,
+        result: CheckResult,
+        explanation: impl Into<String>,
+    ) -> Self {
         let solution = match result {
-            Outcome::Ok | Outcome::NotApplicable => String::new(),
-            Outcome::Warning | Outcome::Failed => definition.solution.to_owned(),
+            CheckResult::Ok | CheckResult::NotApplicable => String::new(),
+            CheckResult::Warning | CheckResult::Failed => definition.solution.to_owned(),
         };
         Self {
             id: definition.id,
@@ -86,7 +91,7 @@ impl Finding {
     /// Returns the finding of a check that met a failure of the error catalogue. Solution and reference come from
     /// there.
     fn of_failure(definition: &Definition, subject: &str, failure: &Failure) -> Self {
-        let mut finding = Self::new(definition, subject, Outcome::Failed, failure.to_string());
+        let mut finding = Self::new(definition, subject, CheckResult::Failed, failure.to_string());
         finding.solution = failure.code.action().to_owned();
         finding.reference = format!("docs/errors.md#{}", failure.code);
         finding
@@ -98,7 +103,7 @@ impl Finding {
         finding
     }
 
-    fn informed(mut self, information: impl IntoIterator<Item = String>) -> Self {
+    fn with_information(mut self, information: impl IntoIterator<Item = String>) -> Self {
         self.additional_information.extend(information);
         self
     }
@@ -106,21 +111,21 @@ impl Finding {
 
 /// The result of an examination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct DoctorReport {
     /// When the examination was made.
     pub at: Timestamp,
     /// The worst result of all checks.
-    pub result: Outcome,
+    pub result: CheckResult,
     /// The findings, those about the installation first.
-    pub checks: Vec<Finding>,
+    pub checks: Vec<DoctorFinding>,
 }
 
 /// Checks the installation, and one tenant or the first [`TENANTS_ASKED`].
-pub async fn examine(parts: &Parts, tenant: Option<Tenant>) -> Report {
+pub async fn examine(parts: &ServiceParts, tenant: Option<Tenant>) -> DoctorReport {
     let mut checks = installation::examine(parts).await;
     let (tenants, more) = match tenant {
         Some(tenant) => (vec![tenant], false),
-        None => match own(parts.registry.tenants(None, TENANTS_ASKED + 1)).await {
+        None => match ask_store(parts.registry.tenants(None, TENANTS_ASKED + 1)).await {
             Ok(mut tenants) => {
                 let more = tenants.len() > TENANTS_ASKED as usize;
                 tenants.truncate(TENANTS_ASKED as usize);
@@ -130,60 +135,60 @@ pub async fn examine(parts: &Parts, tenant: Option<Tenant>) -> Report {
             Err(_) => (Vec::new(), false),
         },
     };
-    let found: Vec<Vec<Finding>> = futures::stream::iter(tenants)
+    let found: Vec<Vec<DoctorFinding>> = futures::stream::iter(tenants)
         .map(|one| async move { tenant::examine(parts, &one).await })
         .buffered(TENANTS_AT_ONCE)
         .collect()
         .await;
     checks.extend(found.into_iter().flatten());
     if more {
-        checks.push(Finding::new(
+        checks.push(DoctorFinding::new(
             &definitions::TENANTS_ASKED,
             "installation",
-            Outcome::NotApplicable,
+            CheckResult::NotApplicable,
             format!(
                 "only the first {TENANTS_ASKED} tenants were checked; `tasksync doctor --tenant TENANT` checks any other"
             ),
         ));
     }
-    Report {
+    DoctorReport {
         at: parts.clock.now(),
         result: worst(&checks),
         checks,
     }
 }
 
-fn worst(checks: &[Finding]) -> Outcome {
+fn worst(checks: &[DoctorFinding]) -> CheckResult {
     checks
         .iter()
         .map(|check| check.result)
         .max()
-        .unwrap_or(Outcome::Ok)
+        .unwrap_or(CheckResult::Ok)
 }
 
 /// Returns the answer of one of tasksync's own stores, or why there was none in time.
-async fn own<T>(call: impl Future<Output = Result<T, Failure>>) -> Result<T, Trouble> {
-    match tokio::time::timeout(OWN_TIMEOUT, call).await {
+async fn ask_store<T>(call: impl Future<Output = Result<T, Failure>>) -> Result<T, StoreProblem> {
+    match tokio::time::timeout(STORE_TIMEOUT, call).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(failure)) => Err(Trouble::Failed(failure)),
-        Err(_) => Err(Trouble::Silent(OWN_TIMEOUT)),
+        Ok(Err(failure)) => Err(StoreProblem::Failed(failure)),
+        Err(_) => Err(StoreProblem::Silent(STORE_TIMEOUT)),
     }
 }
 
 /// Why a store gave no answer.
-enum Trouble {
+enum StoreProblem {
     Failed(Failure),
     Silent(Duration),
 }
 
-impl Trouble {
-    fn finding(&self, definition: &Definition, subject: &str) -> Finding {
+impl StoreProblem {
+    fn finding(&self, definition: &Definition, subject: &str) -> DoctorFinding {
         match self {
-            Self::Failed(failure) => Finding::of_failure(definition, subject, failure),
-            Self::Silent(time) => Finding::new(
+            Self::Failed(failure) => DoctorFinding::of_failure(definition, subject, failure),
+            Self::Silent(time) => DoctorFinding::new(
                 definition,
                 subject,
-                Outcome::Failed,
+                CheckResult::Failed,
                 format!("no answer within {} s", time.as_secs()),
             ),
         }
@@ -192,11 +197,11 @@ impl Trouble {
 
 /// Judges the difference between another clock and this machine's. Above 60 s, conflicts may be decided wrongly.
 /// Above 5 min, signing in fails, too.
-fn judge_clock(offset: jiff::SignedDuration) -> Outcome {
+fn judge_clock(offset: jiff::SignedDuration) -> CheckResult {
     match offset.unsigned_abs().as_secs() {
-        0..=60 => Outcome::Ok,
-        61..=300 => Outcome::Warning,
-        _ => Outcome::Failed,
+        0..=60 => CheckResult::Ok,
+        61..=300 => CheckResult::Warning,
+        _ => CheckResult::Failed,
     }
 }
 
@@ -207,12 +212,12 @@ mod tests {
     #[test]
     fn clocks_are_judged_both_ways() {
         for (seconds, expected) in [
-            (0, Outcome::Ok),
-            (60, Outcome::Ok),
-            (61, Outcome::Warning),
-            (-300, Outcome::Warning),
-            (301, Outcome::Failed),
-            (-86_400, Outcome::Failed),
+            (0, CheckResult::Ok),
+            (60, CheckResult::Ok),
+            (61, CheckResult::Warning),
+            (-300, CheckResult::Warning),
+            (301, CheckResult::Failed),
+            (-86_400, CheckResult::Failed),
         ] {
             assert_eq!(
                 judge_clock(jiff::SignedDuration::from_secs(seconds)),
@@ -224,8 +229,8 @@ mod tests {
 
     #[test]
     fn a_check_that_does_not_apply_never_outweighs_one_that_does() {
-        assert!(Outcome::NotApplicable < Outcome::Ok);
-        assert!(Outcome::Warning < Outcome::Failed);
-        assert_eq!(worst(&[]), Outcome::Ok);
+        assert!(CheckResult::NotApplicable < CheckResult::Ok);
+        assert!(CheckResult::Warning < CheckResult::Failed);
+        assert_eq!(worst(&[]), CheckResult::Ok);
     }
 }

@@ -10,11 +10,11 @@ use tasksync_common::registry::{Enrolment, Tenant};
 
 use super::catalogue::definitions as check;
 use super::mailboxes::{MailboxChecks, judge_sample};
-use super::{Finding, Outcome, judge_clock, own};
+use super::{CheckResult, DoctorFinding, ask_store, judge_clock};
 use crate::checks::UserCheck;
 use crate::limits::DispatchLimits;
-use crate::parts::Parts;
-use crate::pauses::{self, Pause};
+use crate::parts::ServiceParts;
+use crate::pauses::{self, TenantPause};
 
 /// Users of the sample.
 const SAMPLE: u32 = 3;
@@ -26,30 +26,30 @@ const NAMED: usize = 5;
 const COUNTED: u32 = 1_000;
 
 /// A user of the sample, and what the servers answered about the user.
-pub(super) struct Sampled {
+pub(super) struct SampledUser {
     pub(super) user: Enrolment,
     pub(super) found: UserCheck,
 }
 
-pub(super) async fn examine(parts: &Parts, tenant: &Tenant) -> Vec<Finding> {
+pub(super) async fn examine(parts: &ServiceParts, tenant: &Tenant) -> Vec<DoctorFinding> {
     let subject = format!("tenant {}", tenant.id);
     let mut found = vec![if tenant.enabled {
-        Finding::new(
+        DoctorFinding::new(
             &check::TENANT_ENABLED,
             &subject,
-            Outcome::Ok,
+            CheckResult::Ok,
             "the tenant is enabled",
         )
     } else {
-        Finding::new(
+        DoctorFinding::new(
             &check::TENANT_ENABLED,
             &subject,
-            Outcome::Warning,
+            CheckResult::Warning,
             "the tenant is disabled: none of its users is synced",
         )
     }];
     let checks = MailboxChecks::of(&tenant.mailbox);
-    match tokio::time::timeout(TENANT_TIMEOUT, ask(parts, tenant)).await {
+    match tokio::time::timeout(TENANT_TIMEOUT, query_servers(parts, tenant)).await {
         Ok((sites, sample)) => {
             found.extend(judge_sites(&subject, &sites));
             match sample {
@@ -57,26 +57,26 @@ pub(super) async fn examine(parts: &Parts, tenant: &Tenant) -> Vec<Finding> {
                     found.extend(judge_sample(&subject, &checks, &sample));
                     found.push(judge_clocks(&subject, tenant.mailbox.product(), &sites, &sample));
                 }
-                Err(trouble) => found.push(trouble.finding(checks.server, &subject)),
+                Err(problem) => found.push(problem.finding(checks.server, &subject)),
             }
         }
-        Err(_) => found.push(Finding::new(
+        Err(_) => found.push(DoctorFinding::new(
             &check::TENANT_ANSWERS,
             &subject,
-            Outcome::Failed,
+            CheckResult::Failed,
             format!(
                 "the tenant's servers took longer than {} s",
                 TENANT_TIMEOUT.as_secs()
             ),
         )),
     }
-    found.push(match own(pauses::of_tenant(parts, tenant)).await {
+    found.push(match ask_store(pauses::pauses_of_tenant(parts, tenant)).await {
         Ok(pauses) => judge_pauses(&subject, &pauses),
-        Err(trouble) => trouble.finding(&check::TENANT_PAUSES, &subject),
+        Err(problem) => problem.finding(&check::TENANT_PAUSES, &subject),
     });
     found.push(
-        match own(parts.registry.enrolment_counts(Some(&tenant.id))).await {
-            Ok(counts) => match own(parts.registry.oldest_success(Some(&tenant.id))).await {
+        match ask_store(parts.registry.enrolment_counts(Some(&tenant.id))).await {
+            Ok(counts) => match ask_store(parts.registry.oldest_success(Some(&tenant.id))).await {
                 Ok(oldest) => {
                     let late_after = DispatchLimits::of(&parts.settings).late_after;
                     let late = oldest.filter(|at| {
@@ -85,42 +85,48 @@ pub(super) async fn examine(parts: &Parts, tenant: &Tenant) -> Vec<Finding> {
                     });
                     judge_users(&subject, counts.enabled, counts.disabled, late)
                 }
-                Err(trouble) => trouble.finding(&check::TENANT_USERS, &subject),
+                Err(problem) => problem.finding(&check::TENANT_USERS, &subject),
             },
-            Err(trouble) => trouble.finding(&check::TENANT_USERS, &subject),
+            Err(problem) => problem.finding(&check::TENANT_USERS, &subject),
         },
     );
     found.push(
-        match own(parts.registry.alerts(Some(&tenant.id), COUNTED)).await {
-            Ok(alerts) if alerts.is_empty() => {
-                Finding::new(&check::TENANT_ALERTS, &subject, Outcome::Ok, "no alert is open")
-            }
-            Ok(alerts) => Finding::new(
+        match ask_store(parts.registry.alerts(Some(&tenant.id), COUNTED)).await {
+            Ok(alerts) if alerts.is_empty() => DoctorFinding::new(
                 &check::TENANT_ALERTS,
                 &subject,
-                Outcome::Warning,
+                CheckResult::Ok,
+                "no alert is open",
+            ),
+            Ok(alerts) => DoctorFinding::new(
+                &check::TENANT_ALERTS,
+                &subject,
+                CheckResult::Warning,
                 format!("{} alerts are open", alerts.len()),
             )
-            .informed(shortened(alerts.iter().map(|alert| {
+            .with_information(shortened(alerts.iter().map(|alert| {
                 let whose = alert
                     .user
                     .as_ref()
                     .map_or_else(String::new, |user| format!("{user}: "));
                 format!("{whose}{}", alert.failure)
             }))),
-            Err(trouble) => trouble.finding(&check::TENANT_ALERTS, &subject),
+            Err(problem) => problem.finding(&check::TENANT_ALERTS, &subject),
         },
     );
     found
 }
 
-async fn ask(parts: &Parts, tenant: &Tenant) -> (Vec<SiteCheck>, Result<Vec<Sampled>, super::Trouble>) {
+async fn query_servers(
+    parts: &ServiceParts,
+    tenant: &Tenant,
+) -> (Vec<SiteCheck>, Result<Vec<SampledUser>, super::StoreProblem>) {
     let sample = async {
-        let users = own(parts.registry.enrolments(&tenant.id, None, SAMPLE)).await?;
+        let users = ask_store(parts.registry.enrolments(&tenant.id, None, SAMPLE)).await?;
         Ok(futures::stream::iter(users)
             .map(|user| async move {
                 let found = parts.checks.check_user(tenant, &user).await;
-                Sampled { user, found }
+                SampledUser { user, found }
             })
             .buffered(SAMPLE as usize)
             .collect()
@@ -129,7 +135,7 @@ async fn ask(parts: &Parts, tenant: &Tenant) -> (Vec<SiteCheck>, Result<Vec<Samp
     futures::join!(parts.checks.check_tenant(tenant), sample)
 }
 
-fn judge_sites(subject: &str, sites: &[SiteCheck]) -> [Finding; 3] {
+fn judge_sites(subject: &str, sites: &[SiteCheck]) -> [DoctorFinding; 3] {
     let refused: Vec<_> = sites
         .iter()
         .filter_map(|site| site.result.as_ref().err().map(|failure| (&site.site, failure)))
@@ -139,26 +145,26 @@ fn judge_sites(subject: &str, sites: &[SiteCheck]) -> [Finding; 3] {
         .filter_map(|site| site.result.as_ref().ok().map(|facts| (&site.site, facts)))
         .collect();
     let reached = match refused.first() {
-        None => Finding::new(
+        None => DoctorFinding::new(
             &check::SITES,
             subject,
-            Outcome::Ok,
+            CheckResult::Ok,
             format!("{} sites answered", open.len()),
         )
-        .informed(shortened(
+        .with_information(shortened(
             open.iter()
                 .map(|(site, facts)| format!("{site} ({})", facts.title)),
         )),
-        Some((_, first)) => Finding::of_failure(&check::SITES, subject, first).informed(shortened(
-            refused.iter().map(|(site, failure)| format!("{site}: {failure}")),
-        )),
+        Some((_, first)) => DoctorFinding::of_failure(&check::SITES, subject, first).with_information(
+            shortened(refused.iter().map(|(site, failure)| format!("{site}: {failure}"))),
+        ),
     };
     if open.is_empty() {
         let unknown = |definition| {
-            Finding::new(
+            DoctorFinding::new(
                 definition,
                 subject,
-                Outcome::NotApplicable,
+                CheckResult::NotApplicable,
                 "cannot be known while no site answers",
             )
         };
@@ -170,32 +176,41 @@ fn judge_sites(subject: &str, sites: &[SiteCheck]) -> [Finding; 3] {
         .map(|(site, _)| (*site).clone())
         .collect();
     let edit = if read_only.is_empty() {
-        Finding::new(
+        DoctorFinding::new(
             &check::SITES_EDIT,
             subject,
-            Outcome::Ok,
+            CheckResult::Ok,
             "the service account may edit on every site that answered",
         )
     } else {
-        Finding::new(
+        DoctorFinding::new(
             &check::SITES_EDIT,
             subject,
-            Outcome::Failed,
+            CheckResult::Failed,
             format!("the service account may only read on {} sites", read_only.len()),
         )
-        .informed(shortened(read_only))
+        .with_information(shortened(read_only))
     };
     let lists: usize = open.iter().map(|(_, facts)| facts.lists).sum();
-    let lists = Finding::new(
+    let lists = DoctorFinding::new(
         &check::SITES_LISTS,
         subject,
-        if lists == 0 { Outcome::Warning } else { Outcome::Ok },
+        if lists == 0 {
+            CheckResult::Warning
+        } else {
+            CheckResult::Ok
+        },
         format!("{lists} task lists were found"),
     );
     [reached, edit, lists]
 }
 
-fn judge_clocks(subject: &str, mailboxes: &str, sites: &[SiteCheck], sample: &[Sampled]) -> Finding {
+fn judge_clocks(
+    subject: &str,
+    mailboxes: &str,
+    sites: &[SiteCheck],
+    sample: &[SampledUser],
+) -> DoctorFinding {
     let clocks: Vec<(String, Option<SignedDuration>)> = sites
         .iter()
         .filter_map(|site| Some((site.site.clone(), site.result.as_ref().ok()?.clock_offset)))
@@ -211,11 +226,11 @@ fn judge_clocks(subject: &str, mailboxes: &str, sites: &[SiteCheck], sample: &[S
     let unknown = clocks.iter().filter(|(_, offset)| offset.is_none()).count();
     let (result, explanation) = match (worst, unknown) {
         (None, 0) => (
-            Outcome::NotApplicable,
+            CheckResult::NotApplicable,
             "cannot be known while no server answers".to_owned(),
         ),
         (None, _) => (
-            Outcome::Warning,
+            CheckResult::Warning,
             "unknown: no server reports its time; edits within five minutes of each other count as made at the same time"
                 .to_owned(),
         ),
@@ -224,37 +239,37 @@ fn judge_clocks(subject: &str, mailboxes: &str, sites: &[SiteCheck], sample: &[S
             if unknown == 0 {
                 (judge_clock(worst), differ)
             } else {
-                let result = judge_clock(worst).max(Outcome::Warning);
+                let result = judge_clock(worst).max(CheckResult::Warning);
                 (result, format!("{differ}; {unknown} servers do not report their time"))
             }
         }
     };
-    Finding::new(&check::TENANT_CLOCK, subject, result, explanation).informed(shortened(
+    DoctorFinding::new(&check::TENANT_CLOCK, subject, result, explanation).with_information(shortened(
         clocks.iter().filter_map(|(server, offset)| match offset {
             None => Some(format!("{server}: unknown")),
-            Some(offset) if judge_clock(*offset) == Outcome::Ok => None,
+            Some(offset) if judge_clock(*offset) == CheckResult::Ok => None,
             Some(offset) => Some(format!("{server}: {} s ahead of this machine", offset.as_secs())),
         }),
     ))
 }
 
-fn judge_pauses(subject: &str, pauses: &[Pause]) -> Finding {
+fn judge_pauses(subject: &str, pauses: &[TenantPause]) -> DoctorFinding {
     if pauses.is_empty() {
-        return Finding::new(
+        return DoctorFinding::new(
             &check::TENANT_PAUSES,
             subject,
-            Outcome::Ok,
+            CheckResult::Ok,
             "no server of the tenant is paused",
         );
     }
     let unknown = || "unknown".to_owned();
-    Finding::new(
+    DoctorFinding::new(
         &check::TENANT_PAUSES,
         subject,
-        Outcome::Warning,
+        CheckResult::Warning,
         format!("{} servers of the tenant are paused", pauses.len()),
     )
-    .informed(shortened(pauses.iter().map(|pause| {
+    .with_information(shortened(pauses.iter().map(|pause| {
         format!(
             "{} ({}, as {}): paused since {} until {:.0}; reason: {}",
             pause.server,
@@ -269,23 +284,23 @@ fn judge_pauses(subject: &str, pauses: &[Pause]) -> Finding {
 
 /// Judges the numbers of users. `late` is the oldest last success if it is too long ago; for a user who was never
 /// synced, the opt-in's time counts.
-fn judge_users(subject: &str, enabled: u64, disabled: u64, late: Option<Timestamp>) -> Finding {
+fn judge_users(subject: &str, enabled: u64, disabled: u64, late: Option<Timestamp>) -> DoctorFinding {
     let (result, explanation) = match (enabled, disabled, late) {
-        (0, 0, _) => (Outcome::Warning, "no user is opted in".to_owned()),
+        (0, 0, _) => (CheckResult::Warning, "no user is opted in".to_owned()),
         (enabled, disabled, Some(since)) => (
-            Outcome::Warning,
+            CheckResult::Warning,
             format!(
                 "{disabled} users are disabled, {enabled} are enabled, and not all of these are synced: the oldest success is of \
                  {since}; `tasksync user list` shows the reasons"
             ),
         ),
-        (enabled, 0, None) => (Outcome::Ok, format!("{enabled} users are synced")),
+        (enabled, 0, None) => (CheckResult::Ok, format!("{enabled} users are synced")),
         (enabled, disabled, None) => (
-            Outcome::Warning,
+            CheckResult::Warning,
             format!("{disabled} users are disabled, {enabled} are synced"),
         ),
     };
-    Finding::new(&check::TENANT_USERS, subject, result, explanation)
+    DoctorFinding::new(&check::TENANT_USERS, subject, result, explanation)
 }
 
 /// Returns the first [`NAMED`] entries, and how many more there are.
@@ -330,7 +345,7 @@ mod tests {
             )),
         };
         let [reached, edit, lists] = judge_sites("tenant t", &[site("https://a", true, 0), refused.clone()]);
-        assert_eq!(reached.result, Outcome::Failed);
+        assert_eq!(reached.result, CheckResult::Failed);
         assert_eq!(reached.solution, Code::SharePointSignInRefused.action());
         assert!(
             reached
@@ -338,25 +353,25 @@ mod tests {
                 .iter()
                 .any(|line| line.starts_with("https://b"))
         );
-        assert_eq!((edit.result, lists.result), (Outcome::Ok, Outcome::Ok));
+        assert_eq!((edit.result, lists.result), (CheckResult::Ok, CheckResult::Ok));
         let [_, edit, lists] = judge_sites("tenant t", &[refused]);
         assert_eq!(
             (edit.result, lists.result),
-            (Outcome::NotApplicable, Outcome::NotApplicable)
+            (CheckResult::NotApplicable, CheckResult::NotApplicable)
         );
         let [_, edit, _] = judge_sites("tenant t", &[site("https://a", false, 0)]);
-        assert_eq!(edit.result, Outcome::Failed);
+        assert_eq!(edit.result, CheckResult::Failed);
     }
 
     #[test]
     fn the_worst_clock_decides() {
         let sites = [site("https://a", true, 2), site("https://b", true, -400)];
         let finding = judge_clocks("tenant t", "Exchange", &sites, &[]);
-        assert_eq!(finding.result, Outcome::Failed);
+        assert_eq!(finding.result, CheckResult::Failed);
         assert_eq!(finding.additional_information.len(), 1);
         assert_eq!(
             judge_clocks("tenant t", "Exchange", &[], &[]).result,
-            Outcome::NotApplicable
+            CheckResult::NotApplicable
         );
     }
 
@@ -364,7 +379,7 @@ mod tests {
     fn a_clock_that_was_never_measured_is_unknown_and_not_zero() {
         let silent = site("https://a", true, None);
         let finding = judge_clocks("tenant t", "Exchange", std::slice::from_ref(&silent), &[]);
-        assert_eq!(finding.result, Outcome::Warning);
+        assert_eq!(finding.result, CheckResult::Warning);
         assert!(
             finding.explanation.starts_with("unknown"),
             "{}",
@@ -377,7 +392,7 @@ mod tests {
             &[silent.clone(), site("https://b", true, 2)],
             &[],
         );
-        assert_eq!(finding.result, Outcome::Warning);
+        assert_eq!(finding.result, CheckResult::Warning);
         assert!(
             finding.explanation.contains("up to 2 s; 1 servers"),
             "{}",
@@ -389,7 +404,7 @@ mod tests {
             &[silent, site("https://b", true, 400)],
             &[],
         );
-        assert_eq!(finding.result, Outcome::Failed);
+        assert_eq!(finding.result, CheckResult::Failed);
     }
 
     #[test]
@@ -397,12 +412,12 @@ mod tests {
         assert!(
             judge_sample("tenant t", &EXCHANGE, &[])
                 .iter()
-                .all(|found| found.result == Outcome::NotApplicable)
+                .all(|found| found.result == CheckResult::NotApplicable)
         );
-        assert_eq!(judge_users("tenant t", 0, 0, None).result, Outcome::Warning);
-        assert_eq!(judge_users("tenant t", 5, 1, None).result, Outcome::Warning);
-        assert_eq!(judge_users("tenant t", 5, 0, None).result, Outcome::Ok);
+        assert_eq!(judge_users("tenant t", 0, 0, None).result, CheckResult::Warning);
+        assert_eq!(judge_users("tenant t", 5, 1, None).result, CheckResult::Warning);
+        assert_eq!(judge_users("tenant t", 5, 0, None).result, CheckResult::Ok);
         let late = judge_users("tenant t", 5, 0, Some(Timestamp::UNIX_EPOCH));
-        assert_eq!(late.result, Outcome::Warning);
+        assert_eq!(late.result, CheckResult::Warning);
     }
 }

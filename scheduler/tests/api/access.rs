@@ -239,14 +239,14 @@ async fn bodies_are_refused_with_what_was_wrong() {
 #[tokio::test]
 async fn every_answer_carries_a_request_id() {
     let service = Service::start().await;
-    let own = service
+    let answer = service
         .request("GET", "/api/v1/tenants")
         .header("x-request-id", "abc-1")
         .send()
         .await
         .unwrap();
-    assert_eq!(own.status().as_u16(), 401);
-    assert_eq!(own.headers()["x-request-id"], "abc-1");
+    assert_eq!(answer.status().as_u16(), 401);
+    assert_eq!(answer.headers()["x-request-id"], "abc-1");
     let made = service.request("GET", "/livez").send().await.unwrap();
     assert_eq!(made.headers()["x-request-id"].len(), 36);
 }

@@ -19,7 +19,7 @@ use tasksync_common::settings::Settings;
 use tasksync_scheduler::checks::{TenantChecks, UserCheck};
 use tasksync_scheduler::{DispatchLimits, Scheduler, Stores};
 use tasksync_scheduler::{
-    Parts,
+    ServiceParts,
     api::{self, ApiToken},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -122,7 +122,7 @@ impl Service {
         };
         let scheduler = Scheduler::new(stores, DispatchLimits::of(&settings), "test", Arc::default());
         let stopping = CancellationToken::new();
-        let parts = Parts {
+        let parts = ServiceParts {
             registry: Arc::clone(&registry),
             schedule: Arc::clone(&schedule),
             queue: Arc::clone(&queue),
@@ -130,11 +130,11 @@ impl Service {
             checks: Arc::<Servers>::clone(&servers),
             settings: Arc::new(settings),
             clock,
-            leading: scheduler.leading(),
+            leading: scheduler.leading_epoch(),
             requests: scheduler.requests(),
             health: {
                 let health = Health::new(stopping.clone());
-                health.ask_stores(Arc::clone(&registry), Arc::clone(&schedule), Arc::clone(&queue));
+                health.add_store_probes(Arc::clone(&registry), Arc::clone(&schedule), Arc::clone(&queue));
                 health
             },
         };

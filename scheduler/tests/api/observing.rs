@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tasksync_common::fleet::{Member, Permits, Report, Role};
+use tasksync_common::fleet::{FleetReport, Member, Permits, Role};
 use tasksync_common::queue::{QueueName, Reason, SyncJob, VERSION, Workload};
 use tasksync_common::schedule::Token;
 use tasksync_common::trace::TraceContext;
@@ -41,7 +41,7 @@ async fn the_status_lists_the_live_processes() {
         (&0.into(), &json!([]))
     );
     let started_at: jiff::Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
-    let report = Report {
+    let report = FleetReport {
         number: 1,
         lifetime: Duration::from_secs(60),
         member: Member {
@@ -53,7 +53,7 @@ async fn the_status_lists_the_live_processes() {
         },
         servers: Vec::new(),
         circuits: Vec::new(),
-        known: 0,
+        circuits_version: 0,
     };
     service.fleet.exchange(&report).await.unwrap();
     let status = service.get("/status").await.body;

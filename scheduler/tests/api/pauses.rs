@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::fleet::{Member, PauseTold, Report, Role, ServerAsk, ServerName};
+use tasksync_common::fleet::{FleetReport, Member, PauseReport, Role, ServerName, ServerReport};
 use tasksync_common::metrics::record::Server;
 use tasksync_common::model::UserId;
-use tasksync_common::schedule::{ClaimAnswer, Finish, History};
+use tasksync_common::schedule::{ClaimAnswer, FinishedAttempt, History};
 
 use crate::harness::{Service, ana, contoso, opt_in, tenant};
 
@@ -16,17 +16,17 @@ const HOUR_MS: u64 = 3_600_000;
 /// Reports, as a worker does, a pause of one hour that Exchange asked for.
 async fn pause_exchange(service: &Service) {
     let url = "https://mail.contoso.example/EWS/Exchange.asmx".parse().unwrap();
-    let report = Report {
+    let report = FleetReport {
         number: 1,
         lifetime: Duration::from_secs(60),
         member: Member::new("w1", Role::Worker, jiff::Timestamp::UNIX_EPOCH),
-        servers: vec![ServerAsk {
+        servers: vec![ServerReport {
             name: ServerName::new(&url, Server::Ews, "contoso\\svc").to_string(),
             limit: 25,
             holds: 0,
             wants: 0,
             demand: 0,
-            pause: Some(PauseTold {
+            pause: Some(PauseReport {
                 left_ms: HOUR_MS,
                 ago_ms: 0,
                 tenant: Some(contoso()),
@@ -34,7 +34,7 @@ async fn pause_exchange(service: &Service) {
             }),
         }],
         circuits: Vec::new(),
-        known: 0,
+        circuits_version: 0,
     };
     service.fleet.exchange(&report).await.unwrap();
 }
@@ -56,7 +56,7 @@ async fn put_ana_off(service: &Service) {
         panic!("{claimed:?}")
     };
     let wait = Duration::from_millis(HOUR_MS);
-    let finish = Finish {
+    let finish = FinishedAttempt {
         user: ana().user,
         result: Err(Failure::new(
             ErrorClass::Throttled {
@@ -76,9 +76,9 @@ async fn put_ana_off(service: &Service) {
 async fn a_paused_server_is_shown_with_start_end_and_reason_to_every_tenant_whose_account_it_pauses() {
     let service = Service::with_ana().await;
     service.put("/tenants/fabrikam", &tenant("fabrikam")).await;
-    let mut apart = tenant("tailspin");
-    apart["mailbox"]["credentials"]["user"] = json!("tailspin\\svc");
-    service.put("/tenants/tailspin", &apart).await;
+    let mut other_account = tenant("tailspin");
+    other_account["mailbox"]["credentials"]["user"] = json!("tailspin\\svc");
+    service.put("/tenants/tailspin", &other_account).await;
     let none = service.get("/tenants/contoso/pauses").await.body;
     assert_eq!(none, json!({ "pauses": [] }));
     pause_exchange(&service).await;

@@ -5,7 +5,7 @@ use serde_json::json;
 use tasksync_common::clock::{Clock as _, SystemClock};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{FieldSet, LocationKey, Task};
-use tasksync_common::plan::{Agreed, Held, Side, held_digest};
+use tasksync_common::plan::{Agreed, HeldDeletions, Side, held_digest};
 use tasksync_common::registry::{Alert, EnrolmentState, JournalEntry, JournalKind};
 use tasksync_common::state::{Link, LocationState, SyncState};
 
@@ -178,7 +178,7 @@ async fn sync_now_has_a_budget_per_tenant() {
 
 /// Returns the alert about Ana's held deletions and the name of their plan.
 fn held_alert() -> (Alert, String) {
-    let held = Held {
+    let held_deletions = HeldDeletions {
         side: Side::Source,
         keys: (1..12)
             .map(|id| LocationKey::sharepoint_list("l").task(id))
@@ -186,14 +186,14 @@ fn held_alert() -> (Alert, String) {
         of: 20,
         emptied: Vec::new(),
     };
-    let plan = held_digest(std::slice::from_ref(&held));
+    let plan = held_digest(std::slice::from_ref(&held_deletions));
     let alert = Alert {
         since: at("2026-03-01T12:00:00Z"),
         tenant: ana().tenant,
         user: Some(ana().user),
         location: None,
         failure: Failure::new(ErrorClass::Transient, Code::GuardHeld, "11 of 20"),
-        evidence: serde_json::to_value([held]).ok(),
+        evidence: serde_json::to_value([held_deletions]).ok(),
     };
     (alert, plan)
 }
@@ -336,9 +336,9 @@ async fn what_was_set_back_is_shown_with_the_task_and_the_missing_right() {
     let service = Service::with_ana().await;
     let location = LocationKey::sharepoint_list("3F1C2F0E-0000-4000-8000-000000000001");
     let task = location.task(7);
-    let place = LocationState {
+    let location_state = LocationState {
         name: "Projects - Plan".to_owned(),
-        found: false,
+        name_read_from_folder: false,
         holds: FieldSet::ALL,
         folder: "folder".to_owned(),
         cursor: None,
@@ -350,10 +350,10 @@ async fn what_was_set_back_is_shown_with_the_task_and_the_missing_right() {
             title: "Budget".to_owned(),
             ..Task::default()
         }),
-        ..Link::found("item", "ck", None)
+        ..Link::unagreed("item", "ck", None)
     };
     let mut state = SyncState::default();
-    state.locations.insert(location, place);
+    state.locations.insert(location, location_state);
     state.links.insert(task.clone(), link);
     let enrolment = service.registry.enrolment(&ana()).await.unwrap().unwrap();
     let (fingerprint, blob) = (state.fingerprint().encode().unwrap(), state.encode().unwrap());

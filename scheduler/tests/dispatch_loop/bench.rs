@@ -114,7 +114,7 @@ impl Bench {
                 Role::Worker,
                 Timestamp::UNIX_EPOCH,
             ),
-            parts: vec![worker.presence.clone()],
+            participants: vec![worker.fleet_member.clone()],
             interval: self.settings.schedule.heartbeat_interval,
             lifetime: self.settings.schedule.heartbeat_lifetime,
             nudge,
@@ -172,6 +172,6 @@ impl Bench {
 
 impl Process {
     pub(crate) fn leads(&self) -> bool {
-        self.scheduler.leading().borrow().is_some()
+        self.scheduler.leading_epoch().borrow().is_some()
     }
 }

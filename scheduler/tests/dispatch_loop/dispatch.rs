@@ -198,7 +198,7 @@ async fn claims_of_a_worker_that_died_expire_and_their_users_are_synced() {
     let users = bench.enrol("contoso", 3).await;
     let process = bench.scheduler("a");
     sleep(SECOND).await;
-    let epoch = process.scheduler.leading().borrow().unwrap();
+    let epoch = process.scheduler.leading_epoch().borrow().unwrap();
     let names: Vec<_> = users.iter().map(|user| user.user.clone()).collect();
     let tenant = tenant_id("contoso");
     let claim = bench.order.claim(epoch, &tenant, &names, MINUTE * 2);

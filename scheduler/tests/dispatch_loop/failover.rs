@@ -13,7 +13,7 @@ use tasksync_loadtest::services::{
     Binaries, Persistence, Redis, RedisSentinel, ServiceFolder, started_or_skipped,
 };
 
-use crate::redis_rig::{CLAIM, Process, Rig, opted_in_at, until};
+use crate::redis_rig::{CLAIM, Process, Rig, opted_in_at, wait_until};
 use crate::support::{key, tenant_id, user_id};
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -45,8 +45,8 @@ async fn is_primary(node: &RedisStore) -> bool {
 }
 
 /// Waits until the replica has everything the primary has.
-async fn copied(primary: &RedisStore) {
-    until("the replica's copy", async || {
+async fn wait_until_replicated(primary: &RedisStore) {
+    wait_until("the replica's copy", async || {
         let copies = ask(primary, &["WAIT", "1", "1000"]).await;
         redis::from_redis_value::<i64>(copies).unwrap() == 1
     })
@@ -67,15 +67,15 @@ async fn claim_without_the_replica(
     [primary, replica]: &[Redis; 2],
     new: Range<u32>,
 ) -> Timestamp {
-    until("the first job", async || rig.has_sent("u0")).await;
+    wait_until("the first job", async || rig.has_sent("u0")).await;
     let primary = at(primary);
-    copied(&primary).await;
+    wait_until_replicated(&primary).await;
     cut_off(&primary, replica).await;
     let cut = process.now().await;
     rig.opt_in(new);
     let user = key("contoso", "u5");
     process.order.enrol(&user, opted_in_at(), None).await.unwrap();
-    until("a claim that will be lost", async || rig.has_sent("u5")).await;
+    wait_until("a claim that will be lost", async || rig.has_sent("u5")).await;
     cut
 }
 
@@ -86,7 +86,7 @@ async fn fail_over(primary: &Redis, replica: &Redis) -> Timestamp {
     replica.resume();
     let replica = at(replica);
     let mut before = time(&replica).await;
-    until("the promotion", async || {
+    wait_until("the promotion", async || {
         let asked = time(&replica).await;
         let promoted = is_primary(&replica).await;
         if !promoted {
@@ -105,7 +105,7 @@ async fn time(node: &RedisStore) -> Timestamp {
 
 /// Checks that no job was sent until a claim lost at `moment` must have expired. Waits for the first job after that.
 async fn no_user_is_sent_for_a_claims_lifetime(rig: &Rig, moment: Timestamp) {
-    until("a job after the failover", async || {
+    wait_until("a job after the failover", async || {
         !rig.tokens_after(moment).is_empty()
     })
     .await;
@@ -143,15 +143,20 @@ async fn the_schedule_comes_back_on_the_promoted_replica_with_the_claims_it_had(
         panic!("not claimed")
     };
     assert_eq!(users.len(), 1);
-    copied(&at(first)).await;
+    wait_until_replicated(&at(first)).await;
 
     // The first Sentinel hangs, too, as if the primary's machine had died with it.
     set.sentinels()[0].pause();
     fail_over(first, second).await;
     // The same process goes on without any intervention.
-    until("the order", async || order.now().await.is_ok()).await;
+    wait_until("the order", async || order.now().await.is_ok()).await;
     assert_eq!(
-        order.renew(&tenant, token, &ana, LONG).await.unwrap().held.len(),
+        order
+            .renew(&tenant, token, &ana, LONG)
+            .await
+            .unwrap()
+            .still_claimed
+            .len(),
         1
     );
     assert_eq!(order.lead("leader", LONG).await.unwrap(), Some(epoch));
@@ -171,9 +176,9 @@ async fn the_schedule_comes_back_on_the_promoted_replica_with_the_claims_it_had(
     first.restart().await.unwrap();
     let old = at(first);
     let (fresh_store, fresh) = open();
-    until("a fresh process", async || fresh.now().await.is_ok()).await;
+    wait_until("a fresh process", async || fresh.now().await.is_ok()).await;
     let mut written = 0;
-    until("the old primary's demotion", async || {
+    wait_until("the old primary's demotion", async || {
         written += 1;
         for (name, store) in [("old", &store), ("fresh", &fresh_store)] {
             let mut set = redis::cmd("SET");
@@ -198,11 +203,11 @@ async fn a_failover_that_lost_claims_is_detected_and_no_user_is_sent_before_they
     let rig = Rig::new(set.url(), Duration::from_millis(200)).await;
     let process = rig.start("one");
     let cut = claim_without_the_replica(&rig, &process, set.nodes(), 5..10).await;
-    until("more of them", async || rig.tokens_after(cut).len() > 1).await;
+    wait_until("more of them", async || rig.tokens_after(cut).len() > 1).await;
 
     let before = fail_over(first, second).await;
     no_user_is_sent_for_a_claims_lifetime(&rig, before).await;
-    until("all users", async || process.has(0..10).await).await;
+    wait_until("all users", async || process.has(0..10).await).await;
     process.stop();
 }
 
@@ -220,6 +225,6 @@ async fn a_leader_that_takes_over_after_the_failover_detects_its_predecessors_cl
     let next = rig.start("two");
     let before = fail_over(first, second).await;
     no_user_is_sent_for_a_claims_lifetime(&rig, before).await;
-    until("all users", async || next.has(0..6).await).await;
+    wait_until("all users", async || next.has(0..6).await).await;
     next.stop();
 }

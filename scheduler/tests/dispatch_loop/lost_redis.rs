@@ -9,7 +9,7 @@ use tasksync_common::redis::Repeat;
 use tasksync_common::registry::topics::*;
 use tasksync_common::schedule::topics::*;
 
-use crate::redis_rig::{CLAIM, Rig, opted_in_at, until};
+use crate::redis_rig::{CLAIM, Rig, opted_in_at, wait_until};
 use crate::support::key;
 
 const RUN: Duration = Duration::from_millis(200);
@@ -21,7 +21,7 @@ async fn an_emptied_redis_is_filled_again_and_no_user_is_sent_before_old_claims_
     };
     let rig = Rig::new(server.url(), RUN).await;
     let process = rig.start("one");
-    until("the first job", async || rig.has_sent("u0")).await;
+    wait_until("the first job", async || rig.has_sent("u0")).await;
     for restart in [false, true] {
         let lost = Instant::now();
         if restart {
@@ -36,8 +36,8 @@ async fn an_emptied_redis_is_filled_again_and_no_user_is_sent_before_old_claims_
                 .unwrap();
         }
         let moment = process.now().await;
-        until("all users", async || process.has(0..5).await).await;
-        until("a job after the loss", async || sent_after(&rig, moment)).await;
+        wait_until("all users", async || process.has(0..5).await).await;
+        wait_until("a job after the loss", async || sent_after(&rig, moment)).await;
         assert!(lost.elapsed() >= CLAIM, "{:?}", lost.elapsed());
     }
     assert!(process.metrics.users_found.get() >= 15);
@@ -51,7 +51,7 @@ async fn a_tenant_that_vanished_is_added_again() {
     };
     let rig = Rig::new(server.url(), RUN).await;
     let process = rig.start("one");
-    until("the first job", async || rig.has_sent("u0")).await;
+    wait_until("the first job", async || rig.has_sent("u0")).await;
     let lost = Instant::now();
     let keys = process.store.keys_of_all_nodes("*{contoso}*").await.unwrap();
     let mut unlink = redis::cmd("UNLINK");
@@ -62,11 +62,11 @@ async fn a_tenant_that_vanished_is_added_again() {
         .await
         .unwrap();
     let moment = process.now().await;
-    until("all users", async || process.has(0..5).await).await;
-    until("a job after the loss", async || sent_after(&rig, moment)).await;
+    wait_until("all users", async || process.has(0..5).await).await;
+    wait_until("a job after the loss", async || sent_after(&rig, moment)).await;
     assert!(lost.elapsed() >= CLAIM, "{:?}", lost.elapsed());
     assert!(
-        mended(&rig)
+        repair_alert(&rig)
             .await
             .unwrap()
             .contains("gone from the schedule, or set back")
@@ -75,7 +75,7 @@ async fn a_tenant_that_vanished_is_added_again() {
 }
 
 /// Returns the detail of the alert about a mended order.
-async fn mended(rig: &Rig) -> Option<String> {
+async fn repair_alert(rig: &Rig) -> Option<String> {
     let alerts = rig.registry.alerts(None, 10).await.unwrap();
     let alert = alerts
         .into_iter()
@@ -91,22 +91,27 @@ async fn a_tenant_that_lost_a_part_is_mended_and_an_alert_says_so() {
     };
     let rig = Rig::new(server.url(), RUN).await;
     let process = rig.start("one");
-    until("the first job", async || rig.has_sent("u0")).await;
+    wait_until("the first job", async || rig.has_sent("u0")).await;
     // `due`, `batches` and `claimed`.
-    let places = process
+    let keys = process
         .store
         .keys_of_all_nodes("*{contoso}:[dbc]*")
         .await
         .unwrap();
     let mut unlink = redis::cmd("UNLINK");
-    unlink.arg(places);
+    unlink.arg(keys);
     process
         .store
         .command::<i64>("testing", unlink, Repeat::Yes)
         .await
         .unwrap();
-    until("the alert", async || mended(&rig).await.is_some()).await;
-    assert!(mended(&rig).await.unwrap().contains("a part of it was gone"));
+    wait_until("the alert", async || repair_alert(&rig).await.is_some()).await;
+    assert!(
+        repair_alert(&rig)
+            .await
+            .unwrap()
+            .contains("a part of it was gone")
+    );
     assert!(process.has(0..5).await);
     process.stop();
 }
@@ -120,16 +125,16 @@ async fn one_missing_and_one_too_many_are_found_by_their_names() {
     };
     let rig = Rig::new(server.url(), RUN).await;
     let process = rig.start("one");
-    until("the first job", async || rig.has_sent("u0")).await;
+    wait_until("the first job", async || rig.has_sent("u0")).await;
     assert!(process.order.withdraw(&key("contoso", "u4")).await.unwrap());
     let stranger = key("contoso", "u9");
     assert!(process.order.enrol(&stranger, opted_in_at(), None).await.unwrap());
-    until("all users", async || process.has(0..5).await).await;
-    until("the end of the stranger", async || {
+    wait_until("all users", async || process.has(0..5).await).await;
+    wait_until("the end of the stranger", async || {
         matches!(process.order.status(&stranger).await, Ok(None))
     })
     .await;
-    until("the count of those withdrawn", async || {
+    wait_until("the count of those withdrawn", async || {
         process.metrics.users_withdrawn.get() == 1
     })
     .await;
@@ -146,7 +151,7 @@ async fn one_missing_and_one_too_many_are_found_by_their_names() {
             .unwrap()
     };
     assert_eq!(hash(&["HDEL", "names"]).await, 1);
-    until("the digest", async || hash(&["HEXISTS", "names"]).await == 1).await;
+    wait_until("the digest", async || hash(&["HEXISTS", "names"]).await == 1).await;
     process.stop();
 }
 

@@ -166,7 +166,7 @@ pub(crate) fn opted_in_at() -> Timestamp {
 }
 
 /// Waits until `holds` returns true. Allows much more time than needed, so that a slow machine fails no test.
-pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..600 {
         if holds().await {
             return;

@@ -1,7 +1,7 @@
 //! "Sync now".
 
 use tasksync_common::queue::{QueueName, Reason};
-use tasksync_scheduler::{REQUESTS_PER_MINUTE, Requested};
+use tasksync_scheduler::{REQUESTS_PER_MINUTE, SyncNowResult};
 use tokio::time::sleep;
 
 use crate::bench::{Bench, MINUTE, SECOND};
@@ -24,7 +24,7 @@ async fn a_requested_user_is_synced_at_once_although_it_is_not_due_and_others_wa
     let requests = process.scheduler.requests();
     assert_eq!(
         requests.sync_now(ana, Reason::Requested).await.unwrap(),
-        Requested::Sent
+        SyncNowResult::Sent
     );
     sleep(SECOND * 25).await;
     assert!(bench.status(ana).await.last_success.unwrap() > before);
@@ -39,7 +39,7 @@ async fn a_requested_user_is_synced_at_once_although_it_is_not_due_and_others_wa
             .sync_now(&key("contoso", "nobody"), Reason::Requested)
             .await
             .unwrap(),
-        Requested::NotEnrolled
+        SyncNowResult::NotEnrolled
     );
 }
 
@@ -53,7 +53,7 @@ async fn a_tenant_that_asks_too_often_waits_and_others_do_not() {
     let requests = process.scheduler.requests();
     let mut refused = 0;
     for user in &contoso {
-        if let Requested::TooMany(after) = requests.sync_now(user, Reason::Hint).await.unwrap() {
+        if let SyncNowResult::TooMany(after) = requests.sync_now(user, Reason::Hint).await.unwrap() {
             assert!(after <= MINUTE / REQUESTS_PER_MINUTE);
             refused += 1;
         }
@@ -62,7 +62,7 @@ async fn a_tenant_that_asks_too_often_waits_and_others_do_not() {
     assert_eq!(process.metrics.requests_refused.get(), u64::from(refused));
     assert_eq!(
         requests.sync_now(&fabrikam[0], Reason::Hint).await.unwrap(),
-        Requested::Sent
+        SyncNowResult::Sent
     );
 }
 
@@ -82,7 +82,7 @@ async fn a_process_that_does_not_lead_leaves_the_request_to_the_leader() {
         .sync_now(&users[1], Reason::Requested)
         .await
         .unwrap();
-    assert_eq!(answer, Requested::Due);
+    assert_eq!(answer, SyncNowResult::Due);
     sleep(SECOND * 5).await;
     assert!(bench.status(&users[1]).await.last_success.unwrap() > before);
 }
@@ -100,7 +100,7 @@ async fn a_request_the_queue_does_not_take_leaves_the_user_due() {
         .sync_now(&users[0], Reason::Requested)
         .await
         .unwrap();
-    assert_eq!(answer, Requested::Due);
+    assert_eq!(answer, SyncNowResult::Due);
     assert!(!bench.status(&users[0]).await.claimed);
     bench.queue.set_refuses(false);
     bench.worker();
@@ -122,8 +122,8 @@ async fn a_tenant_that_requests_all_its_users_leaves_room_for_anothers_request()
     let mut sent = 0;
     for user in &contoso {
         match requests.sync_now(user, Reason::Requested).await.unwrap() {
-            Requested::Sent => sent += 1,
-            Requested::Due => {}
+            SyncNowResult::Sent => sent += 1,
+            SyncNowResult::Due => {}
             other => panic!("{other:?}"),
         }
     }
@@ -131,7 +131,7 @@ async fn a_tenant_that_requests_all_its_users_leaves_room_for_anothers_request()
     assert_eq!(sent, 2);
     assert_eq!(
         requests.sync_now(&fabrikam[0], Reason::Requested).await.unwrap(),
-        Requested::Sent
+        SyncNowResult::Sent
     );
     sleep(SECOND * 40).await;
     assert!(bench.status(&fabrikam[0]).await.last_success.unwrap() > before);

@@ -15,12 +15,12 @@ use tasksync_common::metrics::record::Server;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::topics::*;
 use tasksync_common::registry::{
-    Credentials, Enrolled, Enrolment, EnrolmentState, MailboxConnection, SourceConnection, SqlRegistry,
-    Tenant,
+    Credentials, Enrolment, EnrolmentResult, EnrolmentState, MailboxConnection, SourceConnection,
+    SqlRegistry, Tenant,
 };
 use tasksync_common::settings::{OutboundSettings, Settings};
 use tasksync_worker::connect::ServerConnector;
-use tasksync_worker::sync::{Connector, SyncEngine, SyncSettings, Tenants};
+use tasksync_worker::sync::{SyncEngine, SyncSettings, TenantConnector, Tenants};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -156,7 +156,7 @@ impl Bed {
         let connector = Arc::new(connector);
         let tenants = Tenants::new(
             registry.clone(),
-            Arc::clone(&connector) as Arc<dyn Connector>,
+            Arc::clone(&connector) as Arc<dyn TenantConnector>,
             Arc::clone(&clock),
             100,
             Duration::from_secs(10),
@@ -187,7 +187,7 @@ impl Bed {
     /// Returns the number of requests sent so far: to Exchange, to SharePoint.
     pub(crate) fn requests(&self) -> (u64, u64) {
         let servers = self.connector.servers();
-        let sent = |url: &Url, kind| servers.of(url, kind, &self.account).counts().requests;
+        let sent = |url: &Url, kind| servers.limits_of(url, kind, &self.account).counts().requests;
         // All sites are on one server.
         let sharepoint = self
             .sites
@@ -306,8 +306,10 @@ async fn enrol(
             state: EnrolmentState::Enabled,
         };
         match registry.enrol(&enrolment).await.map_err(|error| wrong(&error))? {
-            Enrolled::Added => users.push(user),
-            Enrolled::Updated | Enrolled::MailboxTaken(_) => return Err(wrong(&"is there twice")),
+            EnrolmentResult::Added => users.push(user),
+            EnrolmentResult::Updated | EnrolmentResult::MailboxTaken(_) => {
+                return Err(wrong(&"is there twice"));
+            }
         }
     }
     Ok(users)

@@ -27,7 +27,7 @@ use support::{median, verdict};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::topics::*;
 use tasksync_common::state::Fingerprint;
-use tasksync_worker::sync::Work;
+use tasksync_worker::sync::SyncWork;
 use tasksync_worker::work::{Survey, UserSync as _};
 
 /// A debug build rehearses, as the gate does: every step is done once with few users, and the figures mean
@@ -101,7 +101,7 @@ async fn run() -> Result<(), String> {
                 "  {name:<24} {:>5.2} {:>11.3} {:>8.1} µs {:>6.1} µs {:>6.1} µs {:>9.2}x {:>9.2}x  {aim}; {:.2}x",
                 row.exchange,
                 row.sharepoint,
-                row.ours * 1e6,
+                row.tasksync * 1e6,
                 row.bare * 1e6,
                 row.bare_exchange * 1e6,
                 row.ratio,
@@ -118,7 +118,7 @@ async fn run() -> Result<(), String> {
 struct Row {
     exchange: f64,
     sharepoint: f64,
-    ours: f64,
+    tasksync: f64,
     bare: f64,
     bare_exchange: f64,
     ratio: f64,
@@ -130,7 +130,7 @@ async fn measure(setting: Setting) -> Result<Row, String> {
     let bed = Arc::new(Bed::start(setting).await?);
     settle(&bed).await?;
     let calls = Calls::prepare(&bed).await?;
-    let (mut ours, mut bare, mut bare_exchange) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut tasksync, mut bare, mut bare_exchange) = (Vec::new(), Vec::new(), Vec::new());
     let (mut ratios, mut stricts, mut by_group) = (Vec::new(), Vec::new(), Vec::new());
     let mut requests = (0, 0);
     let mut surveyed = 0;
@@ -150,7 +150,7 @@ async fn measure(setting: Setting) -> Result<Row, String> {
         ratios.push(survey_cost / both_cost);
         stricts.push(survey_cost / exchange_cost);
         by_group.push(by_group_cost / survey_cost);
-        ours.push(survey_cost);
+        tasksync.push(survey_cost);
         bare.push(both_cost);
         bare_exchange.push(exchange_cost);
     }
@@ -160,7 +160,7 @@ async fn measure(setting: Setting) -> Result<Row, String> {
     Ok(Row {
         exchange: requests.0 as f64 / surveyed as f64,
         sharepoint: requests.1 as f64 / surveyed as f64,
-        ours: median(&ours),
+        tasksync: median(&tasksync),
         bare: median(&bare),
         bare_exchange: median(&bare_exchange),
         ratio: median(&ratios),
@@ -229,16 +229,16 @@ async fn survey(
     tenant: &TenantId,
     users: &[UserId],
     at_once: usize,
-) -> Result<Vec<(UserId, Survey<Work>)>, String> {
-    let known = bed.engine.look_up(tenant, users).await;
-    let mut known = users
+) -> Result<Vec<(UserId, Survey<SyncWork>)>, String> {
+    let looked_up = bed.engine.look_up(tenant, users).await;
+    let mut looked_up = users
         .iter()
-        .zip(known)
-        .map(|(user, known)| Ok((user.clone(), known.map_err(|failure| failure.to_string())?)))
+        .zip(looked_up)
+        .map(|(user, looked_up)| Ok((user.clone(), looked_up.map_err(|failure| failure.to_string())?)))
         .collect::<Result<Vec<_>, String>>()?;
     let mut groups = Vec::new();
-    while !known.is_empty() {
-        groups.push(known.drain(..GROUP.min(known.len())).collect::<Vec<_>>());
+    while !looked_up.is_empty() {
+        groups.push(looked_up.drain(..GROUP.min(looked_up.len())).collect::<Vec<_>>());
     }
     let answers: Vec<Vec<_>> = futures::stream::iter(groups)
         .map(|group| async move {

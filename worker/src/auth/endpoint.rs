@@ -9,7 +9,7 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::token::Token;
+use super::token::AccessToken;
 use crate::http::{host_of, retry_after, secret_header};
 
 /// Bytes of the largest answer that is read. Tokens with many roles reach some 10 KiB.
@@ -75,7 +75,7 @@ enum Seconds {
 }
 
 impl Seconds {
-    fn whole(&self) -> Option<i64> {
+    fn whole_seconds(&self) -> Option<i64> {
         let seconds = match self {
             Self::Number(number) => *number,
             Self::Text(text) => text.trim().parse().ok()?,
@@ -86,7 +86,7 @@ impl Seconds {
 }
 
 #[derive(Deserialize)]
-struct Refused {
+struct EndpointRefusal {
     error: String,
     error_description: Option<String>,
 }
@@ -99,20 +99,20 @@ pub(super) fn read(
     body: &[u8],
     proof: &Proof,
     now: Timestamp,
-) -> Result<Token, Failure> {
+) -> Result<AccessToken, Failure> {
     let host = host_of(url);
     let body = if body.len() > MAXIMUM_BYTES { &[] } else { body };
     if status == 200 {
-        return granted(body, now).ok_or_else(|| {
+        return read_token(body, now).ok_or_else(|| {
             unreachable(format!(
                 "the answer of {host} is not a token; does the tenant's token address name a token endpoint?"
             ))
         });
     }
-    let refused: Option<Refused> = serde_json::from_slice(body).ok();
+    let refused: Option<EndpointRefusal> = serde_json::from_slice(body).ok();
     let said = refused
         .as_ref()
-        .map(|refused| format!(": {}", shown(refused, proof)))
+        .map(|refused| format!(": {}", refusal_text(refused, proof)))
         .unwrap_or_default();
     let detail = format!("{host} answered {status}{said}");
     let pause = retry_after(headers, now);
@@ -127,7 +127,7 @@ pub(super) fn read(
     }
 }
 
-fn granted(body: &[u8], now: Timestamp) -> Option<Token> {
+fn read_token(body: &[u8], now: Timestamp) -> Option<AccessToken> {
     let granted: Granted = serde_json::from_slice(body).ok()?;
     let token = granted.access_token.as_str();
     if !granted.token_type.eq_ignore_ascii_case("bearer")
@@ -137,10 +137,10 @@ fn granted(body: &[u8], now: Timestamp) -> Option<Token> {
         return None;
     }
     let life = match granted.expires_in {
-        Some(seconds) => seconds.whole()?,
+        Some(seconds) => seconds.whole_seconds()?,
         None => DEFAULT_LIFE,
     };
-    Some(Token {
+    Some(AccessToken {
         header: secret_header(&format!("Bearer {token}")).ok()?,
         obtained: now,
         expires: now
@@ -150,7 +150,7 @@ fn granted(body: &[u8], now: Timestamp) -> Option<Token> {
 }
 
 /// Returns the endpoint's own words as one line, cut to [`SHOWN`] characters and without our secret.
-fn shown(refused: &Refused, proof: &Proof) -> String {
+fn refusal_text(refused: &EndpointRefusal, proof: &Proof) -> String {
     let description = refused.error_description.as_deref().unwrap_or_default();
     let words = format!("{} {description}", refused.error);
     let words = super::scrub::hide(words, &[proof.value()]);
@@ -179,7 +179,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000).unwrap()
     }
 
-    fn answer(status: u16, pause: Option<&str>, body: &str) -> Result<Token, Failure> {
+    fn answer(status: u16, pause: Option<&str>, body: &str) -> Result<AccessToken, Failure> {
         let mut headers = HeaderMap::new();
         if let Some(pause) = pause {
             headers.insert(RETRY_AFTER, HeaderValue::from_str(pause).unwrap());

@@ -20,12 +20,12 @@ use tasksync_common::registry::{Credentials, SecretRef};
 use url::Url;
 
 use crate::http::service::{self, Intent};
-use crate::http::{Call, Http, host_of, secret_header};
+use crate::http::{Http, HttpRequest, host_of, secret_header};
 use crate::throttle::{ServerLimits, Servers};
 use assertion::KeyError;
 use endpoint::Proof;
 use secret::{Secrets, unavailable};
-use token::{Step, Token, TokenState};
+use token::{AccessToken, TokenState, TokenStep};
 
 /// Timeout of a request to a token endpoint.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -37,10 +37,10 @@ const MAXIMUM_APPLICATIONS: usize = 10_000;
 /// Makes `Authorization` headers; keeps tokens until shortly before they expire. Cheap to clone; clones share tokens.
 #[derive(Clone)]
 pub struct Authenticator {
-    shared: Arc<Shared>,
+    inner: Arc<AuthenticatorInner>,
 }
 
-struct Shared {
+struct AuthenticatorInner {
     http: Http,
     /// Where the pauses of token endpoints are kept, for all workers.
     servers: Option<Servers>,
@@ -53,7 +53,7 @@ struct Shared {
 struct Application {
     state: Mutex<TokenState>,
     /// Held by the one caller that asks the endpoint.
-    asking: tokio::sync::Mutex<()>,
+    request_lock: tokio::sync::Mutex<()>,
     /// The last signed assertion that was sent; it is valid for some minutes.
     assertion: Mutex<Option<SecretString>>,
 }
@@ -80,10 +80,10 @@ struct Grant<'c> {
     token_url: &'c Url,
     client_id: &'c str,
     scope: &'c str,
-    key: Key<'c>,
+    key: ClientKey<'c>,
 }
 
-enum Key<'c> {
+enum ClientKey<'c> {
     Secret(&'c SecretRef),
     Certificate {
         private_key: &'c SecretRef,
@@ -104,7 +104,7 @@ impl<'c> Grant<'c> {
                 token_url,
                 client_id,
                 scope,
-                key: Key::Secret(secret),
+                key: ClientKey::Secret(secret),
             }),
             Credentials::OauthCertificate {
                 token_url,
@@ -116,7 +116,7 @@ impl<'c> Grant<'c> {
                 token_url,
                 client_id,
                 scope,
-                key: Key::Certificate {
+                key: ClientKey::Certificate {
                     private_key,
                     certificate,
                 },
@@ -128,8 +128,8 @@ impl<'c> Grant<'c> {
     /// names of the secrets, so that no tenant obtains a token by knowing only an application's id.
     fn name(&self) -> String {
         let key = match self.key {
-            Key::Secret(secret) => secret.to_string(),
-            Key::Certificate {
+            ClientKey::Secret(secret) => secret.to_string(),
+            ClientKey::Certificate {
                 private_key,
                 certificate,
             } => format!("{private_key}\0{certificate}"),
@@ -154,7 +154,7 @@ impl Authenticator {
 
     fn with(http: Http, servers: Option<Servers>) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            inner: Arc::new(AuthenticatorInner {
                 http,
                 servers,
                 secrets: Secrets::default(),
@@ -186,7 +186,7 @@ impl Authenticator {
         let now = self.now();
         match (Grant::of(credentials), credentials) {
             (Some(grant), _) => self.application(&grant, now).state().refused(now),
-            (None, Credentials::Basic { password, .. }) => self.shared.secrets.renew(password, now),
+            (None, Credentials::Basic { password, .. }) => self.inner.secrets.renew(password, now),
             (None, Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. }) => false,
         }
     }
@@ -200,11 +200,11 @@ impl Authenticator {
             return text;
         }
         let now = self.now();
-        let read = |name| self.shared.secrets.read(name, now).ok();
+        let read = |name| self.inner.secrets.read(name, now).ok();
         let (secret, sent) = match credentials {
             Credentials::Basic { password, .. } => (read(password), self.basic(credentials).ok()),
-            Credentials::OauthSecret { secret, .. } => (read(secret), self.held_token(credentials, now)),
-            Credentials::OauthCertificate { .. } => (None, self.held_token(credentials, now)),
+            Credentials::OauthSecret { secret, .. } => (read(secret), self.cached_token(credentials, now)),
+            Credentials::OauthCertificate { .. } => (None, self.cached_token(credentials, now)),
         };
         let sent = sent.as_ref().and_then(|header| header.to_str().ok());
         let sent = sent
@@ -226,16 +226,16 @@ impl Authenticator {
         application.assertion().clone()
     }
 
-    fn held_token(&self, credentials: &Credentials, now: Timestamp) -> Option<HeaderValue> {
+    fn cached_token(&self, credentials: &Credentials, now: Timestamp) -> Option<HeaderValue> {
         let grant = Grant::of(credentials)?;
         match self.application(&grant, now).state().step(now) {
-            Step::Use(header) | Step::Renew(header) => Some(header),
-            Step::Obtain | Step::Fail(_) => None,
+            TokenStep::Use(header) | TokenStep::Renew(header) => Some(header),
+            TokenStep::Obtain | TokenStep::Fail(_) => None,
         }
     }
 
     fn now(&self) -> Timestamp {
-        self.shared.http.clock().now()
+        self.inner.http.clock().now()
     }
 
     fn basic(&self, credentials: &Credentials) -> Result<HeaderValue, Failure> {
@@ -254,7 +254,7 @@ impl Authenticator {
                 "the user name holds a colon, which Basic authentication cannot carry",
             ));
         }
-        let secret = self.shared.secrets.read(password, self.now())?;
+        let secret = self.inner.secrets.read(password, self.now())?;
         let text =
             base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", secret.expose_secret()));
         secret_header(&format!("Basic {text}")).map_err(|error| unavailable(password, &error.to_string()))
@@ -266,19 +266,19 @@ impl Authenticator {
         let limits = limits.as_deref();
         let first = self.step(&application, limits);
         let _asking = match first {
-            Step::Use(header) => return Ok(header),
-            Step::Fail(failure) => return Err(failure),
-            Step::Renew(header) => match application.asking.try_lock() {
+            TokenStep::Use(header) => return Ok(header),
+            TokenStep::Fail(failure) => return Err(failure),
+            TokenStep::Renew(header) => match application.request_lock.try_lock() {
                 Ok(asking) => asking,
                 Err(_) => return Ok(header),
             },
-            Step::Obtain => application.asking.lock().await,
+            TokenStep::Obtain => application.request_lock.lock().await,
         };
         // The previous caller may have obtained the token for all.
         match self.step(&application, limits) {
-            Step::Use(header) => return Ok(header),
-            Step::Fail(failure) => return Err(failure),
-            Step::Renew(_) | Step::Obtain => {}
+            TokenStep::Use(header) => return Ok(header),
+            TokenStep::Fail(failure) => return Err(failure),
+            TokenStep::Renew(_) | TokenStep::Obtain => {}
         }
         let result = self.ask(grant).await;
         if let Err(failure) = &result {
@@ -307,7 +307,7 @@ impl Authenticator {
 
     /// Returns what to do now. If the pauses are shared, the endpoint's pause is the one that all workers
     /// know.
-    fn step(&self, application: &Application, limits: Option<&ServerLimits>) -> Step {
+    fn step(&self, application: &Application, limits: Option<&ServerLimits>) -> TokenStep {
         let now = self.now();
         let mut state = application.state();
         let Some(limits) = limits else {
@@ -318,18 +318,18 @@ impl Authenticator {
             return state.step(now);
         };
         match state.step(now) {
-            Step::Renew(header) | Step::Use(header) => Step::Use(header),
-            Step::Obtain => Step::Fail(paused),
-            Step::Fail(failure) => Step::Fail(failure),
+            TokenStep::Renew(header) | TokenStep::Use(header) => TokenStep::Use(header),
+            TokenStep::Obtain => TokenStep::Fail(paused),
+            TokenStep::Fail(failure) => TokenStep::Fail(failure),
         }
     }
 
     fn limits(&self, grant: &Grant<'_>) -> Option<Arc<ServerLimits>> {
-        let servers = self.shared.servers.as_ref()?;
-        Some(servers.of(grant.token_url, Server::Token, grant.client_id))
+        let servers = self.inner.servers.as_ref()?;
+        Some(servers.limits_of(grant.token_url, Server::Token, grant.client_id))
     }
 
-    async fn ask(&self, grant: &Grant<'_>) -> Result<Token, Failure> {
+    async fn ask(&self, grant: &Grant<'_>) -> Result<AccessToken, Failure> {
         let proof = self.proof(grant)?;
         self.application(grant, self.now()).keep(&proof);
         let mut headers = HeaderMap::new();
@@ -338,7 +338,7 @@ impl Authenticator {
             HeaderValue::from_static("application/x-www-form-urlencoded"),
         );
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let call = Call {
+        let call = HttpRequest {
             method: crate::http::Method::POST,
             url: grant.token_url.clone(),
             server: Server::Token,
@@ -348,7 +348,7 @@ impl Authenticator {
             body: endpoint::form(grant.client_id, grant.scope, &proof),
             timeout: TOKEN_TIMEOUT,
         };
-        let answer = self.shared.http.send(call).await.map_err(|error| {
+        let answer = self.inner.http.send(call).await.map_err(|error| {
             service::no_answer(Server::Token, &error, Intent::Read).within("token endpoint")
         })?;
         endpoint::read(
@@ -363,10 +363,10 @@ impl Authenticator {
 
     fn proof(&self, grant: &Grant<'_>) -> Result<Proof, Failure> {
         let now = self.now();
-        let secrets = &self.shared.secrets;
+        let secrets = &self.inner.secrets;
         match grant.key {
-            Key::Secret(secret) => Ok(Proof::Secret(secrets.read(secret, now)?)),
-            Key::Certificate {
+            ClientKey::Secret(secret) => Ok(Proof::Secret(secrets.read(secret, now)?)),
+            ClientKey::Certificate {
                 private_key,
                 certificate,
             } => assertion::sign(
@@ -386,7 +386,7 @@ impl Authenticator {
 
     fn application(&self, grant: &Grant<'_>, now: Timestamp) -> Arc<Application> {
         let mut applications = self
-            .shared
+            .inner
             .applications
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -395,7 +395,7 @@ impl Authenticator {
             return Arc::clone(application);
         }
         if applications.len() >= MAXIMUM_APPLICATIONS {
-            make_room(&mut applications, now);
+            evict_application(&mut applications, now);
         }
         Arc::clone(applications.entry(name).or_default())
     }
@@ -403,7 +403,7 @@ impl Authenticator {
 
 /// Removes every application that has no valid token and is not in use. If there is none, removes the one
 /// whose token expires first.
-fn make_room(applications: &mut HashMap<String, Arc<Application>>, now: Timestamp) {
+fn evict_application(applications: &mut HashMap<String, Arc<Application>>, now: Timestamp) {
     let before = applications.len();
     let in_use = |application: &Arc<Application>| Arc::strong_count(application) > 1;
     applications.retain(|_, application| {
@@ -431,7 +431,7 @@ mod tests {
 
     fn with_token(expires: Timestamp) -> Arc<Application> {
         let application = Arc::new(Application::default());
-        let token = Token {
+        let token = AccessToken {
             header: HeaderValue::from_static("Bearer x"),
             obtained: Timestamp::UNIX_EPOCH,
             expires,
@@ -449,7 +449,7 @@ mod tests {
         let http = Http::new(OutboundSettings::default(), ManualClock::at(now)).unwrap();
         let authenticator = Authenticator::new(http);
         let fill = |life: i64| {
-            let mut applications = authenticator.shared.applications.lock().unwrap();
+            let mut applications = authenticator.inner.applications.lock().unwrap();
             applications.clear();
             for number in 0..MAXIMUM_APPLICATIONS {
                 let expires = Timestamp::from_second(1_800_000_000 + life * (1 + number as i64)).unwrap();
@@ -462,10 +462,10 @@ mod tests {
             token_url: &url,
             client_id: "app",
             scope: "scope",
-            key: Key::Secret(&secret),
+            key: ClientKey::Secret(&secret),
         };
         let names = |name: &str| {
-            let applications = authenticator.shared.applications.lock().unwrap();
+            let applications = authenticator.inner.applications.lock().unwrap();
             (applications.len(), applications.contains_key(name))
         };
         // All tokens are valid: the one that expires first is removed.
@@ -476,9 +476,9 @@ mod tests {
         assert!(Arc::ptr_eq(&used, &authenticator.application(&grant, now)));
         // All have expired: all are removed except one that is in use.
         fill(-1);
-        let held = Arc::clone(&authenticator.shared.applications.lock().unwrap()["7"]);
+        let application_in_use = Arc::clone(&authenticator.inner.applications.lock().unwrap()["7"]);
         authenticator.application(&grant, now);
         assert_eq!(names("7"), (2, true));
-        drop(held);
+        drop(application_in_use);
     }
 }

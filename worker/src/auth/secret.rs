@@ -23,13 +23,13 @@ const MAXIMUM_FILES: usize = 10_000;
 
 /// What distinguishes one version of a file from the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Version {
+struct FileVersion {
     modified: Option<SystemTime>,
     bytes: u64,
 }
 
-struct Kept {
-    version: Version,
+struct CachedSecret {
+    version: FileVersion,
     read_at: Timestamp,
     secret: SecretString,
 }
@@ -37,7 +37,7 @@ struct Kept {
 /// Reads secrets. Keeps a file's content until the file changes, at most for a minute.
 #[derive(Default)]
 pub(super) struct Secrets {
-    files: Mutex<HashMap<PathBuf, Kept>>,
+    files: Mutex<HashMap<PathBuf, CachedSecret>>,
 }
 
 impl Secrets {
@@ -79,7 +79,7 @@ impl Secrets {
         if !metadata.is_file() {
             return Err("it is not a file".to_owned());
         }
-        let version = Version {
+        let version = FileVersion {
             modified: metadata.modified().ok(),
             bytes: metadata.len(),
         };
@@ -109,7 +109,7 @@ impl Secrets {
         }
         files.insert(
             path.to_owned(),
-            Kept {
+            CachedSecret {
                 version,
                 read_at: now,
                 secret: secret.clone(),
@@ -118,7 +118,7 @@ impl Secrets {
         Ok(secret)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Kept>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, CachedSecret>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -242,8 +242,8 @@ mod tests {
         for number in 0..MAXIMUM_FILES {
             secrets.lock().insert(
                 format!("/nowhere/{number}").into(),
-                Kept {
-                    version: Version {
+                CachedSecret {
+                    version: FileVersion {
                         modified: None,
                         bytes: 0,
                     },

@@ -35,13 +35,13 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A token as a header.
-pub(super) struct Token {
+pub(super) struct AccessToken {
     pub(super) header: HeaderValue,
     pub(super) obtained: Timestamp,
     pub(super) expires: Timestamp,
 }
 
-impl Token {
+impl AccessToken {
     fn usable(&self, now: Timestamp) -> bool {
         now.duration_until(self.expires) > UNUSED_END
     }
@@ -55,7 +55,7 @@ impl Token {
 }
 
 /// What to do for a call that needs a token.
-pub(super) enum Step {
+pub(super) enum TokenStep {
     /// Use this token.
     Use(HeaderValue),
     /// One caller asks for a new token; the others use this one meanwhile.
@@ -75,7 +75,7 @@ struct Failed {
 /// The state of one application's token.
 #[derive(Default)]
 pub(super) struct TokenState {
-    token: Option<Arc<Token>>,
+    token: Option<Arc<AccessToken>>,
     /// Whether the token replaced an earlier one, with which calls may still be in flight.
     follows: bool,
     failed: Option<Failed>,
@@ -84,13 +84,13 @@ pub(super) struct TokenState {
 
 impl TokenState {
     /// Returns what to do now.
-    pub(super) fn step(&self, now: Timestamp) -> Step {
+    pub(super) fn step(&self, now: Timestamp) -> TokenStep {
         let usable = self.token.as_ref().filter(|token| token.usable(now));
         match (usable, self.pausing(now)) {
-            (Some(token), None) if token.due(now) => Step::Renew(token.header.clone()),
-            (Some(token), _) => Step::Use(token.header.clone()),
-            (None, Some(failure)) => Step::Fail(failure),
-            (None, None) => Step::Obtain,
+            (Some(token), None) if token.due(now) => TokenStep::Renew(token.header.clone()),
+            (Some(token), _) => TokenStep::Use(token.header.clone()),
+            (None, Some(failure)) => TokenStep::Fail(failure),
+            (None, None) => TokenStep::Obtain,
         }
     }
 
@@ -112,7 +112,7 @@ impl TokenState {
     /// still valid and the failure is transient; or the failure.
     pub(super) fn record(
         &mut self,
-        result: Result<Token, Failure>,
+        result: Result<AccessToken, Failure>,
         now: Timestamp,
     ) -> Result<HeaderValue, Failure> {
         let failure = match result {
@@ -208,8 +208,8 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn token(name: &str, obtained: i64, life: i64) -> Token {
-        Token {
+    fn token(name: &str, obtained: i64, life: i64) -> AccessToken {
+        AccessToken {
             header: HeaderValue::from_str(name).unwrap(),
             obtained: at(obtained),
             expires: at(obtained + life),
@@ -226,12 +226,12 @@ mod tests {
         Failure::new(class, Code::TokenUnreachable, "no answer")
     }
 
-    fn name(step: &Step) -> &'static str {
+    fn name(step: &TokenStep) -> &'static str {
         match step {
-            Step::Use(_) => "use",
-            Step::Renew(_) => "renew",
-            Step::Obtain => "obtain",
-            Step::Fail(_) => "fail",
+            TokenStep::Use(_) => "use",
+            TokenStep::Renew(_) => "renew",
+            TokenStep::Obtain => "obtain",
+            TokenStep::Fail(_) => "fail",
         }
     }
 
@@ -297,10 +297,10 @@ mod tests {
             retry_after: Some(Duration::from_secs(seconds)),
         };
         assert!(state.record(Err(failure(named(900))), at(0)).is_err());
-        let Step::Fail(told) = state.step(at(300)) else {
+        let TokenStep::Fail(reported_failure) = state.step(at(300)) else {
             panic!("asked during the pause")
         };
-        assert_eq!(told.class, named(600));
+        assert_eq!(reported_failure.class, named(600));
         assert_eq!(name(&state.step(at(900))), "obtain");
         // The clock was set back: the pause does not become longer than it was.
         assert_eq!(name(&state.step(at(-1))), "obtain");
@@ -316,7 +316,7 @@ mod tests {
         state.record(Ok(token("second", 61, 3600)), at(61)).unwrap();
         // Calls that were in flight with the first token.
         assert!(state.refused(at(62)));
-        let Step::Use(header) = state.step(at(62)) else {
+        let TokenStep::Use(header) = state.step(at(62)) else {
             panic!("the new token was forgotten")
         };
         assert_eq!(header, "second");

@@ -36,12 +36,12 @@ pub enum NetworkError {
         maximum: u8,
     },
     /// Bits after the prefix are set, so it is unclear which network is meant.
-    #[error("\"{text}\" has bits set after its prefix; did you mean {meant}?")]
+    #[error("\"{text}\" has bits set after its prefix; did you mean {intended}?")]
     HostBits {
         /// What was written.
         text: String,
         /// The same with these bits cleared.
-        meant: Network,
+        intended: Network,
     },
     /// An IPv4 network in its IPv6-mapped form would never match, because addresses are compared in their
     /// plain form.
@@ -138,7 +138,7 @@ impl FromStr for Network {
         } else {
             Err(NetworkError::HostBits {
                 text: text.to_owned(),
-                meant: Self {
+                intended: Self {
                     address: cleared,
                     prefix,
                 },
@@ -244,7 +244,7 @@ const NAT64: Network = Network::v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
 /// Why tasksync does not connect to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum AddressRefusal {
     /// A cloud's metadata address: refused whatever the settings say.
     Metadata,
     /// Not an address of the public internet, and not in `outbound.allowed_networks`.
@@ -282,7 +282,7 @@ impl AddressRules {
     ///
     /// # Errors
     /// The reason why not.
-    pub fn judge(&self, address: IpAddr) -> Result<(), Refusal> {
+    pub fn judge(&self, address: IpAddr) -> Result<(), AddressRefusal> {
         let address = address.to_canonical();
         let embedded = match address {
             IpAddr::V4(_) => [None; 3],
@@ -295,13 +295,13 @@ impl AddressRules {
                 .flatten()
                 .any(|inner| metadata(IpAddr::V4(*inner)))
         {
-            return Err(Refusal::Metadata);
+            return Err(AddressRefusal::Metadata);
         }
         if self.allowed.iter().any(|network| network.contains(address)) {
             return Ok(());
         }
         if let Some((_, kind)) = SPECIAL.iter().find(|(network, _)| network.contains(address)) {
-            return Err(Refusal::Special { kind, address });
+            return Err(AddressRefusal::Special { kind, address });
         }
         match address {
             IpAddr::V4(_) => Ok(()),
@@ -310,7 +310,7 @@ impl AddressRules {
                 .flatten()
                 .try_for_each(|inner| self.judge(IpAddr::V4(*inner))),
             IpAddr::V6(_) if GLOBAL_UNICAST.contains(address) => Ok(()),
-            IpAddr::V6(_) => Err(Refusal::Special {
+            IpAddr::V6(_) => Err(AddressRefusal::Special {
                 kind: "not assigned",
                 address,
             }),
@@ -366,7 +366,9 @@ impl AddressRules {
         for address in addresses {
             match self.judge(*address) {
                 Ok(()) => chosen.push(*address),
-                Err(Refusal::Metadata) => return Err(explain(host, *address, Refusal::Metadata)),
+                Err(AddressRefusal::Metadata) => {
+                    return Err(explain(host, *address, AddressRefusal::Metadata));
+                }
                 Err(refusal) => {
                     first.get_or_insert((*address, refusal));
                 }
@@ -381,12 +383,12 @@ impl AddressRules {
 }
 
 /// Returns the refusal as text, with the network that would have to be allowed.
-fn explain(host: &str, found: IpAddr, refusal: Refusal) -> String {
+fn explain(host: &str, found: IpAddr, refusal: AddressRefusal) -> String {
     match refusal {
-        Refusal::Metadata => format!(
+        AddressRefusal::Metadata => format!(
             "{host} leads to {found}, a metadata address of the cloud; tasksync never connects there, whatever is allowed"
         ),
-        Refusal::Special { kind, address } => {
+        AddressRefusal::Special { kind, address } => {
             let prefix = match address {
                 IpAddr::V4(_) => 32,
                 IpAddr::V6(_) => 128,

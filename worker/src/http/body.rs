@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 
-use super::room::{Place, Room};
+use super::answer_memory::{AnswerMemory, Reservation};
 
 /// The largest ratio of inflated to sent bytes, …
 pub(super) const MOST_INFLATED: usize = 100;
@@ -24,7 +24,7 @@ const PIECE: usize = 4 * 1024;
 
 /// Why reading a body was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum BodyRefusal {
     /// It is larger than `limit`.
     TooLarge,
     /// It inflates to more than [`MOST_INFLATED`] times what was sent.
@@ -34,13 +34,13 @@ pub(super) enum Refused {
 }
 
 /// A body that is being read.
-pub(super) struct Body {
-    room: Room,
+pub(super) struct BodyReader {
+    memory: AnswerMemory,
     payer: Arc<str>,
     limit: usize,
     sent: usize,
     content: Content,
-    place: Option<Place>,
+    reservation: Option<Reservation>,
 }
 
 enum Content {
@@ -69,26 +69,26 @@ impl io::Write for Bounded {
     }
 }
 
-impl Body {
+impl BodyReader {
     /// Returns an empty body of at most `limit` bytes, whose room counts for `payer`.
-    pub(super) fn new(gzip: bool, limit: usize, room: Room, payer: Arc<str>) -> Self {
+    pub(super) fn new(gzip: bool, limit: usize, memory: AnswerMemory, payer: Arc<str>) -> Self {
         let content = if gzip {
             Content::Gzip(Box::new(MultiGzDecoder::new(Bounded::default())))
         } else {
             Content::Plain(Bounded::default())
         };
         Self {
-            room,
+            memory,
             payer,
             limit,
             sent: 0,
             content,
-            place: None,
+            reservation: None,
         }
     }
 
     /// Adds the next bytes. A body that becomes large waits here for room.
-    pub(super) async fn add(&mut self, chunk: &[u8]) -> Result<(), Refused> {
+    pub(super) async fn add(&mut self, chunk: &[u8]) -> Result<(), BodyRefusal> {
         for piece in chunk.chunks(PIECE) {
             self.sent = self.sent.saturating_add(piece.len());
             let by_ratio = FREELY_INFLATED.saturating_add(self.sent.saturating_mul(MOST_INFLATED));
@@ -104,12 +104,12 @@ impl Body {
                 }
             };
             written.map_err(|error| match error.kind() {
-                io::ErrorKind::QuotaExceeded if allowed < self.limit => Refused::Inflates,
-                io::ErrorKind::QuotaExceeded => Refused::TooLarge,
-                _ => Refused::Malformed,
+                io::ErrorKind::QuotaExceeded if allowed < self.limit => BodyRefusal::Inflates,
+                io::ErrorKind::QuotaExceeded => BodyRefusal::TooLarge,
+                _ => BodyRefusal::Malformed,
             })?;
-            if self.place.is_none() && self.len() > LARGE {
-                self.place = Some(self.room.place(&self.payer, kib(self.limit)).await);
+            if self.reservation.is_none() && self.len() > LARGE {
+                self.reservation = Some(self.memory.reserve(&self.payer, kib(self.limit)).await);
             }
         }
         Ok(())
@@ -123,19 +123,22 @@ impl Body {
     }
 
     /// Returns the whole body. A large one keeps its room until its last holder drops it.
-    pub(super) fn finish(self) -> Result<Bytes, Refused> {
+    pub(super) fn finish(self) -> Result<Bytes, BodyRefusal> {
         let mut bytes = match self.content {
             Content::Plain(bounded) => bounded.bytes,
             // Some servers announce an empty body as gzip, for example in the answer to a write.
             Content::Gzip(_) if self.sent == 0 => Vec::new(),
-            Content::Gzip(decoder) => decoder.finish().map_err(|_| Refused::Malformed)?.bytes,
+            Content::Gzip(decoder) => decoder.finish().map_err(|_| BodyRefusal::Malformed)?.bytes,
         };
-        let Some(mut place) = self.place else {
+        let Some(mut reservation) = self.reservation else {
             return Ok(Bytes::from(bytes));
         };
         bytes.shrink_to_fit();
-        place.shrink_to(kib(bytes.len()));
-        Ok(Bytes::from_owner(Held { bytes, _place: place }))
+        reservation.shrink_to(kib(bytes.len()));
+        Ok(Bytes::from_owner(ReservedBody {
+            bytes,
+            _reservation: reservation,
+        }))
     }
 }
 
@@ -144,12 +147,12 @@ fn kib(bytes: usize) -> u32 {
 }
 
 /// A large body with its room.
-struct Held {
+struct ReservedBody {
     bytes: Vec<u8>,
-    _place: Place,
+    _reservation: Reservation,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for ReservedBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -160,7 +163,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
-    use super::super::room::ROOM;
+    use super::super::answer_memory::ANSWER_MEMORY_KIB;
     use super::*;
 
     const MIB: usize = 1024 * 1024;
@@ -171,8 +174,8 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    async fn read(body: &[u8], limit: usize) -> Result<Bytes, Refused> {
-        let mut read = Body::new(true, limit, Room::default(), "contoso".into());
+    async fn read(body: &[u8], limit: usize) -> Result<Bytes, BodyRefusal> {
+        let mut read = BodyReader::new(true, limit, AnswerMemory::default(), "contoso".into());
         for chunk in body.chunks(10_000) {
             read.add(chunk).await?;
         }
@@ -184,33 +187,36 @@ mod tests {
         let small = vec![b'x'; FREELY_INFLATED];
         assert_eq!(read(&packed(&small), 16 * MIB).await.unwrap(), small);
         let bomb = packed(&vec![b'x'; 16 * MIB]);
-        assert_eq!(read(&bomb, 16 * MIB).await, Err(Refused::Inflates));
-        assert_eq!(read(&packed(&small), 1_000).await, Err(Refused::TooLarge));
-        assert_eq!(read(b"<html>", 16 * MIB).await, Err(Refused::Malformed));
-        let whole = packed(b"cut");
+        assert_eq!(read(&bomb, 16 * MIB).await, Err(BodyRefusal::Inflates));
+        assert_eq!(read(&packed(&small), 1_000).await, Err(BodyRefusal::TooLarge));
+        assert_eq!(read(b"<html>", 16 * MIB).await, Err(BodyRefusal::Malformed));
+        let complete = packed(b"cut");
         assert_eq!(
-            read(&whole[..whole.len() - 4], MIB).await,
-            Err(Refused::Malformed)
+            read(&complete[..complete.len() - 4], MIB).await,
+            Err(BodyRefusal::Malformed)
         );
         assert_eq!(read(b"", MIB).await.unwrap(), Bytes::new());
     }
 
     #[tokio::test]
     async fn large_bodies_take_room_as_long_as_anybody_holds_them() {
-        let room = Room::default();
-        let free = || room.free();
-        let mut body = Body::new(false, 16 * MIB, room.clone(), "contoso".into());
+        let memory = AnswerMemory::default();
+        let free = || memory.free_kib();
+        let mut body = BodyReader::new(false, 16 * MIB, memory.clone(), "contoso".into());
         body.add(&vec![0; 2 * MIB]).await.unwrap();
-        assert_eq!(free(), ROOM - 16 * 1024);
-        let whole = body.finish().unwrap();
-        assert_eq!(free(), ROOM - 2 * 1024);
-        let part = whole.slice(10..20);
-        drop(whole);
-        assert_eq!(free(), ROOM - 2 * 1024);
+        assert_eq!(free(), ANSWER_MEMORY_KIB - 16 * 1024);
+        let bytes = body.finish().unwrap();
+        assert_eq!(free(), ANSWER_MEMORY_KIB - 2 * 1024);
+        let part = bytes.slice(10..20);
+        drop(bytes);
+        assert_eq!(free(), ANSWER_MEMORY_KIB - 2 * 1024);
         drop(part);
-        assert_eq!(free(), ROOM);
-        let mut small = Body::new(false, 16 * MIB, room.clone(), "contoso".into());
+        assert_eq!(free(), ANSWER_MEMORY_KIB);
+        let mut small = BodyReader::new(false, 16 * MIB, memory.clone(), "contoso".into());
         small.add(&vec![0; LARGE]).await.unwrap();
-        assert_eq!((small.finish().unwrap().len(), free()), (LARGE, ROOM));
+        assert_eq!(
+            (small.finish().unwrap().len(), free()),
+            (LARGE, ANSWER_MEMORY_KIB)
+        );
     }
 }

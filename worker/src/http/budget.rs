@@ -7,12 +7,12 @@ tokio::task_local! {
 }
 
 /// Runs `work`, whose answers may have `bytes` bytes in total. Tasks that it spawns have no budget.
-pub(crate) async fn of_bytes<F: Future>(bytes: usize, work: F) -> F::Output {
+pub(crate) async fn with_byte_budget<F: Future>(bytes: usize, work: F) -> F::Output {
     LEFT.scope(Cell::new(bytes), work).await
 }
 
 /// Takes `bytes` from the budget. Returns whether enough was left. Work without a budget has no limit.
-pub(super) fn take(bytes: usize) -> bool {
+pub(super) fn spend(bytes: usize) -> bool {
     LEFT.try_with(|left| match left.get().checked_sub(bytes) {
         Some(rest) => {
             left.set(rest);
@@ -25,7 +25,7 @@ pub(super) fn take(bytes: usize) -> bool {
 
 /// Returns the bytes left in the current budget; `None` outside a budget.
 #[cfg(test)]
-pub(crate) fn left() -> Option<usize> {
+pub(crate) fn remaining() -> Option<usize> {
     LEFT.try_with(Cell::get).ok()
 }
 
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
     use crate::http::header::HeaderMap;
     use crate::http::service::{self, Intent};
-    use crate::http::{Call, Http, Method};
+    use crate::http::{Http, HttpRequest, Method};
 
     #[tokio::test]
     async fn an_answer_beyond_the_budget_is_a_failure_that_may_pass_and_names_the_server() {
@@ -68,7 +68,7 @@ mod tests {
             ..OutboundSettings::default()
         };
         let http = Http::new(settings, Arc::new(SystemClock)).unwrap();
-        let call = Call {
+        let call = HttpRequest {
             method: Method::GET,
             url: format!("http://{address}/").parse().unwrap(),
             server: Server::Ews,
@@ -78,7 +78,7 @@ mod tests {
             body: Bytes::new(),
             timeout: Duration::from_secs(20),
         };
-        let error = of_bytes(1_000, async {
+        let error = with_byte_budget(1_000, async {
             assert_eq!(http.send(call.clone()).await.unwrap().body.len(), 600);
             http.send(call.clone()).await.unwrap_err()
         })
@@ -102,9 +102,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_budget_is_used_up_and_work_without_one_is_free() {
-        assert!(take(usize::MAX));
-        of_bytes(10, async {
-            assert!(take(6) && !take(5) && take(4) && !take(1));
+        assert!(spend(usize::MAX));
+        with_byte_budget(10, async {
+            assert!(spend(6) && !spend(5) && spend(4) && !spend(1));
         })
         .await;
     }

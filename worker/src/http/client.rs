@@ -12,13 +12,13 @@ use tasksync_common::telemetry::spans;
 use tracing::Instrument as _;
 
 use super::address::AddressRules;
-use super::body::{Body, Refused};
+use super::answer_memory::AnswerMemory;
+use super::body::{BodyReader, BodyRefusal};
 use super::budget;
 use super::explain::{call_error, reason_of};
 use super::offset::clock_offset;
 use super::resolver::{CheckedResolver, Lookup, SystemLookup};
-use super::room::Room;
-use super::{Answer, Call, CallError, host_of};
+use super::{CallError, HttpAnswer, HttpRequest, host_of};
 
 /// Shortest time between two replacements of all connections, whatever servers do.
 const DISTRUST_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
@@ -41,17 +41,17 @@ const HEADER_LINES: usize = 100;
 /// - Large answers wait for room, so that all of them together fit into memory.
 #[derive(Clone)]
 pub struct Http {
-    shared: Arc<Shared>,
+    inner: Arc<HttpInner>,
 }
 
-struct Shared {
+struct HttpInner {
     current: RwLock<Current>,
     settings: OutboundSettings,
     authorities: Vec<reqwest::Certificate>,
     rules: Arc<AddressRules>,
     lookup: Arc<dyn Lookup>,
     clock: SharedClock,
-    room: Room,
+    answer_memory: AnswerMemory,
 }
 
 struct Current {
@@ -96,14 +96,14 @@ impl Http {
             distrusted: false,
         });
         Ok(Self {
-            shared: Arc::new(Shared {
+            inner: Arc::new(HttpInner {
                 current,
                 settings,
                 authorities,
                 rules,
                 lookup,
                 clock,
-                room: Room::default(),
+                answer_memory: AnswerMemory::default(),
             }),
         })
     }
@@ -111,13 +111,13 @@ impl Http {
     /// Returns the clock with which calls are measured.
     #[must_use]
     pub fn clock(&self) -> &SharedClock {
-        &self.shared.clock
+        &self.inner.clock
     }
 
     /// Returns the rules for addresses, for checks before anything is sent.
     #[must_use]
     pub fn rules(&self) -> &AddressRules {
-        &self.shared.rules
+        &self.inner.rules
     }
 
     /// Marks all present connections as untrusted, after an answer that did not belong to its request. They
@@ -127,11 +127,7 @@ impl Http {
     /// an earlier call takes effect before the first request after that time.
     pub fn distrust(&self) -> bool {
         let due = {
-            let mut current = self
-                .shared
-                .current
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut current = self.inner.current.write().unwrap_or_else(PoisonError::into_inner);
             current.distrusted = true;
             self.exchange_due(&current)
         };
@@ -139,26 +135,21 @@ impl Http {
     }
 
     fn exchange_due(&self, current: &Current) -> bool {
-        let age = current.since.duration_until(self.shared.clock.now());
+        let age = current.since.duration_until(self.inner.clock.now());
         // A clock that was set back must not keep an untrusted connection in use.
         current.distrusted && (age >= DISTRUST_INTERVAL || age.is_negative())
     }
 
     fn exchange_connections(&self) -> bool {
-        let shared = &self.shared;
+        let inner = &self.inner;
         // Built outside the lock: loading the system's root certificates takes about 2 ms.
-        let built = build(
-            &shared.settings,
-            &shared.authorities,
-            &shared.rules,
-            &shared.lookup,
-        );
-        let mut current = shared.current.write().unwrap_or_else(PoisonError::into_inner);
+        let built = build(&inner.settings, &inner.authorities, &inner.rules, &inner.lookup);
+        let mut current = inner.current.write().unwrap_or_else(PoisonError::into_inner);
         if !self.exchange_due(&current) {
             return true;
         }
         // The next attempt waits after a failure, too.
-        current.since = shared.clock.now();
+        current.since = inner.clock.now();
         match built {
             Ok(client) => {
                 current.client = client;
@@ -174,7 +165,7 @@ impl Http {
 
     fn client(&self) -> reqwest::Client {
         let read = || {
-            let current = self.shared.current.read().unwrap_or_else(PoisonError::into_inner);
+            let current = self.inner.current.read().unwrap_or_else(PoisonError::into_inner);
             (current.client.clone(), self.exchange_due(&current))
         };
         let (client, due) = read();
@@ -189,7 +180,7 @@ impl Http {
     ///
     /// # Errors
     /// The error distinguishes requests that were certainly not carried out from those that may have been.
-    pub async fn send(&self, call: Call) -> Result<Answer, CallError> {
+    pub async fn send(&self, call: HttpRequest) -> Result<HttpAnswer, CallError> {
         let server = call.server;
         // The span has neither path nor query: they name people and tasks.
         let span = tracing::info_span!(
@@ -216,20 +207,20 @@ impl Http {
             Err(error) => error.outcome(),
         };
         if outcome != Outcome::Ok {
-            spans::failed(&span, outcome.name());
+            spans::mark_failed(&span, outcome.name());
         }
         record::request(server, outcome, began.elapsed());
         result
     }
 
-    async fn deliver(&self, call: Call) -> Result<Answer, CallError> {
+    async fn deliver(&self, call: HttpRequest) -> Result<HttpAnswer, CallError> {
         // IP addresses are checked here; names are checked when they are resolved.
-        self.shared
+        self.inner
             .rules
             .check_url(&call.url)
             .map_err(CallError::AddressRefused)?;
         let host = host_of(&call.url);
-        let timeout = call.timeout.min(self.shared.settings.request_timeout);
+        let timeout = call.timeout.min(self.inner.settings.request_timeout);
         match tokio::time::timeout(timeout, self.exchange(call, &host)).await {
             Ok(result) => result,
             Err(_) => Err(CallError::TimedOut {
@@ -239,8 +230,8 @@ impl Http {
         }
     }
 
-    async fn exchange(&self, call: Call, host: &str) -> Result<Answer, CallError> {
-        let limit = self.shared.settings.maximum_answer_bytes;
+    async fn exchange(&self, call: HttpRequest, host: &str) -> Result<HttpAnswer, CallError> {
+        let limit = self.inner.settings.maximum_answer_bytes;
         let too_large = || CallError::TooLarge {
             host: host.to_owned(),
             limit,
@@ -253,9 +244,9 @@ impl Http {
         if !call.body.is_empty() {
             request = request.body(call.body);
         }
-        let sent = self.shared.clock.now();
+        let sent = self.inner.clock.now();
         let mut response = request.send().await.map_err(|error| call_error(error, host))?;
-        let clock_offset = clock_offset(response.headers(), sent, self.shared.clock.now());
+        let clock_offset = clock_offset(response.headers(), sent, self.inner.clock.now());
         // Compressed answers have no announced length; the count below limits them.
         if response
             .content_length()
@@ -268,26 +259,26 @@ impl Http {
             .get(CONTENT_ENCODING)
             .is_some_and(|encoding| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"gzip"));
         let refused = |refused| match refused {
-            Refused::TooLarge => too_large(),
-            Refused::Inflates => CallError::Inflates {
+            BodyRefusal::TooLarge => too_large(),
+            BodyRefusal::Inflates => CallError::Inflates {
                 host: host.to_owned(),
             },
-            Refused::Malformed => CallError::Broken {
+            BodyRefusal::Malformed => CallError::Broken {
                 host: host.to_owned(),
                 reason: "the answer is announced as gzip and is not gzip".to_owned(),
             },
         };
-        let mut body = Body::new(gzip, limit, self.shared.room.clone(), call.payer);
+        let mut body = BodyReader::new(gzip, limit, self.inner.answer_memory.clone(), call.payer);
         while let Some(chunk) = response.chunk().await.map_err(|error| call_error(error, host))? {
             body.add(&chunk).await.map_err(refused)?;
         }
         let body = body.finish().map_err(refused)?;
-        if !budget::take(body.len()) {
+        if !budget::spend(body.len()) {
             return Err(CallError::OverBudget {
                 host: host.to_owned(),
             });
         }
-        Ok(Answer {
+        Ok(HttpAnswer {
             status: response.status().as_u16(),
             headers: std::mem::take::<HeaderMap>(response.headers_mut()),
             body,

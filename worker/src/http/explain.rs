@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use super::CallError;
-use super::resolver::Refused;
+use super::resolver::AddressesRefused;
 
 /// Nesting of errors that is followed; deeper causes are left out.
 const DEPTH: usize = 16;
@@ -13,7 +13,10 @@ const DEPTH: usize = 16;
 pub(super) fn call_error(error: reqwest::Error, host: &str) -> CallError {
     let error = error.without_url();
     let causes = causes(&error);
-    if let Some(refused) = causes.iter().find_map(|cause| cause.downcast_ref::<Refused>()) {
+    if let Some(refused) = causes
+        .iter()
+        .find_map(|cause| cause.downcast_ref::<AddressesRefused>())
+    {
         return CallError::AddressRefused(refused.0.clone());
     }
     let host = host.to_owned();

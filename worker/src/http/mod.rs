@@ -2,13 +2,13 @@
 //! fail.
 
 mod address;
+mod answer_memory;
 mod body;
 pub(crate) mod budget;
 mod client;
 mod explain;
 mod offset;
 mod resolver;
-mod room;
 mod server_clock;
 pub(crate) mod service;
 mod text;
@@ -25,7 +25,7 @@ use url::Url;
 
 use header::{HeaderMap, HeaderName, HeaderValue};
 
-pub use address::{AddressRules, Network, NetworkError, Refusal};
+pub use address::{AddressRefusal, AddressRules, Network, NetworkError};
 pub use client::{Http, HttpSetupError};
 pub use offset::{LONGEST_NAMED_PAUSE, named_pause, pause_in_milliseconds, retry_after};
 pub use reqwest::{Method, header};
@@ -35,7 +35,7 @@ pub(crate) use text::for_message;
 
 /// One request.
 #[derive(Clone)]
-pub struct Call {
+pub struct HttpRequest {
     /// GET, POST, …
     pub method: Method,
     /// The address.
@@ -56,7 +56,7 @@ pub struct Call {
 }
 
 /// Shows neither path, header values nor body: they contain names, tasks and secrets.
-impl fmt::Debug for Call {
+impl fmt::Debug for HttpRequest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Call")
@@ -71,7 +71,7 @@ impl fmt::Debug for Call {
 
 /// An answer, whatever its status.
 #[derive(Clone)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// HTTP status.
     pub status: u16,
     /// Header lines.
@@ -82,7 +82,7 @@ pub struct Answer {
     pub clock_offset: Option<SignedDuration>,
 }
 
-impl Answer {
+impl HttpAnswer {
     /// Returns a header's text, if it exists and is readable.
     #[must_use]
     pub fn header(&self, name: HeaderName) -> Option<&str> {
@@ -91,7 +91,7 @@ impl Answer {
 }
 
 /// Shows neither header values nor body: they contain tasks and tokens.
-impl fmt::Debug for Answer {
+impl fmt::Debug for HttpAnswer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Answer")

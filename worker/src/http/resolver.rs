@@ -58,7 +58,7 @@ impl Lookup for SystemLookup {
 /// The rules refused every address of a name.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Refused(pub(super) String);
+pub(super) struct AddressesRefused(pub(super) String);
 
 /// Looks names up and returns only addresses that the rules allow. The client connects to exactly these, so a
 /// name that changes between check and connection (DNS rebinding) gains nothing.
@@ -76,7 +76,7 @@ impl Resolve for CheckedResolver {
             found.truncate(ADDRESSES_PER_NAME);
             let chosen = rules
                 .choose(name.as_str(), &found)
-                .map_err(|reason| Box::new(Refused(reason)) as Box<dyn Error + Send + Sync>)?;
+                .map_err(|reason| Box::new(AddressesRefused(reason)) as Box<dyn Error + Send + Sync>)?;
             // Port 0 stands for the port of the URL.
             Ok(Box::new(chosen.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })

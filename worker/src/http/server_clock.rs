@@ -12,7 +12,7 @@ const MEASUREMENTS: usize = 5;
 #[derive(Debug, Default)]
 pub(crate) struct ServerClock {
     /// Measured from the `Date` of answers.
-    told: Measurements,
+    measured: Measurements,
     /// Measured from the times that the server gave to our writes. Used only while no answer had a `Date`.
     written: Measurements,
 }
@@ -43,20 +43,20 @@ impl ServerClock {
     /// Adds one measurement; `None` changes nothing.
     pub(crate) fn note(&self, measured: Option<SignedDuration>) {
         if let Some(offset) = measured {
-            self.told.add(offset);
+            self.measured.add(offset);
         }
     }
 
-    /// Adds a measurement from a write of ours, made at `ours` by our clock, to which the server gave the
+    /// Adds a measurement from a write of ours, made at `local_time` by our clock, to which the server gave the
     /// time `server`.
-    pub(crate) fn learn(&self, server: Timestamp, ours: Timestamp) {
-        self.written.add(server.duration_since(ours));
+    pub(crate) fn add_write(&self, server: Timestamp, local_time: Timestamp) {
+        self.written.add(server.duration_since(local_time));
     }
 
     /// Returns the server's clock minus ours: the median of the last five measurements. Returns `None` before
     /// the first measurement.
     pub(crate) fn offset(&self) -> Option<SignedDuration> {
-        self.told.median().or_else(|| self.written.median())
+        self.measured.median().or_else(|| self.written.median())
     }
 
     /// Returns the server's time when ours is `now`; ours if the offset is not known.
@@ -75,7 +75,7 @@ mod tests {
         clock.note(None);
         assert_eq!(clock.offset(), None);
         let unmeasured = ServerClock::default();
-        unmeasured.learn(Timestamp::from_second(600).unwrap(), Timestamp::UNIX_EPOCH);
+        unmeasured.add_write(Timestamp::from_second(600).unwrap(), Timestamp::UNIX_EPOCH);
         assert_eq!(unmeasured.offset(), Some(SignedDuration::from_secs(600)));
         unmeasured.note(Some(SignedDuration::from_secs(3)));
         assert_eq!(

@@ -68,7 +68,7 @@ fn codes(server: Server) -> &'static Codes {
 }
 
 /// Returns the failure of a server that asked for a pause; `left` is the rest of the pause, if it was named.
-pub(crate) fn busy(server: Server, left: Option<Duration>, detail: impl Into<String>) -> Failure {
+pub(crate) fn busy_failure(server: Server, left: Option<Duration>, detail: impl Into<String>) -> Failure {
     Failure::new(
         ErrorClass::Throttled { retry_after: left },
         codes(server).busy,
@@ -107,7 +107,7 @@ pub(crate) fn no_answer(server: Server, error: &CallError, intent: Intent) -> Fa
 
 /// Returns the failure of an answer that belongs to another request, or is about something other than what
 /// was asked. Nothing in such an answer is used.
-pub(crate) fn foreign(server: Server, intent: Intent, what: &str) -> Failure {
+pub(crate) fn foreign_answer(server: Server, intent: Intent, what: &str) -> Failure {
     let class = match intent {
         Intent::Read => ErrorClass::Transient,
         Intent::Write => ErrorClass::OutcomeUnknown,

@@ -52,12 +52,12 @@ pub struct MailboxCapabilities {
     /// Whether [`Mailbox::probe`] can answer [`Probed::Signs`]. Otherwise every pass reads the changes of
     /// every folder.
     pub signs: bool,
-    /// Whether [`Mailbox::ours`] searches by our key. Otherwise a copy counts as gone by the listing and a
+    /// Whether [`Mailbox::list_marked`] searches by our key. Otherwise a copy counts as gone by the listing and a
     /// read by id only.
     pub search_by_key: bool,
-    /// Whether [`Mailbox::deleted`] and [`Whereabouts::Deleted`] report what is in the deleted items.
+    /// Whether [`Mailbox::list_deleted`] and [`Whereabouts::Deleted`] report what is in the deleted items.
     pub deleted_items: bool,
-    /// Whether [`Mailbox::archived`] searches an archive mailbox.
+    /// Whether [`Mailbox::list_archived`] searches an archive mailbox.
     pub archive: bool,
     /// The precision of the times of changes.
     pub time_precision: SignedDuration,
@@ -216,7 +216,7 @@ pub struct DeletedItem {
 
 /// An item with a key of ours, and its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlacedItem {
+pub struct MarkedItem {
     /// Id and version.
     pub item: ItemRef,
     /// Our marker.
@@ -297,7 +297,7 @@ pub trait Mailbox: Send + Sync + 'static {
     fn clock_offset(&self) -> Option<SignedDuration>;
     /// Learns the server's clock from an item that was written at `ours` by our clock and has the time
     /// `server`. This is used if no answer shows the server's time.
-    fn learn_clock(&self, server: Timestamp, ours: Timestamp);
+    fn learn_clock(&self, server: Timestamp, local_time: Timestamp);
     /// Probes folders of many mailboxes in as few requests as the access mode allows. The answers are in the
     /// order of the requests and of their folders.
     async fn probe(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>>;
@@ -349,7 +349,7 @@ pub trait Mailbox: Send + Sync + 'static {
     ) -> Result<Vec<ItemRef>, Failure>;
     /// Returns every item with a key of ours in any of these folders or in the mailbox's own task folder,
     /// oldest first. The answer is complete: an item that is missing is in none of them.
-    async fn ours(&self, owner: &Owner, folders: &[FolderId]) -> Result<Vec<PlacedItem>, Failure>;
+    async fn list_marked(&self, owner: &Owner, folders: &[FolderId]) -> Result<Vec<MarkedItem>, Failure>;
     /// Returns where these items are, read by their ids, in the order of `ids`.
     async fn whereabouts(
         &self,
@@ -357,7 +357,7 @@ pub trait Mailbox: Send + Sync + 'static {
         ids: &[String],
     ) -> Result<Vec<Result<Whereabouts, Failure>>, Failure>;
     /// Returns every item with a key of ours in the person's archive mailbox; none if there is no archive.
-    async fn archived(&self, owner: &Owner) -> Result<Vec<PlacedItem>, Failure>;
+    async fn list_archived(&self, owner: &Owner) -> Result<Vec<MarkedItem>, Failure>;
     /// Writes the owner into the markers of these items. Returns their new versions in the order of `items`.
     async fn complete_item_markers(
         &self,
@@ -365,7 +365,7 @@ pub trait Mailbox: Send + Sync + 'static {
         items: &[ItemRef],
     ) -> Result<Vec<Result<ItemRef, Failure>>, Failure>;
     /// Returns every item with a key of ours in the mailbox's deleted items.
-    async fn deleted(&self, owner: &Owner) -> Result<Vec<DeletedItem>, Failure>;
+    async fn list_deleted(&self, owner: &Owner) -> Result<Vec<DeletedItem>, Failure>;
     /// Creates a task with our key.
     async fn create(&self, owner: &Owner, folder: &FolderId, item: &NewItem<'_>) -> Result<ItemRef, Failure>;
     /// Writes fields of an item if its version is still `item.change_key`; fails with class `Conflict` otherwise.

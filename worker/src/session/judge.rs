@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tasksync_common::error::Failure;
 
-use crate::http::Answer;
+use crate::http::HttpAnswer;
 
 /// What an answer shows about the server and the connection, beside its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Finding {
+pub(crate) enum ServerCondition {
     /// The server processed the request.
     Served,
     /// The server asks for a pause; `None` if it names no length.
@@ -22,7 +22,7 @@ pub(crate) enum Finding {
 #[derive(Debug)]
 pub(crate) struct Judgement<V, R> {
     pub(crate) result: Result<V, R>,
-    pub(crate) finding: Finding,
+    pub(crate) condition: ServerCondition,
 }
 
 impl<V, R> Judgement<V, R> {
@@ -30,15 +30,15 @@ impl<V, R> Judgement<V, R> {
     pub(crate) fn served(value: V) -> Self {
         Self {
             result: Ok(value),
-            finding: Finding::Served,
+            condition: ServerCondition::Served,
         }
     }
 
     /// Returns a refusal.
-    pub(crate) fn refused(refusal: impl Into<R>, finding: Finding) -> Self {
+    pub(crate) fn refused(refusal: impl Into<R>, condition: ServerCondition) -> Self {
         Self {
             result: Err(refusal.into()),
-            finding,
+            condition,
         }
     }
 }
@@ -52,8 +52,8 @@ pub(crate) trait Judge: Send + 'static {
 
     /// Returns what the answer means. The session has already handled 429, 503 and a first 401. `server_now`
     /// is the time by the server's clock.
-    fn judge(self, answer: &Answer, server_now: Timestamp) -> Judgement<Self::Value, Self::Refusal>;
+    fn judge(self, answer: &HttpAnswer, server_now: Timestamp) -> Judgement<Self::Value, Self::Refusal>;
 
     /// Returns the texts in a result that came from the server. The session removes secrets from them.
-    fn words(result: &mut Result<Self::Value, Self::Refusal>) -> Vec<&mut String>;
+    fn texts(result: &mut Result<Self::Value, Self::Refusal>) -> Vec<&mut String>;
 }

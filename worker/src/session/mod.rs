@@ -23,11 +23,11 @@ use url::Url;
 use crate::auth::Authenticator;
 use crate::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::http::service::{self, Intent};
-use crate::http::{Answer, Call, Http, Method, ServerClock, for_message, retry_after};
+use crate::http::{Http, HttpAnswer, HttpRequest, Method, ServerClock, for_message, retry_after};
 use crate::large;
 use crate::throttle::{self, MailboxGuard, MailboxLocks, ServerLimits, Servers};
 
-pub(crate) use judge::{Finding, Judge, Judgement};
+pub(crate) use judge::{Judge, Judgement, ServerCondition};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 const RETURN_REQUEST_ID: HeaderName = HeaderName::from_static("return-client-request-id");
@@ -40,14 +40,14 @@ const GIVEN_SECRETS: usize = 256;
 
 /// What sessions share with other parts of the process.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct SessionServices {
     pub(crate) http: Http,
     pub(crate) auth: Authenticator,
     pub(crate) clock: SharedClock,
 }
 
 /// The limits and pauses that apply to a request.
-pub(crate) enum Limits {
+pub(crate) enum SessionLimits {
     /// The limits of one server.
     Of(Arc<ServerLimits>),
     /// The limits of each address's server, for the account.
@@ -56,14 +56,14 @@ pub(crate) enum Limits {
 
 /// Sends requests to one server of a tenant; see the module's documentation.
 pub(crate) struct Session {
-    shared: Shared,
+    services: SessionServices,
     server: Server,
     tenant: TenantId,
     /// The tenant, against whose part of the memory large answers count.
     payer: Arc<str>,
     credentials: Credentials,
     timeout: Duration,
-    limits: Limits,
+    limits: SessionLimits,
     /// If present, at most one request is in flight for a mailbox.
     mailboxes: Option<MailboxLocks>,
     server_clock: ServerClock,
@@ -71,7 +71,7 @@ pub(crate) struct Session {
     busy_in_a_row: AtomicU32,
     authorization: Mutex<Option<(HeaderValue, Timestamp)>>,
     /// Secrets that the server gave, the latest last.
-    given: Mutex<VecDeque<SecretString>>,
+    server_secrets: Mutex<VecDeque<SecretString>>,
 }
 
 /// One request.
@@ -93,15 +93,15 @@ impl Session {
     /// Returns a session of `tenant` with its `server`. A request may take `timeout`, and as long again to
     /// get its permits.
     pub(crate) fn new(
-        shared: Shared,
+        services: SessionServices,
         server: Server,
         tenant: TenantId,
         credentials: Credentials,
         timeout: Duration,
-        limits: Limits,
+        limits: SessionLimits,
     ) -> Self {
         Self {
-            shared,
+            services,
             server,
             payer: tenant.as_str().into(),
             tenant,
@@ -112,7 +112,7 @@ impl Session {
             server_clock: ServerClock::default(),
             busy_in_a_row: AtomicU32::new(0),
             authorization: Mutex::default(),
-            given: Mutex::default(),
+            server_secrets: Mutex::default(),
         }
     }
 
@@ -124,7 +124,7 @@ impl Session {
 
     /// Returns the time by our clock.
     pub(crate) fn now(&self) -> Timestamp {
-        self.shared.clock.now()
+        self.services.clock.now()
     }
 
     /// Returns the time by the server's clock, as far as its offset is known.
@@ -137,10 +137,10 @@ impl Session {
         self.server_clock.offset()
     }
 
-    /// Learns the server's clock from a write of ours, made at `ours`, to which the server gave the time
+    /// Learns the server's clock from a write of ours, made at `local_time`, to which the server gave the time
     /// `server`.
-    pub(crate) fn learn_clock(&self, server: Timestamp, ours: Timestamp) {
-        self.server_clock.learn(server, ours);
+    pub(crate) fn learn_clock(&self, server: Timestamp, local_time: Timestamp) {
+        self.server_clock.add_write(server, local_time);
     }
 
     /// Returns whether requests carry a password rather than a token.
@@ -160,10 +160,10 @@ impl Session {
     ) -> Result<J::Value, J::Refusal> {
         let limits = self.limits_of(&request.url);
         let mut result = match self.exchange(&request, &limits).await {
-            Ok(answer) => self.judged(&request, answer, judge, &limits).await,
+            Ok(answer) => self.send_and_judge(&request, answer, judge, &limits).await,
             Err(failure) => Err(J::Refusal::from(failure.within(request.name))),
         };
-        for text in J::words(&mut result) {
+        for text in J::texts(&mut result) {
             *text = self.without_secrets(std::mem::take(text));
         }
         result
@@ -171,29 +171,29 @@ impl Session {
 
     /// Remembers a secret that the server gave and that requests carry, so that no text shows it.
     pub(crate) fn keep_secret(&self, secret: SecretString) {
-        let mut given = self.given();
+        let mut given = self.server_secrets();
         if given.len() >= GIVEN_SECRETS {
             given.pop_front();
         }
         given.push_back(secret);
     }
 
-    fn given(&self) -> MutexGuard<'_, VecDeque<SecretString>> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    fn server_secrets(&self) -> MutexGuard<'_, VecDeque<SecretString>> {
+        self.server_secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn without_secrets(&self, text: String) -> String {
         if text.is_empty() {
             return text;
         }
-        let given: Vec<SecretString> = self.given().iter().cloned().collect();
-        self.shared.auth.hide_secrets(&self.credentials, &given, text)
+        let given: Vec<SecretString> = self.server_secrets().iter().cloned().collect();
+        self.services.auth.hide_secrets(&self.credentials, &given, text)
     }
 
     /// Returns the failure of an answer about something other than what was asked. Counts the answer and
     /// gives up its connection.
-    pub(crate) fn foreign(&self, operation: &str, intent: Intent, what: &str) -> Failure {
-        let failure = service::foreign(self.server, intent, what).within(operation);
+    pub(crate) fn foreign_answer(&self, operation: &str, intent: Intent, what: &str) -> Failure {
+        let failure = service::foreign_answer(self.server, intent, what).within(operation);
         self.note_foreign(&failure);
         failure
     }
@@ -202,39 +202,43 @@ impl Session {
     /// and gives up its connection.
     pub(crate) fn note_foreign(&self, failure: &Failure) {
         if failure.code == service::foreign_code(self.server) {
-            self.shared.http.distrust();
+            self.services.http.distrust();
             record::foreign_answer(self.server);
             let detail = self.without_secrets(failure.detail.clone());
             tracing::warn!(tenant = %self.tenant, detail, "an answer was refused");
         }
     }
 
-    async fn judged<J: Judge>(
+    async fn send_and_judge<J: Judge>(
         &self,
         request: &Request<'_>,
-        answer: Answer,
+        answer: HttpAnswer,
         judge: J,
         limits: &ServerLimits,
     ) -> Result<J::Value, J::Refusal> {
         let (bytes, status, server_now) = (answer.body.len(), answer.status, self.server_now());
-        let judgement = large::read(bytes, move || judge.judge(&answer, server_now)).await;
+        let judgement = large::parse_off_thread(bytes, move || judge.judge(&answer, server_now)).await;
         let judgement = judgement.map_err(J::Refusal::from)?;
-        match judgement.finding {
-            Finding::Served => {
+        match judgement.condition {
+            ServerCondition::Served => {
                 if judgement.result.is_ok() {
                     self.busy_in_a_row.store(0, Ordering::Relaxed);
                 }
             }
-            Finding::Busy(named) => self.pause(limits, request, status, named),
+            ServerCondition::Busy(named) => self.pause(limits, request, status, named),
             // The same connection may bring such an answer to the next request.
-            Finding::Unreadable => {
-                self.shared.http.distrust();
+            ServerCondition::Unreadable => {
+                self.services.http.distrust();
             }
         }
         judgement.result
     }
 
-    async fn exchange(&self, request: &Request<'_>, limits: &Arc<ServerLimits>) -> Result<Answer, Failure> {
+    async fn exchange(
+        &self,
+        request: &Request<'_>,
+        limits: &Arc<ServerLimits>,
+    ) -> Result<HttpAnswer, Failure> {
         let wait = SignedDuration::try_from(self.timeout).unwrap_or(SignedDuration::MAX);
         let deadline = self.now().checked_add(wait).unwrap_or(Timestamp::MAX);
         limits.check()?;
@@ -248,12 +252,12 @@ impl Session {
             let named = retry_after(&answer.headers, self.server_now());
             self.pause(limits, request, answer.status, named);
             let detail = format!("HTTP {}: the server asks for a pause", answer.status);
-            return Err(service::busy(self.server, named, detail));
+            return Err(service::busy_failure(self.server, named, detail));
         }
         Ok(answer)
     }
 
-    async fn call(&self, request: &Request<'_>) -> Result<Answer, Failure> {
+    async fn call(&self, request: &Request<'_>) -> Result<HttpAnswer, Failure> {
         let mut headers = request.headers.clone();
         let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
         let id = &*uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id);
@@ -262,7 +266,7 @@ impl Session {
             headers.insert(RETURN_REQUEST_ID, HeaderValue::from_static("true"));
         }
         headers.insert(header::AUTHORIZATION, self.authorization().await?);
-        let call = Call {
+        let call = HttpRequest {
             method: request.method.clone(),
             url: request.url.clone(),
             server: self.server,
@@ -273,7 +277,7 @@ impl Session {
             timeout: self.timeout,
         };
         let answer = self
-            .shared
+            .services
             .http
             .send(call)
             .await
@@ -285,7 +289,7 @@ impl Session {
                     "the answer belongs to another request: its client-request-id is \"{}\"",
                     for_message(other, 40)
                 );
-                let failure = service::foreign(self.server, request.intent, &what);
+                let failure = service::foreign_answer(self.server, request.intent, &what);
                 self.note_foreign(&failure);
                 Err(failure)
             }
@@ -302,7 +306,7 @@ impl Session {
                 return Ok(header.clone());
             }
         }
-        let header = self.shared.auth.header(&self.credentials).await?;
+        let header = self.services.auth.header(&self.credentials).await?;
         *self.kept_authorization() = Some((header.clone(), now));
         Ok(header)
     }
@@ -310,7 +314,7 @@ impl Session {
     /// Forgets the header that was refused. Returns whether another attempt makes sense.
     async fn renew(&self) -> bool {
         *self.kept_authorization() = None;
-        self.shared.auth.renew(&self.credentials).await
+        self.services.auth.renew(&self.credentials).await
     }
 
     fn kept_authorization(&self) -> MutexGuard<'_, Option<(HeaderValue, Timestamp)>> {
@@ -319,8 +323,8 @@ impl Session {
 
     fn limits_of(&self, url: &Url) -> Arc<ServerLimits> {
         match &self.limits {
-            Limits::Of(limits) => Arc::clone(limits),
-            Limits::PerServer { servers, account } => servers.of(url, self.server, account),
+            SessionLimits::Of(limits) => Arc::clone(limits),
+            SessionLimits::PerServer { servers, account } => servers.limits_of(url, self.server, account),
         }
     }
 

@@ -56,7 +56,7 @@ pub struct SourceCapabilities {
 
 /// A task as the source shows it to the user now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Presence {
+pub enum TaskPresence {
     /// It exists and is the user's.
     Present(Box<SourceItem>),
     /// It does not exist, or is not the user's.
@@ -79,7 +79,7 @@ pub struct UnreadLocation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceChanges {
     /// The tasks that changed, each once; with `complete`, every task of the user.
-    pub tasks: Vec<(SourceKey, Presence)>,
+    pub tasks: Vec<(SourceKey, TaskPresence)>,
     /// The locations of the tasks that are present, and locations that were renamed.
     pub locations: Vec<Location>,
     /// Locations that could not be read.
@@ -124,7 +124,7 @@ pub struct TaskChanges {
 
 /// A task after a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
+pub struct WrittenTask {
     /// Its new version.
     pub version: String,
 }
@@ -144,7 +144,7 @@ pub trait Source: Send + Sync + 'static {
     async fn refresh(&self, cursors: &[&str]) -> Result<(), Failure>;
     /// Returns what [`Self::changes`] would return to every user with this cursor, if the feeds report
     /// nothing since. Returns `None` if the changes must be read for each person.
-    async fn silent_since(&self, cursor: &str) -> Option<SourceChanges> {
+    async fn unchanged_since(&self, cursor: &str) -> Option<SourceChanges> {
         let _ = cursor;
         None
     }
@@ -160,14 +160,21 @@ pub trait Source: Send + Sync + 'static {
     /// Returns every task of the person; fails rather than return a part.
     async fn everything(&self, person: &Person) -> Result<SourceChanges, Failure>;
     /// Returns these tasks as the source shows them to the person now, in the order of `keys`.
-    async fn tasks(&self, person: &Person, keys: &[SourceKey])
-    -> Result<Vec<(SourceKey, Presence)>, Failure>;
+    async fn tasks(
+        &self,
+        person: &Person,
+        keys: &[SourceKey],
+    ) -> Result<Vec<(SourceKey, TaskPresence)>, Failure>;
     /// Returns a location that the source knows; `None` if it does not exist, or no longer.
     async fn location(&self, key: &LocationKey) -> Result<Option<Location>, Failure>;
     /// Writes fields of a task if its version is still `version`; fails with class `Conflict` otherwise.
     /// Returns a version only with proof that the write happened; fails with `OutcomeUnknown` without it.
-    async fn update(&self, key: &SourceKey, version: &str, changes: &TaskChanges)
-    -> Result<Written, Failure>;
+    async fn update(
+        &self,
+        key: &SourceKey,
+        version: &str,
+        changes: &TaskChanges,
+    ) -> Result<WrittenTask, Failure>;
     /// Moves a task to the recycle bin if its version is still `version` (read just before, because
     /// SharePoint has no conditional recycle). A task that no longer exists is a success.
     async fn delete(&self, key: &SourceKey, version: &str) -> Result<(), Failure>;

@@ -7,20 +7,20 @@ use tasksync_common::model::SourceKey;
 use tasksync_common::state::Writing;
 
 use super::mailbox_reader::MailboxReader;
-use super::markers::{Whose, whose};
+use super::markers::{MarkerOwnership, ownership_of};
 use crate::mailbox::DeletedItem;
 
 impl MailboxReader<'_> {
     /// For interrupted writes whose item is missing, looks in the deleted items: finding the write's id there
     /// proves that the item was written and then deleted by the person.
     pub(super) async fn find_deleted(&mut self) -> Result<(), Failure> {
-        let missed: BTreeSet<SourceKey> = self.missed().into_iter().cloned().collect();
+        let missed: BTreeSet<SourceKey> = self.interrupted_and_missing().into_iter().cloned().collect();
         if missed.is_empty() || !self.mailbox.capabilities().deleted_items {
             return Ok(());
         }
         // Ask a second time for what one answer leaves out or refuses.
         for _ in 0..2 {
-            match self.mailbox.deleted(self.owner).await {
+            match self.mailbox.list_deleted(self.owner).await {
                 Ok(found) => self.note_deleted(found, &missed),
                 // Without access to the deleted items nothing is proved: the copy is made again.
                 Err(failure) if failure.class == ErrorClass::Refused && failure.stops() != Stops::Tenant => {
@@ -39,8 +39,11 @@ impl MailboxReader<'_> {
     /// Records the write ids of the deleted copies of these tasks.
     fn note_deleted(&mut self, found: Vec<DeletedItem>, missed: &BTreeSet<SourceKey>) {
         for item in found {
-            let ours = !matches!(whose(&item.marker, self.owner), Whose::Foreign(_));
-            if ours && missed.contains(&item.marker.key) {
+            let is_ours = !matches!(
+                ownership_of(&item.marker, self.owner),
+                MarkerOwnership::Foreign(_)
+            );
+            if is_ours && missed.contains(&item.marker.key) {
                 self.reading
                     .deleted
                     .entry(item.marker.key)
@@ -52,17 +55,19 @@ impl MailboxReader<'_> {
 
     /// Returns the tasks whose write into the mailbox was interrupted and whose item is not where it should
     /// be. A parked task is skipped, except in a full check or when either side reports it.
-    fn missed(&self) -> BTreeSet<&SourceKey> {
+    fn interrupted_and_missing(&self) -> BTreeSet<&SourceKey> {
         let (state, reading) = (&*self.state, &self.reading);
         let is_there = |key: &SourceKey| {
             let linked = state.links.get(key);
             reading.items.contains_key(key)
-                || linked.is_some_and(|link| !link.has_lost_its_folder() && !reading.gone.contains(key))
+                || linked.is_some_and(|link| {
+                    !link.has_lost_its_folder() && !reading.missing_from_folder.contains(key)
+                })
         };
         let is_looked_at = |key: &SourceKey| {
             self.full
                 || !state.parked.contains_key(key)
-                || reading.gone.contains(key)
+                || reading.missing_from_folder.contains(key)
                 || self.source.tasks.contains_key(key)
         };
         state

@@ -6,7 +6,7 @@ use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
 use tasksync_common::model::{LocationKey, SourceKey};
 
 use super::mailbox_reader::MailboxReader;
-use super::markers::{Whose, whose};
+use super::markers::{MarkerOwnership, ownership_of};
 use crate::mailbox::{FolderId, FolderPresence, Whereabouts};
 
 impl MailboxReader<'_> {
@@ -16,17 +16,19 @@ impl MailboxReader<'_> {
     pub(super) async fn confirm_gone(&mut self) -> Result<(), Failure> {
         let missing: Vec<(SourceKey, String)> = self
             .reading
-            .gone
+            .missing_from_folder
             .iter()
             .filter(|key| !self.reading.items.contains_key(*key))
             .filter_map(|key| Some((key.clone(), self.state.links.get(key)?.item.clone())))
             .collect();
         let mut confirmed = Vec::new();
         for (key, item) in missing {
-            if self.reading.found.contains(&key) {
-                self.undecided(&key, "the search by key finds it, and a read by its id does not");
-            } else if self.reading.places.contains_key(&item) || self.still_listed(&key, &item).await? {
-                self.undecided(&key, "its folder lists it, and a read by its id does not find it");
+            if self.reading.found_linked.contains(&key) {
+                self.record_undecided(&key, "the search by key finds it, and a read by its id does not");
+            } else if self.reading.folder_of_item.contains_key(&item)
+                || self.still_listed(&key, &item).await?
+            {
+                self.record_undecided(&key, "its folder lists it, and a read by its id does not find it");
             } else {
                 confirmed.push((key, item));
             }
@@ -41,43 +43,46 @@ impl MailboxReader<'_> {
             match answers.next() {
                 Some(Ok(Whereabouts::NotFound | Whereabouts::Deleted)) => {}
                 Some(Ok(Whereabouts::In(_))) => {
-                    self.undecided(
+                    self.record_undecided(
                         &key,
                         "it lies in a folder that is neither listed nor below the deleted items",
                     );
                 }
                 Some(Err(failure)) => {
-                    self.reading.gone.remove(&key);
+                    self.reading.missing_from_folder.remove(&key);
                     self.reading.undecided.insert(key, failure);
                 }
-                None => self.undecided(&key, "a read by its id was not answered"),
+                None => self.record_undecided(&key, "a read by its id was not answered"),
             }
         }
         self.search_again().await?;
-        self.look_into_archive().await
+        self.check_archive().await
     }
 
     /// Records which missing copies the mailbox moved to its archive: they were not deleted. Where the archive
     /// cannot be read, the copies are undecided.
-    async fn look_into_archive(&mut self) -> Result<(), Failure> {
-        let gone = self.gone_and_not_met();
+    async fn check_archive(&mut self) -> Result<(), Failure> {
+        let gone = self.missing_everywhere();
         if gone.is_empty() || !self.mailbox.capabilities().archive {
             return Ok(());
         }
-        match self.mailbox.archived(self.owner).await {
+        match self.mailbox.list_archived(self.owner).await {
             Ok(items) => {
-                let ours = items
-                    .into_iter()
-                    .filter(|item| match whose(&item.marker, self.owner) {
-                        Whose::Ours | Whose::Unnamed => gone.contains(&item.marker.key),
-                        Whose::Foreign(_) => false,
-                    });
-                self.reading.archived.extend(ours.map(|item| item.marker.key));
+                let archived =
+                    items
+                        .into_iter()
+                        .filter(|item| match ownership_of(&item.marker, self.owner) {
+                            MarkerOwnership::OwnMarker | MarkerOwnership::Unnamed => {
+                                gone.contains(&item.marker.key)
+                            }
+                            MarkerOwnership::Foreign(_) => false,
+                        });
+                self.reading.archived.extend(archived.map(|item| item.marker.key));
                 Ok(())
             }
             Err(failure) if failure.stops() == Stops::Part => {
                 for key in gone {
-                    self.reading.gone.remove(&key);
+                    self.reading.missing_from_folder.remove(&key);
                     self.reading.undecided.insert(key, failure.clone());
                 }
                 Ok(())
@@ -87,8 +92,8 @@ impl MailboxReader<'_> {
     }
 
     /// Returns the linked items that are gone and for which no other item was found.
-    fn gone_and_not_met(&self) -> BTreeSet<SourceKey> {
-        let (gone, items) = (&self.reading.gone, &self.reading.items);
+    fn missing_everywhere(&self) -> BTreeSet<SourceKey> {
+        let (gone, items) = (&self.reading.missing_from_folder, &self.reading.items);
         gone.iter()
             .filter(|key| !items.contains_key(*key))
             .cloned()
@@ -99,15 +104,18 @@ impl MailboxReader<'_> {
     /// the search distinguishes it from a deleted one. With two searches, one answer that leaves something
     /// out deletes nothing.
     async fn search_again(&mut self) -> Result<(), Failure> {
-        let gone = self.gone_and_not_met();
+        let gone = self.missing_everywhere();
         if gone.is_empty() || !self.mailbox.capabilities().search_by_key {
             return Ok(());
         }
         let folders = self.task_folders().await?;
-        for item in self.mailbox.ours(self.owner, &folders).await? {
-            let ours = !matches!(whose(&item.marker, self.owner), Whose::Foreign(_));
-            if ours && gone.contains(&item.marker.key) {
-                self.undecided(
+        for item in self.mailbox.list_marked(self.owner, &folders).await? {
+            let is_ours = !matches!(
+                ownership_of(&item.marker, self.owner),
+                MarkerOwnership::Foreign(_)
+            );
+            if is_ours && gone.contains(&item.marker.key) {
+                self.record_undecided(
                     &item.marker.key,
                     "a second search by key finds it, and the first one did not",
                 );
@@ -123,8 +131,12 @@ impl MailboxReader<'_> {
             return Ok(false);
         }
         let home = self.state.locations.get(&key.location());
-        let elsewhere = self.state.links.get(key).and_then(|link| link.elsewhere.clone());
-        let Some(folder) = elsewhere.or_else(|| home.map(|place| place.folder.clone())) else {
+        let elsewhere = self
+            .state
+            .links
+            .get(key)
+            .and_then(|link| link.other_folder.clone());
+        let Some(folder) = elsewhere.or_else(|| home.map(|stored| stored.folder.clone())) else {
             return Ok(false);
         };
         // In a folder that the person made, the search by key is the listing.
@@ -170,7 +182,7 @@ impl MailboxReader<'_> {
             .all(|answer| matches!(answer, Ok(Whereabouts::NotFound | Whereabouts::Deleted)));
         if !all_gone || answers.len() != ids.len() {
             for key in self.lacking_copies(location) {
-                self.undecided(
+                self.record_undecided(
                     &key,
                     "an item that may be its copy is listed, and a read by its id does not find it",
                 );
@@ -180,8 +192,8 @@ impl MailboxReader<'_> {
     }
 
     /// Records that nothing is decided about this task in this pass.
-    pub(super) fn undecided(&mut self, key: &SourceKey, reason: &str) {
-        self.reading.gone.remove(key);
+    pub(super) fn record_undecided(&mut self, key: &SourceKey, reason: &str) {
+        self.reading.missing_from_folder.remove(key);
         self.state.left_folder.remove(key);
         let failure = Failure::new(
             ErrorClass::Transient,

@@ -7,7 +7,7 @@ use tasksync_common::model::{FieldSet, LocationKey};
 use tasksync_common::state::LocationState;
 
 use super::mailbox_reader::MailboxReader;
-use super::markers::{Whose, other_installation, whose};
+use super::markers::{MarkerOwnership, other_installation, ownership_of};
 use crate::mailbox::{Folder, FolderId};
 
 impl MailboxReader<'_> {
@@ -21,8 +21,8 @@ impl MailboxReader<'_> {
             .state
             .locations
             .iter()
-            .filter(|(_, place)| !ids.contains(place.folder.as_str()))
-            .map(|(location, place)| (location.clone(), place.folder.clone()))
+            .filter(|(_, stored)| !ids.contains(stored.folder.as_str()))
+            .map(|(location, stored)| (location.clone(), stored.folder.clone()))
             .collect();
         let asked: Vec<FolderId> = missing
             .iter()
@@ -35,15 +35,15 @@ impl MailboxReader<'_> {
                 self.reading.drop_folder(&folder);
             }
         }
-        for (location, (folder, name)) in self.ours_by_location(listed)? {
+        for (location, (folder, name)) in self.marked_folders_by_location(listed)? {
             let holds = self
                 .source
                 .locations
                 .get(&location)
-                .map_or(FieldSet::ALL, |known| known.holds);
+                .map_or(FieldSet::ALL, |described| described.holds);
             self.state.locations.entry(location).or_insert(LocationState {
                 name,
-                found: true,
+                name_read_from_folder: true,
                 holds,
                 folder,
                 cursor: None,
@@ -60,7 +60,7 @@ impl MailboxReader<'_> {
         let mut listed = self.mailbox.folders(self.owner).await?;
         if self.has_unlinked() {
             for folder in self.mailbox.folders(self.owner).await? {
-                if listed.iter().all(|known| known.id != folder.id) {
+                if listed.iter().all(|other| other.id != folder.id) {
                     listed.push(folder);
                 }
             }
@@ -79,7 +79,7 @@ impl MailboxReader<'_> {
     /// # Errors
     /// `MailboxOfAnotherInstallation` for a folder of another installation: two installations would take each
     /// other's copies for the person's deletions.
-    fn ours_by_location(
+    fn marked_folders_by_location(
         &mut self,
         listed: Vec<Folder>,
     ) -> Result<BTreeMap<LocationKey, (String, String)>, Failure> {
@@ -99,13 +99,13 @@ impl MailboxReader<'_> {
                     ),
                 ));
             }
-            match whose(&marker, self.owner) {
-                Whose::Foreign(owner) => {
-                    self.state.note_foreign(marker.key.as_str(), &owner);
+            match ownership_of(&marker, self.owner) {
+                MarkerOwnership::Foreign(owner) => {
+                    self.state.record_foreign_marker(marker.key.as_str(), &owner);
                     continue;
                 }
-                Whose::Unnamed => self.reading.unnamed_folders.push(folder.id.clone()),
-                Whose::Ours => {}
+                MarkerOwnership::Unnamed => self.reading.unnamed_folders.push(folder.id.clone()),
+                MarkerOwnership::OwnMarker => {}
             }
             // If two folders bear one marker, the same one is chosen every time.
             let candidate = (folder.id.0, folder.name);

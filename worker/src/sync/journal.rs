@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tasksync_common::model::{Field, FieldSet, Task, UserKey};
-use tasksync_common::plan::{Action, Plan, Removal, Replaced, Standing};
+use tasksync_common::plan::{Action, Plan, Removal, ReplacedValues, ValueOrigin};
 use tasksync_common::registry::{JournalEntry, JournalKind};
 
 /// Returns the entries for what this plan overwrites or deletes.
@@ -11,7 +11,7 @@ pub(super) fn entries(user: &UserKey, at: Timestamp, plan: &Plan) -> Vec<Journal
     plan.actions
         .iter()
         .filter_map(|(_, action)| {
-            let (kind, before, after) = recorded(action)?;
+            let (kind, before, after) = journal_values(action)?;
             Some(JournalEntry {
                 at,
                 user: user.clone(),
@@ -26,7 +26,7 @@ pub(super) fn entries(user: &UserKey, at: Timestamp, plan: &Plan) -> Vec<Journal
 
 /// Returns what is recorded of an action: the kind, the values before and the values after. Returns `None`
 /// for a new copy, which replaces nothing.
-fn recorded(action: &Action) -> Option<(JournalKind, Option<Value>, Option<Value>)> {
+fn journal_values(action: &Action) -> Option<(JournalKind, Option<Value>, Option<Value>)> {
     let all = FieldSet::ALL;
     let recorded = match action {
         Action::CreateInMailbox { restored: false, .. } => return None,
@@ -46,20 +46,20 @@ fn recorded(action: &Action) -> Option<(JournalKind, Option<Value>, Option<Value
         Action::RemoveFromMailbox {
             removal, replaces, ..
         } => {
-            let kind = match (removal, replaces.standing) {
-                (Removal::Delete, Standing::Agreed) => JournalKind::RemovedFromMailbox,
-                (Removal::Delete, Standing::Edited | Standing::NotPermitted) => {
+            let kind = match (removal, replaces.origin) {
+                (Removal::Delete, ValueOrigin::Agreed) => JournalKind::RemovedFromMailbox,
+                (Removal::Delete, ValueOrigin::Edited | ValueOrigin::NotPermitted) => {
                     JournalKind::EditRemovedFromMailbox
                 }
                 (Removal::Complete, _) => JournalKind::CompletedInMailbox,
                 (Removal::Leave, _) => JournalKind::LeftInMailbox,
             };
-            (kind, Some(replaced(replaces, all)), None)
+            (kind, Some(replaced_values(replaces, all)), None)
         }
         Action::DeleteAtSource { task, .. } => (JournalKind::DeletedAtSource, Some(values(task, all)), None),
         Action::CompleteAtSource { task, replaces, .. } => {
             let progress = FieldSet::EMPTY.with(Field::Progress);
-            let before = Some(replaced(replaces, progress));
+            let before = Some(replaced_values(replaces, progress));
             (
                 JournalKind::CompletedAtSource,
                 before,
@@ -72,13 +72,13 @@ fn recorded(action: &Action) -> Option<(JournalKind, Option<Value>, Option<Value
             replaces,
             ..
         } => {
-            let kind = match replaces.standing {
-                Standing::Agreed => JournalKind::OverwrittenAtSource,
-                Standing::Edited | Standing::NotPermitted => JournalKind::ConflictLostAtSource,
+            let kind = match replaces.origin {
+                ValueOrigin::Agreed => JournalKind::OverwrittenAtSource,
+                ValueOrigin::Edited | ValueOrigin::NotPermitted => JournalKind::ConflictLostAtSource,
             };
             (
                 kind,
-                Some(replaced(replaces, *fields)),
+                Some(replaced_values(replaces, *fields)),
                 Some(values(task, *fields)),
             )
         }
@@ -88,14 +88,14 @@ fn recorded(action: &Action) -> Option<(JournalKind, Option<Value>, Option<Value
             replaces,
             ..
         } => {
-            let kind = match replaces.standing {
-                Standing::Agreed => JournalKind::OverwrittenInMailbox,
-                Standing::Edited => JournalKind::ConflictLostInMailbox,
-                Standing::NotPermitted => JournalKind::SetBackInMailbox,
+            let kind = match replaces.origin {
+                ValueOrigin::Agreed => JournalKind::OverwrittenInMailbox,
+                ValueOrigin::Edited => JournalKind::ConflictLostInMailbox,
+                ValueOrigin::NotPermitted => JournalKind::SetBackInMailbox,
             };
             (
                 kind,
-                Some(replaced(replaces, *fields)),
+                Some(replaced_values(replaces, *fields)),
                 Some(values(task, *fields)),
             )
         }
@@ -106,13 +106,13 @@ fn recorded(action: &Action) -> Option<(JournalKind, Option<Value>, Option<Value
 }
 
 /// Returns the values of these fields. A description that was not read is left out: only its digest is remembered.
-fn replaced(replaces: &Replaced, fields: FieldSet) -> Value {
-    let known = if replaces.remembered {
+fn replaced_values(replaces: &ReplacedValues, fields: FieldSet) -> Value {
+    let known_fields = if replaces.remembered {
         fields.without(Field::Body)
     } else {
         fields
     };
-    values(&replaces.values, known)
+    values(&replaces.values, known_fields)
 }
 
 /// Returns an object with a member for each value of these fields, named as in [`Task`].
@@ -154,13 +154,13 @@ mod tests {
             ..Task::default()
         };
         let fields = FieldSet::of(&[Field::Title, Field::Body, Field::Progress]);
-        let read = replaced(&Replaced::read(&task, Standing::Edited), fields);
+        let read = replaced_values(&ReplacedValues::from_read(&task, ValueOrigin::Edited), fields);
         let expected =
             serde_json::json!({"title": "Old", "body": null, "status": "NotStarted", "percent": 0});
         assert_eq!(read, expected);
-        let mut remembered = Replaced::read(&task, Standing::Agreed);
+        let mut remembered = ReplacedValues::from_read(&task, ValueOrigin::Agreed);
         remembered.remembered = true;
         let expected = serde_json::json!({"title": "Old", "status": "NotStarted", "percent": 0});
-        assert_eq!(replaced(&remembered, fields), expected);
+        assert_eq!(replaced_values(&remembered, fields), expected);
     }
 }

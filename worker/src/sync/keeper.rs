@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::plan::Pass;
-use tasksync_common::registry::{Enrolment, Registry, Saved};
+use tasksync_common::registry::{Enrolment, Registry, SaveResult};
 use tasksync_common::state::StateError;
 
 /// Saves one user's state under the enrolment for which it was made.
@@ -37,12 +37,12 @@ impl Keeper {
             .save_sync_state(&self.enrolment, self.version, &fingerprint, &blob)
             .await?
         {
-            Saved::Stored(version) => {
+            SaveResult::Stored(version) => {
                 self.version = version;
                 pass.stored();
                 Ok(())
             }
-            Saved::VersionConflict => Err(Failure::new(
+            SaveResult::VersionConflict => Err(Failure::new(
                 ErrorClass::Conflict,
                 Code::StateConflict,
                 format!(

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tasksync_common::error::{Code, Failure};
 use tasksync_common::metrics::record::{self, Phase};
 use tasksync_common::model::{LocationKey, SourceKey, UserKey, digest};
-use tasksync_common::plan::{Pair, Pass, Reached};
+use tasksync_common::plan::{Pair, Pass, ReadProgress};
 use tasksync_common::registry::{Enrolment, Registry, StoredState};
 use tasksync_common::state::SyncState;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use super::mailbox_reader::MailboxReader;
 use super::mailbox_reading::{MailboxReading, lost_with_their_folder};
 use super::pairs::{Sides, pairs_of};
 use super::source_reader::{SourceReader, SourceReading};
-use super::survey::{Work, unknown};
+use super::survey::{SyncWork, unknown_user};
 use super::{SyncSettings, TenantContext, in_time};
 use crate::mailbox::{FolderId, ItemRef, Owner};
 use crate::source::{Location, Person, Source};
@@ -36,21 +36,21 @@ pub(super) struct Loaded {
     /// One pair for each task to decide.
     pub(super) pairs: Vec<Pair>,
     /// Folders and items of ours whose markers name no owner yet.
-    pub(super) unnamed: Unnamed,
+    pub(super) unnamed: UnnamedMarkers,
     /// When reading began.
     pub(super) started: Timestamp,
 }
 
 /// Folders and items whose markers an earlier build wrote.
 #[derive(Default)]
-pub(super) struct Unnamed {
+pub(super) struct UnnamedMarkers {
     pub(super) folders: Vec<FolderId>,
     pub(super) items: BTreeMap<SourceKey, ItemRef>,
 }
 
 /// How thoroughly a pass compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Depth {
+pub(super) enum CheckDepth {
     /// As the state requires: a full check if it is due, and the values of the pairs whose deep check is due.
     AsDue,
     /// A full check, and the values of every pair.
@@ -64,11 +64,11 @@ pub(super) struct Loader<'a> {
     pub(super) settings: &'a SyncSettings,
     pub(super) started: Timestamp,
     pub(super) deadline: Instant,
-    pub(super) depth: Depth,
+    pub(super) depth: CheckDepth,
 }
 
 impl Loader<'_> {
-    pub(super) async fn load(&self, work: Work) -> Result<Loaded, Failure> {
+    pub(super) async fn load(&self, work: SyncWork) -> Result<Loaded, Failure> {
         let user = work.user;
         // The survey's data may be as old as the batch. Enrolment and state are read together: one mailbox's
         // links checked against another mailbox would look like an emptied mailbox.
@@ -76,13 +76,13 @@ impl Loader<'_> {
             .registry
             .enrolment_with_state(&user)
             .await?
-            .ok_or_else(|| unknown(&user))?;
-        let found = work.found.filter(|found| found.is_about(&enrolment));
+            .ok_or_else(|| unknown_user(&user))?;
+        let found = work.findings.filter(|found| found.is_about(&enrolment));
         let (changes, signs, folder_gone) = found.map_or_else(Default::default, |found| {
             (found.source, found.signs, found.folder_gone)
         });
         let owner = self.context.owner(&enrolment)?;
-        let (saved, version) = decoded(&user, stored);
+        let (saved, version) = decode_state(&user, stored);
         let person = Person {
             login: enrolment.source_login.clone(),
             identity: saved.identity.clone(),
@@ -90,7 +90,7 @@ impl Loader<'_> {
         let mut state = saved.clone();
         let full = work.full
             || version == 0
-            || self.depth == Depth::Everything
+            || self.depth == CheckDepth::Everything
             || self.settings.full_check_due(state.full_check_at, self.started);
         let deep = if full {
             self.deep_keys(&state)
@@ -103,7 +103,7 @@ impl Loader<'_> {
             person: &person,
         };
         let reading = source.read(&mut state, changes, full);
-        let mut from_source = record::timed(Phase::SourceRead, reading).await?;
+        let mut from_source = record::time_phase(Phase::SourceRead, reading).await?;
         in_time(self.deadline)?;
         let reader = MailboxReader {
             mailbox: &*self.context.connections.mailbox,
@@ -116,7 +116,7 @@ impl Loader<'_> {
             deadline: self.deadline,
             reading: MailboxReading::default(),
         };
-        let mut from_mailbox = record::timed(Phase::MailboxRead, reader.read(folder_gone)).await?;
+        let mut from_mailbox = record::time_phase(Phase::MailboxRead, reader.read(folder_gone)).await?;
         in_time(self.deadline)?;
 
         // Look up on the source, by key, what only the mailbox reported, before anything is decided.
@@ -128,7 +128,7 @@ impl Loader<'_> {
         let mut keys = all_keys(&state, &from_source, &from_mailbox);
         keys.extend(deep.iter().cloned());
         keys.retain(|key| !undecided.contains_key(key));
-        let reached = Reached {
+        let reached = ReadProgress {
             source_cursor: from_source.cursor.clone(),
             folders: std::mem::take(&mut from_mailbox.reached),
             confirmed: std::mem::take(&mut from_mailbox.confirmed),
@@ -141,7 +141,7 @@ impl Loader<'_> {
             undecided,
             full,
         };
-        let unnamed = Unnamed {
+        let unnamed = UnnamedMarkers {
             folders: std::mem::take(&mut from_mailbox.unnamed_folders),
             items: std::mem::take(&mut from_mailbox.unnamed_items),
         };
@@ -175,7 +175,7 @@ impl Loader<'_> {
     /// not change. The digest of a task's key gives it a fixed moment within the interval of deep checks; the
     /// task is due if that moment lies between the last full check and this one.
     fn deep_keys(&self, state: &SyncState) -> BTreeSet<SourceKey> {
-        if self.depth == Depth::Everything {
+        if self.depth == CheckDepth::Everything {
             return state.links.keys().cloned().collect();
         }
         let Some(last) = state.full_check_at else {
@@ -207,23 +207,23 @@ async fn known_locations(
     source: &dyn Source,
     reading: &SourceReading,
 ) -> Result<BTreeMap<LocationKey, Location>, Failure> {
-    let mut known = reading.locations.clone();
+    let mut locations = reading.locations.clone();
     let wanted: BTreeSet<LocationKey> = reading
         .present()
         .map(SourceKey::location)
-        .filter(|location| !known.contains_key(location))
+        .filter(|location| !locations.contains_key(location))
         .collect();
     for location in wanted {
         if let Some(found) = source.location(&location).await? {
-            known.insert(location, found);
+            locations.insert(location, found);
         }
     }
-    Ok(known)
+    Ok(locations)
 }
 
 /// Returns the stored state and its version. A state that cannot be decoded counts as lost; its links are
 /// found again in the mailbox.
-fn decoded(user: &UserKey, stored: Option<StoredState>) -> (SyncState, u64) {
+fn decode_state(user: &UserKey, stored: Option<StoredState>) -> (SyncState, u64) {
     let Some(stored) = stored else {
         return (SyncState::default(), 0);
     };

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::in_time;
 use super::mailbox_reading::MailboxReading;
-use super::markers::{Whose, whose};
+use super::markers::{MarkerOwnership, ownership_of};
 use super::source_reader::SourceReading;
 use crate::mailbox::{FolderId, ItemChange, Mailbox, MailboxItem, Owner, ProbeRequest, Probed};
 
@@ -42,7 +42,7 @@ impl MailboxReader<'_> {
     /// Returns the mailbox's side. `folder_gone` is true if the survey found a folder missing.
     pub(super) async fn read(mut self, folder_gone: bool) -> Result<MailboxReading, Failure> {
         self.probe_unknown().await?;
-        let look_for_folders = self.full || folder_gone || self.moved_away();
+        let look_for_folders = self.full || folder_gone || self.has_moved_folder();
         // A pending task may have a folder whose creation was not saved because the pass was interrupted.
         let unknown_folder = self
             .source
@@ -53,28 +53,28 @@ impl MailboxReader<'_> {
             self.find_folders().await?;
         }
         self.probe_unknown().await?;
-        for (location, mut place) in self.state.locations.clone() {
+        for (location, mut stored) in self.state.locations.clone() {
             in_time(self.deadline)?;
-            let now = self.signs.get(&place.folder).copied().flatten();
-            let unmoved = now.is_some() && now == place.signs && place.cursor.is_some();
+            let current_signs = self.signs.get(&stored.folder).copied().flatten();
+            let unmoved = current_signs.is_some() && current_signs == stored.signs && stored.cursor.is_some();
             if unmoved && !look_for_folders && !self.must_be_listed(&location) {
                 continue;
             }
             if self.full || self.must_be_listed(&location) {
-                place.cursor = None;
+                stored.cursor = None;
             }
-            self.read_folder(&location, &place, now).await?;
+            self.read_folder(&location, &stored, current_signs).await?;
         }
         if self.reading.is_doubtful() {
             // List our folders again: an interrupted pass may have left one that is not in the state.
             self.find_folders().await?;
-            self.look_again().await?;
+            self.reread_folders().await?;
         }
         self.read_by_id().await?;
         in_time(self.deadline)?;
         self.find_moved().await?;
         if self.reading.folder_vanished {
-            self.lose_what_is_missing();
+            self.mark_missing_as_lost();
         }
         self.confirm_gone().await?;
         self.find_deleted().await?;
@@ -104,9 +104,9 @@ impl MailboxReader<'_> {
 
     /// Marks the links of copies that are missing everywhere: a folder vanished in this pass, and they may
     /// have been moved into it.
-    fn lose_what_is_missing(&mut self) {
+    fn mark_missing_as_lost(&mut self) {
         let (items, links) = (&self.reading.items, &mut self.state.links);
-        self.reading.gone.retain(|key| {
+        self.reading.missing_from_folder.retain(|key| {
             let met = items.contains_key(key);
             if !met && let Some(link) = links.get_mut(key) {
                 link.lose_folder();
@@ -117,23 +117,23 @@ impl MailboxReader<'_> {
 
     /// Returns whether a folder has another parent than before. It may be in the deleted items, where it
     /// keeps its id.
-    fn moved_away(&self) -> bool {
-        self.state.locations.values().any(|place| {
-            let now = self.signs.get(&place.folder).copied().flatten();
-            matches!((now, place.signs), (Some(now), Some(before)) if now.parent != before.parent)
+    fn has_moved_folder(&self) -> bool {
+        self.state.locations.values().any(|stored| {
+            let current_signs = self.signs.get(&stored.folder).copied().flatten();
+            matches!((current_signs, stored.signs), (Some(current_signs), Some(before)) if current_signs.parent != before.parent)
         })
     }
 
     /// Reads what changed in the folders since they were read in this pass.
-    async fn look_again(&mut self) -> Result<(), Failure> {
-        for (location, mut place) in self.state.locations.clone() {
+    async fn reread_folders(&mut self) -> Result<(), Failure> {
+        for (location, mut stored) in self.state.locations.clone() {
             in_time(self.deadline)?;
-            let mut before = self.signs.get(&place.folder).copied().flatten();
+            let mut before = self.signs.get(&stored.folder).copied().flatten();
             if let Some((cursor, signs)) = self.reading.reached.get(&location) {
-                place.cursor = Some(cursor.clone());
+                stored.cursor = Some(cursor.clone());
                 before = *signs;
             }
-            self.read_folder(&location, &place, before).await?;
+            self.read_folder(&location, &stored, before).await?;
         }
         Ok(())
     }
@@ -148,8 +148,8 @@ impl MailboxReader<'_> {
             .state
             .locations
             .values()
-            .filter(|place| !self.signs.contains_key(&place.folder))
-            .map(|place| FolderId(place.folder.clone()))
+            .filter(|stored| !self.signs.contains_key(&stored.folder))
+            .map(|stored| FolderId(stored.folder.clone()))
             .collect();
         if folders.is_empty() {
             return Ok(());
@@ -174,12 +174,12 @@ impl MailboxReader<'_> {
     async fn read_folder(
         &mut self,
         location: &LocationKey,
-        place: &LocationState,
+        stored: &LocationState,
         signs: Option<Signs>,
     ) -> Result<(), Failure> {
-        let folder = FolderId(place.folder.clone());
-        let mut complete = place.cursor.is_none();
-        let mut changes = self.all_changes(&folder, place.cursor.clone()).await;
+        let folder = FolderId(stored.folder.clone());
+        let mut complete = stored.cursor.is_none();
+        let mut changes = self.all_changes(&folder, stored.cursor.clone()).await;
         if matches!(&changes, Err(failure) if failure.class == ErrorClass::CursorInvalid) {
             complete = true;
             changes = self.all_changes(&folder, None).await;
@@ -198,8 +198,8 @@ impl MailboxReader<'_> {
             present.extend(again);
         }
         self.reading.drop_gone(&gone);
-        let listed = present.keys().map(|id| (id.clone(), place.folder.clone()));
-        self.reading.places.extend(listed);
+        let listed = present.keys().map(|id| (id.clone(), stored.folder.clone()));
+        self.reading.folder_of_item.extend(listed);
         let linked: HashMap<&str, (&SourceKey, &str)> = self
             .state
             .links
@@ -227,10 +227,10 @@ impl MailboxReader<'_> {
             .collect();
         for key in &seen {
             self.state.left_folder.remove(key);
-            self.reading.gone.remove(key);
+            self.reading.missing_from_folder.remove(key);
         }
         self.state.left_folder.extend(left.iter().cloned());
-        self.reading.gone.extend(left);
+        self.reading.missing_from_folder.extend(left);
         self.read_items(&unread).await?;
         if only_listed {
             self.confirm_vanished(location, &unread).await?;
@@ -240,7 +240,11 @@ impl MailboxReader<'_> {
         } else {
             self.fresh_in_listing(location, &present).await?;
         }
-        let fresh = self.state.fresh.iter().filter(|key| key.location() == *location);
+        let fresh = self
+            .state
+            .unconfirmed_copies
+            .iter()
+            .filter(|key| key.location() == *location);
         self.reading.confirmed.extend(fresh.cloned());
         self.reading.reached.insert(location.clone(), (cursor, signs));
         Ok(())
@@ -350,9 +354,9 @@ impl MailboxReader<'_> {
     ) -> Result<(), Failure> {
         let missing: Vec<String> = self
             .state
-            .fresh
+            .unconfirmed_copies
             .iter()
-            .filter(|key| key.location() == *location && !self.reading.gone.contains(*key))
+            .filter(|key| key.location() == *location && !self.reading.missing_from_folder.contains(*key))
             .filter_map(|key| self.state.links.get(key))
             .filter(|link| !present.contains_key(&link.item))
             .map(|link| link.item.clone())
@@ -374,7 +378,7 @@ impl MailboxReader<'_> {
             .links
             .iter()
             .filter(|(key, link)| wanted(key) || link.is_unsettled())
-            .filter(|(key, link)| !link.has_lost_its_folder() && !reading.gone.contains(*key))
+            .filter(|(key, link)| !link.has_lost_its_folder() && !reading.missing_from_folder.contains(*key))
             .filter(|(key, link)| {
                 !reading
                     .items
@@ -407,12 +411,12 @@ impl MailboxReader<'_> {
             match (answer, link) {
                 (Ok(item), link) => self.sort_item(item, link),
                 (Err(failure), Some(key)) if failure.class == ErrorClass::Gone => {
-                    self.reading.gone.insert(key.clone());
+                    self.reading.missing_from_folder.insert(key.clone());
                 }
                 (Err(failure), None) if failure.class == ErrorClass::Gone => {
                     self.reading.vanished.insert(id.clone());
-                    if let Some(key) = self.reading.expected.get(id).cloned() {
-                        self.undecided(
+                    if let Some(key) = self.reading.key_of_item.get(id).cloned() {
+                        self.record_undecided(
                             &key,
                             "the search by key finds an item that a read by its id does not",
                         );
@@ -421,7 +425,7 @@ impl MailboxReader<'_> {
                 (Err(failure), link) if failure.stops() == Stops::Part => {
                     // One damaged item must not stop the others. Its task is pending until the item can be
                     // read.
-                    let key = link.or_else(|| self.reading.expected.get(id));
+                    let key = link.or_else(|| self.reading.key_of_item.get(id));
                     tracing::warn!(mailbox = %self.owner.mailbox, task = key.map_or("", SourceKey::as_str),
                         code = %failure.code, detail = %failure.detail, "mailbox item cannot be read");
                     if let Some(key) = key.cloned() {
@@ -438,13 +442,13 @@ impl MailboxReader<'_> {
         match (
             item.marker
                 .as_ref()
-                .map(|marker| (marker, whose(marker, self.owner))),
+                .map(|marker| (marker, ownership_of(marker, self.owner))),
             link,
         ) {
             // A linked item keeps its task even if another program removed the property.
-            (None, Some(key)) => self.reading.take(key.clone(), item),
+            (None, Some(key)) => self.reading.add_item(key.clone(), item),
             (None, None) => {}
-            (Some((marker, Whose::Ours | Whose::Unnamed)), link) => {
+            (Some((marker, MarkerOwnership::OwnMarker | MarkerOwnership::Unnamed)), link) => {
                 let key = marker.key.clone();
                 // The item is linked to one task and bears the key of another: the answer to the write that
                 // linked it belonged to another request.
@@ -453,12 +457,12 @@ impl MailboxReader<'_> {
                 {
                     link.lose_folder();
                 }
-                self.reading.take(key, item);
+                self.reading.add_item(key, item);
             }
-            (Some((marker, Whose::Foreign(owner))), link) => {
-                self.state.note_foreign(marker.key.as_str(), &owner);
+            (Some((marker, MarkerOwnership::Foreign(owner))), link) => {
+                self.state.record_foreign_marker(marker.key.as_str(), &owner);
                 if let Some(key) = link.cloned() {
-                    self.undecided(&key, "the item bears the marker of another owner");
+                    self.record_undecided(&key, "the item bears the marker of another owner");
                 }
             }
         }

@@ -6,9 +6,9 @@ use crate::mailbox::{MarkedFor, Marker, Owner};
 
 /// The owner of a marker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum MarkerOwnership {
     /// It names this installation, tenant and person.
-    Ours,
+    OwnMarker,
     /// An earlier build wrote it without an owner; it is ours.
     Unnamed,
     /// It names another owner, or cannot be read. The item or folder is left alone.
@@ -16,12 +16,12 @@ pub(super) enum Whose {
 }
 
 /// Returns the owner of a marker that was found in this owner's mailbox.
-pub(super) fn whose<T>(marker: &Marker<T>, owner: &Owner) -> Whose {
+pub(super) fn ownership_of<T>(marker: &Marker<T>, owner: &Owner) -> MarkerOwnership {
     match &marker.marked_for {
-        MarkedFor::Unnamed => Whose::Unnamed,
-        MarkedFor::Owner(named) if *named == owner.marker => Whose::Ours,
-        MarkedFor::Owner(named) => Whose::Foreign(named.to_string()),
-        MarkedFor::Unreadable(text) => Whose::Foreign(text.chars().take(80).collect()),
+        MarkedFor::Unnamed => MarkerOwnership::Unnamed,
+        MarkedFor::Owner(named) if *named == owner.marker => MarkerOwnership::OwnMarker,
+        MarkedFor::Owner(named) => MarkerOwnership::Foreign(named.to_string()),
+        MarkedFor::Unreadable(text) => MarkerOwnership::Foreign(text.chars().take(80).collect()),
     }
 }
 

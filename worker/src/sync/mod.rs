@@ -6,7 +6,7 @@
 mod deleted;
 mod evidence;
 mod folders;
-mod held;
+mod held_alert;
 mod journal;
 mod keeper;
 mod load;
@@ -19,7 +19,7 @@ mod read_back;
 mod source_reader;
 mod survey;
 mod tenants;
-mod unread;
+mod unread_alerts;
 mod writer;
 
 use std::sync::Arc;
@@ -31,16 +31,16 @@ use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record::{self, Phase};
 use tasksync_common::model::{TenantId, UserId, UserKey};
-use tasksync_common::plan::{Guarded, Held, Limits, Plan, Rules, assemble, held_digest};
+use tasksync_common::plan::{GuardLimits, GuardedPlan, HeldDeletions, Plan, Rules, assemble, held_digest};
 use tasksync_common::registry::Registry;
 use tasksync_common::settings::{GuardSettings, WorkerSettings};
 use tokio::time::Instant;
 
-pub use survey::{Known, Work};
-pub use tenants::{Connections, Connector, TenantContext, Tenants};
+pub use survey::{StoredUser, SyncWork};
+pub use tenants::{Connections, TenantConnector, TenantContext, Tenants};
 
 use self::keeper::Keeper;
-use self::load::{Depth, Loaded, Loader};
+use self::load::{CheckDepth, Loaded, Loader};
 use self::writer::Writer;
 use crate::work::{Survey, SyncReport, UserSync};
 
@@ -56,14 +56,14 @@ pub struct SyncSettings {
     /// Time within which the values of every linked pair are compared once.
     pub deep_check_interval: Duration,
     /// The numbers beyond which deletions are held back.
-    pub limits: Limits,
+    pub limits: GuardLimits,
 }
 
 impl SyncSettings {
     /// Takes the values from the settings file.
     #[must_use]
     pub fn new(worker: &WorkerSettings, guard: &GuardSettings) -> Self {
-        let limits = Limits {
+        let limits = GuardLimits {
             deletions: guard.deletions,
             percent: guard.deletions_percent,
             emptied_from: guard.emptied_from,
@@ -111,21 +111,25 @@ impl SyncEngine {
     ///
     /// # Errors
     /// As a sync that fails while reading.
-    pub async fn preview(&self, user: &UserKey) -> Result<(Plan, Vec<Held>), Failure> {
+    pub async fn preview(&self, user: &UserKey) -> Result<(Plan, Vec<HeldDeletions>), Failure> {
         let context = self.tenants.get(&user.tenant).await?;
         // A preview should show an edit made a moment ago, which the shared change feed may not report yet,
         // and a difference that nothing reported.
-        let work = Work::whole(&context, user);
+        let work = SyncWork::without_survey(&context, user);
         let deadline = Instant::now() + Duration::from_secs(300);
         let loaded = self
-            .loader(&context, deadline, Depth::Everything)
+            .loader(&context, deadline, CheckDepth::Everything)
             .load(work)
             .await?;
-        let Guarded { plan, held, .. } = self.plan(&context, &loaded);
+        let GuardedPlan {
+            plan,
+            held_deletions: held,
+            ..
+        } = self.plan(&context, &loaded);
         Ok((plan, held))
     }
 
-    fn loader<'a>(&'a self, context: &'a TenantContext, deadline: Instant, depth: Depth) -> Loader<'a> {
+    fn loader<'a>(&'a self, context: &'a TenantContext, deadline: Instant, depth: CheckDepth) -> Loader<'a> {
         Loader {
             registry: &*self.registry,
             context,
@@ -136,7 +140,7 @@ impl SyncEngine {
         }
     }
 
-    fn plan(&self, context: &TenantContext, loaded: &Loaded) -> Guarded {
+    fn plan(&self, context: &TenantContext, loaded: &Loaded) -> GuardedPlan {
         let (source, mailbox) = (&context.connections.source, &context.connections.mailbox);
         let measured = source.clock_offset().is_some() && mailbox.clock_offset().is_some();
         let capabilities = mailbox.capabilities();
@@ -156,37 +160,47 @@ impl SyncEngine {
         };
         let state = &loaded.pass.state;
         let folders = state.locations.keys().cloned().collect();
-        assemble(&loaded.pairs, &folders, rules).guarded(&state.links, self.settings.limits)
+        assemble(&loaded.pairs, &folders, rules).apply_guard(&state.links, self.settings.limits)
     }
 
     /// Runs one pass: load, plan, guard, apply, commit. Returns `true` if something changed meanwhile and
     /// should be read again.
-    async fn pass(
+    async fn run_pass(
         &self,
         context: &TenantContext,
-        work: Work,
+        work: SyncWork,
         deadline: Instant,
         report: &mut SyncReport,
     ) -> Result<bool, Failure> {
-        let mut loaded = self.loader(context, deadline, Depth::AsDue).load(work).await?;
+        let mut loaded = self
+            .loader(context, deadline, CheckDepth::AsDue)
+            .load(work)
+            .await?;
         let began = std::time::Instant::now();
         let guarded = self.plan(context, &loaded);
         record::phase(Phase::Plan, began.elapsed());
-        let permitted = !guarded.held.is_empty()
+        let permitted = !guarded.held_deletions.is_empty()
             && self
                 .registry
-                .take_deletion_permit(&loaded.user, &held_digest(&guarded.held), loaded.started)
+                .take_deletion_permit(
+                    &loaded.user,
+                    &held_digest(&guarded.held_deletions),
+                    loaded.started,
+                )
                 .await?;
-        let (plan, held) = if permitted {
-            (guarded.released(), Vec::new())
+        let (plan, held_deletions) = if permitted {
+            (guarded.with_held_deletions(), Vec::new())
         } else {
-            (guarded.plan, guarded.held)
+            (guarded.plan, guarded.held_deletions)
         };
-        held::tell(&*self.registry, &loaded, &held).await?;
-        unread::tell(&*self.registry, &loaded).await?;
-        let told_before = unread::told(loaded.pass.saved());
+        held_alert::raise_or_end_alert(&*self.registry, &loaded, &held_deletions).await?;
+        unread_alerts::raise_alerts(&*self.registry, &loaded).await?;
+        let alerted_before = unread_alerts::alerted_locations(loaded.pass.saved());
         let state = &mut loaded.pass.state;
-        state.held = held.iter().flat_map(|held| held.keys.iter().cloned()).collect();
+        state.held = held_deletions
+            .iter()
+            .flat_map(|held| held.keys.iter().cloned())
+            .collect();
         report.held += u32::try_from(state.held.len()).unwrap_or(u32::MAX);
         let entries = journal::entries(&loaded.user, loaded.started, &plan);
         if !entries.is_empty() {
@@ -211,14 +225,14 @@ impl SyncEngine {
             write_id: Writer::new_write_id(),
             clock: &*self.clock,
         };
-        record::timed(Phase::Apply, writer.carry_out(plan, loaded.unnamed)).await?;
+        record::time_phase(Phase::Apply, writer.carry_out(plan, loaded.unnamed)).await?;
         if loaded.pass.commit() || keeper.version == 0 {
-            record::timed(Phase::Commit, keeper.save(&mut loaded.pass)).await?;
+            record::time_phase(Phase::Commit, keeper.save(&mut loaded.pass)).await?;
         }
-        unread::end(
+        unread_alerts::end_alerts(
             &*self.registry,
             &loaded.user.tenant,
-            &told_before,
+            &alerted_before,
             &loaded.pass.state,
         )
         .await?;
@@ -228,22 +242,22 @@ impl SyncEngine {
 
 #[async_trait]
 impl UserSync for SyncEngine {
-    type Known = Known;
-    type Work = Work;
+    type LookedUp = StoredUser;
+    type Work = SyncWork;
 
-    async fn look_up(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<Known, Failure>> {
+    async fn look_up(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<StoredUser, Failure>> {
         self.look_up_users(tenant, users).await
     }
 
     async fn survey(
         &self,
         tenant: &TenantId,
-        users: Vec<(UserId, Known)>,
-    ) -> Vec<Result<Survey<Work>, Failure>> {
+        users: Vec<(UserId, StoredUser)>,
+    ) -> Vec<Result<Survey<SyncWork>, Failure>> {
         self.survey_group(tenant, users).await
     }
 
-    async fn sync(&self, user: &UserKey, work: Work, budget: Duration) -> Result<SyncReport, Failure> {
+    async fn sync(&self, user: &UserKey, work: SyncWork, budget: Duration) -> Result<SyncReport, Failure> {
         let deadline = Instant::now() + budget;
         let context = Arc::clone(&work.context);
         let mut report = SyncReport::default();
@@ -252,9 +266,9 @@ impl UserSync for SyncEngine {
         // for the next sync.
         for _ in 0..2 {
             let Some(work) = next.take() else { break };
-            let again = self.pass(&context, work, deadline, &mut report).await?;
+            let again = self.run_pass(&context, work, deadline, &mut report).await?;
             if again && Instant::now() < deadline {
-                next = Some(Work::whole(&context, user));
+                next = Some(SyncWork::without_survey(&context, user));
             }
         }
         Ok(report)

@@ -7,10 +7,10 @@ use tasksync_common::model::SourceKey;
 
 use super::mailbox_reader::MailboxReader;
 use super::mailbox_reading::lost_with_their_folder;
-use super::markers::{Whose, whose};
-use crate::mailbox::{FolderId, PlacedItem};
+use super::markers::{MarkerOwnership, ownership_of};
+use crate::mailbox::{FolderId, MarkedItem};
 
-/// Stands for the mailbox's own task folder in a link's `elsewhere`; no real id is this short.
+/// Stands for the mailbox's own task folder in a link's `other_folder`; no real id is this short.
 const TASKS_FOLDER: &str = "tasks";
 
 impl MailboxReader<'_> {
@@ -18,12 +18,12 @@ impl MailboxReader<'_> {
     /// earlier, and copies of unlinked tasks (of pending ones; in a full check, of all). The search does not
     /// cover the deleted items.
     pub(super) async fn find_moved(&mut self) -> Result<(), Failure> {
-        let missing = self.missing();
+        let missing = self.tasks_to_search();
         if (missing.is_empty() && !self.full) || !self.mailbox.capabilities().search_by_key {
             return Ok(());
         }
         let folders = self.task_folders().await?;
-        let mut found: BTreeMap<SourceKey, Vec<PlacedItem>> = BTreeMap::new();
+        let mut found: BTreeMap<SourceKey, Vec<MarkedItem>> = BTreeMap::new();
         let listed = match self.marked_items(&folders, &missing).await {
             Ok(listed) => listed,
             // For tasks without a link the listing of their folder is enough; nothing is deleted because of
@@ -41,38 +41,38 @@ impl MailboxReader<'_> {
             Err(failure) => return Err(failure),
         };
         for item in listed {
-            match whose(&item.marker, self.owner) {
-                Whose::Foreign(owner) => {
-                    self.state.note_foreign(item.marker.key.as_str(), &owner);
+            match ownership_of(&item.marker, self.owner) {
+                MarkerOwnership::Foreign(owner) => {
+                    self.state.record_foreign_marker(item.marker.key.as_str(), &owner);
                     continue;
                 }
-                Whose::Unnamed => {
+                MarkerOwnership::Unnamed => {
                     let unnamed = &mut self.reading.unnamed_items;
                     unnamed.insert(item.marker.key.clone(), item.item.clone());
                 }
-                Whose::Ours => {}
+                MarkerOwnership::OwnMarker => {}
             }
             let folder = item
                 .folder
                 .as_ref()
                 .map_or(TASKS_FOLDER, |folder| folder.0.as_str());
             self.reading
-                .places
+                .folder_of_item
                 .insert(item.item.id.clone(), folder.to_owned());
             let key = item.marker.key.clone();
-            self.reading.expected.insert(item.item.id.clone(), key.clone());
+            self.reading.key_of_item.insert(item.item.id.clone(), key.clone());
             found.entry(key).or_default().push(item);
         }
         let mut unread = Vec::new();
         for key in missing {
-            let places = found.remove(&key).unwrap_or_default();
-            unread.extend(self.settle(&key, &places, &folders));
+            let items = found.remove(&key).unwrap_or_default();
+            unread.extend(self.record_search_result(&key, &items, &folders));
         }
         if self.full {
             // Second items of linked tasks, wherever they are, and the linked items beside them. An item that was
             // moved after its folder was read looks like a second one and is the only one.
-            for (key, places) in &found {
-                let second = self.second_items(key, places);
+            for (key, items) in &found {
+                let second = self.second_items(key, items);
                 if !second.is_empty() {
                     unread.extend(self.linked_item(key));
                 }
@@ -89,12 +89,12 @@ impl MailboxReader<'_> {
         &self,
         folders: &[FolderId],
         missing: &BTreeSet<SourceKey>,
-    ) -> Result<Vec<PlacedItem>, Failure> {
-        let mut listed = self.mailbox.ours(self.owner, folders).await?;
+    ) -> Result<Vec<MarkedItem>, Failure> {
+        let mut listed = self.mailbox.list_marked(self.owner, folders).await?;
         let unlinked = missing.iter().any(|key| self.state.lacks_copy(key));
         if unlinked && !self.state.locations.is_empty() {
-            for item in self.mailbox.ours(self.owner, folders).await? {
-                if listed.iter().all(|known| known.item.id != item.item.id) {
+            for item in self.mailbox.list_marked(self.owner, folders).await? {
+                if listed.iter().all(|other| other.item.id != item.item.id) {
                     listed.push(item);
                 }
             }
@@ -114,11 +114,11 @@ impl MailboxReader<'_> {
     }
 
     /// Returns the ids of a task's items that are neither linked nor read already.
-    fn second_items(&self, key: &SourceKey, places: &[PlacedItem]) -> Vec<String> {
+    fn second_items(&self, key: &SourceKey, items: &[MarkedItem]) -> Vec<String> {
         let linked = self.state.links.get(key).map(|link| link.item.as_str());
-        places
+        items
             .iter()
-            .map(|place| place.item.id.as_str())
+            .map(|item| item.item.id.as_str())
             .filter(|id| Some(*id) != linked && !self.is_read(key, id))
             .map(str::to_owned)
             .collect()
@@ -141,14 +141,14 @@ impl MailboxReader<'_> {
     }
 
     /// Returns the tasks whose items have to be searched for.
-    fn missing(&self) -> BTreeSet<SourceKey> {
+    fn tasks_to_search(&self) -> BTreeSet<SourceKey> {
         let mut missing: BTreeSet<SourceKey> = self
             .reading
-            .gone
+            .missing_from_folder
             .iter()
             .chain(lost_with_their_folder(self.state))
             .filter(|key| !self.reading.items.contains_key(*key))
-            .chain(self.state.outside())
+            .chain(self.state.moved_copies())
             .cloned()
             .collect();
         // After a loss of state, a moved item would otherwise be created a second time; so would one that
@@ -163,29 +163,34 @@ impl MailboxReader<'_> {
     }
 
     /// Records what the search found for one task. Returns the ids to read.
-    fn settle(&mut self, key: &SourceKey, places: &[PlacedItem], folders: &[FolderId]) -> Vec<String> {
+    fn record_search_result(
+        &mut self,
+        key: &SourceKey,
+        items: &[MarkedItem],
+        folders: &[FolderId],
+    ) -> Vec<String> {
         let (state, reading) = (&mut *self.state, &mut self.reading);
         let Some(link) = state.links.get_mut(key) else {
-            return places.iter().map(|place| place.item.id.clone()).collect();
+            return items.iter().map(|item| item.item.id.clone()).collect();
         };
-        if let Some(place) = places.iter().find(|place| place.item.id == link.item) {
-            reading.found.insert(key.clone());
+        if let Some(item) = items.iter().find(|item| item.item.id == link.item) {
+            reading.found_linked.insert(key.clone());
             // If it was missed, it is read once more: the search contradicts the answer that missed it.
-            let missed = reading.gone.remove(key);
-            let changed = missed || place.item.change_key != link.change_key;
-            let linked = changed.then(|| place.item.id.clone());
-            return linked.into_iter().chain(self.second_items(key, places)).collect();
+            let missed = reading.missing_from_folder.remove(key);
+            let changed = missed || item.item.change_key != link.change_key;
+            let linked = changed.then(|| item.item.id.clone());
+            return linked.into_iter().chain(self.second_items(key, items)).collect();
         }
         // That a folder vanished does not mean that the person deleted the tasks in it.
         let folder_went = link
-            .elsewhere
+            .other_folder
             .as_ref()
-            .is_some_and(|folder| folder != TASKS_FOLDER && !folders.iter().any(|known| known.0 == *folder));
+            .is_some_and(|folder| folder != TASKS_FOLDER && !folders.iter().any(|other| other.0 == *folder));
         if folder_went {
             link.lose_folder();
         } else if !link.has_lost_its_folder() {
-            reading.gone.insert(key.clone());
+            reading.missing_from_folder.insert(key.clone());
         }
-        places.iter().map(|place| place.item.id.clone()).collect()
+        items.iter().map(|item| item.item.id.clone()).collect()
     }
 }

@@ -11,7 +11,7 @@ use super::mailbox_reading::MailboxReading;
 use super::source_reader::SourceReading;
 use super::tenants::Connections;
 use crate::mailbox::MailboxItem;
-use crate::source::{Location, Presence, SourceItem};
+use crate::source::{Location, SourceItem, TaskPresence};
 
 /// What was read from both sides.
 pub(super) struct Sides<'a> {
@@ -44,7 +44,8 @@ pub(super) fn pairs_of(keys: &BTreeSet<SourceKey>, state: &SyncState, sides: Sid
             let items = items
                 .into_iter()
                 .map(|item| {
-                    let elsewhere = elsewhere(&item, key, link.as_ref(), state, &mailbox.places);
+                    let elsewhere =
+                        folder_outside_location(&item, key, link.as_ref(), state, &mailbox.folder_of_item);
                     mailbox_value(item, mailbox_offset, elsewhere)
                 })
                 .collect();
@@ -53,7 +54,7 @@ pub(super) fn pairs_of(keys: &BTreeSet<SourceKey>, state: &SyncState, sides: Sid
                 MailboxSide::FolderGone
             } else if mailbox.archived.contains(key) {
                 MailboxSide::Archived
-            } else if mailbox.gone.contains(key) {
+            } else if mailbox.missing_from_folder.contains(key) {
                 MailboxSide::Gone
             } else {
                 MailboxSide::Unchanged
@@ -64,17 +65,17 @@ pub(super) fn pairs_of(keys: &BTreeSet<SourceKey>, state: &SyncState, sides: Sid
                 key: key.clone(),
                 parked: state.parked.get(key).filter(|_| !full).cloned(),
                 deep: deep.contains(key),
-                source_holds: holds(&key.location(), state, locations),
+                source_holds: supported_fields(&key.location(), state, locations),
                 source: match source.tasks.get(key) {
-                    None | Some(Presence::Unreadable(_)) => SourceSide::Unchanged,
-                    Some(Presence::Present(item)) => {
+                    None | Some(TaskPresence::Unreadable(_)) => SourceSide::Unchanged,
+                    Some(TaskPresence::Present(item)) => {
                         SourceSide::Present(Box::new(source_value(item, source_offset)))
                     }
-                    Some(Presence::Absent(absence)) => SourceSide::Absent(*absence),
+                    Some(TaskPresence::Absent(absence)) => SourceSide::Absent(*absence),
                 },
                 writing: state.writing.get(key).cloned(),
                 let_go: state.let_go.get(key).cloned(),
-                deleted,
+                deleted_write_ids: deleted,
                 link,
                 mailbox,
                 twins,
@@ -83,10 +84,14 @@ pub(super) fn pairs_of(keys: &BTreeSet<SourceKey>, state: &SyncState, sides: Sid
         .collect()
 }
 
-fn holds(location: &LocationKey, state: &SyncState, locations: &BTreeMap<LocationKey, Location>) -> FieldSet {
+fn supported_fields(
+    location: &LocationKey,
+    state: &SyncState,
+    locations: &BTreeMap<LocationKey, Location>,
+) -> FieldSet {
     match (locations.get(location), state.locations.get(location)) {
-        (Some(known), _) => known.holds,
-        (None, Some(place)) => place.holds,
+        (Some(described), _) => described.holds,
+        (None, Some(stored)) => stored.holds,
         (None, None) => FieldSet::ALL,
     }
 }
@@ -115,27 +120,27 @@ fn sort_items(
 }
 
 /// Returns the folder of an item, if it is not the folder of its location.
-fn elsewhere(
+fn folder_outside_location(
     item: &MailboxItem,
     key: &SourceKey,
     link: Option<&Link>,
     state: &SyncState,
-    places: &BTreeMap<String, String>,
+    folder_of_item: &BTreeMap<String, String>,
 ) -> Option<String> {
     let home = state
         .locations
         .get(&key.location())
-        .map(|place| place.folder.as_str());
-    match (places.get(&item.item.id), link) {
+        .map(|stored| stored.folder.as_str());
+    match (folder_of_item.get(&item.item.id), link) {
         (Some(folder), _) => (home != Some(folder)).then(|| folder.clone()),
         // The item was read by its id, so it is where the link says.
-        (None, Some(link)) if link.item == item.item.id => link.elsewhere.clone(),
+        (None, Some(link)) if link.item == item.item.id => link.other_folder.clone(),
         (None, _) => None,
     }
 }
 
 /// Converts a server's time to our clock.
-fn corrected(server: Timestamp, offset: SignedDuration) -> Timestamp {
+fn to_local_time(server: Timestamp, offset: SignedDuration) -> Timestamp {
     server.checked_sub(offset).unwrap_or(server)
 }
 
@@ -143,22 +148,22 @@ fn source_value(item: &SourceItem, offset: SignedDuration) -> SourceValue {
     SourceValue {
         version: item.version.clone(),
         task: item.task.clone(),
-        modified: corrected(item.modified, offset),
+        modified: to_local_time(item.modified, offset),
         web_url: item.web_url.clone(),
         writable: item.writable,
     }
 }
 
-fn mailbox_value(item: MailboxItem, offset: SignedDuration, elsewhere: Option<String>) -> MailboxValue {
+fn mailbox_value(item: MailboxItem, offset: SignedDuration, other_folder: Option<String>) -> MailboxValue {
     MailboxValue {
         id: item.item.id,
         change_key: item.item.change_key,
         task: item.task,
-        modified: corrected(item.modified, offset),
-        created: corrected(item.created, offset),
+        modified: to_local_time(item.modified, offset),
+        created: to_local_time(item.created, offset),
         recurring: item.recurring,
         private: item.private,
-        elsewhere,
+        other_folder,
         write_id: item.write_id,
     }
 }
@@ -178,7 +183,7 @@ mod tests {
             created: Timestamp::from_second(created).unwrap(),
             recurring: false,
             private: false,
-            elsewhere: None,
+            other_folder: None,
             write_id: None,
         }
     }

@@ -6,13 +6,13 @@ use std::fmt::Display;
 use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::{Field, FieldSet, MarkerOwner, SourceKey, Task};
-use tasksync_common::plan::{Action, Agreed, Done, changed};
+use tasksync_common::plan::{Action, ActionResult, Agreed, changed_fields};
 
 use super::writer::Writer;
 use crate::mailbox::{ItemRef, MailboxItem, Whereabouts};
 
 /// A write into the mailbox that was answered as done and has to be read back.
-pub(super) struct Written {
+pub(super) struct UnprovenWrite {
     action: Action,
     /// The item as the answer named it.
     item: ItemRef,
@@ -20,7 +20,7 @@ pub(super) struct Written {
     at: Timestamp,
 }
 
-impl Written {
+impl UnprovenWrite {
     /// Returns a creation. The task is linked only after its item was read: if the answer named an item that
     /// does not exist, or another task's, the task would have no copy, and that would look like the person's
     /// deletion.
@@ -29,8 +29,9 @@ impl Written {
     }
 
     /// Returns an update, if it wrote a value that servers are known to accept without keeping it.
-    pub(super) fn updated(action: &Action, done: &Done, at: Timestamp) -> Option<Self> {
-        let (Action::UpdateMailbox { task, fields, .. }, Done::Item { id, change_key }) = (action, done)
+    pub(super) fn updated(action: &Action, done: &ActionResult, at: Timestamp) -> Option<Self> {
+        let (Action::UpdateMailbox { task, fields, .. }, ActionResult::Item { id, change_key }) =
+            (action, done)
         else {
             return None;
         };
@@ -47,15 +48,15 @@ impl Written {
 }
 
 /// A deletion in the mailbox that was answered as done. The answer alone does not prove it.
-pub(super) struct Deleted {
+pub(super) struct UnprovenDeletion {
     action: Action,
     item: String,
-    done: Done,
+    done: ActionResult,
 }
 
-impl Deleted {
+impl UnprovenDeletion {
     /// Returns the deletion of `item`. `done` is recorded as its result once the deletion is proved.
-    pub(super) fn new(action: Action, item: String, done: Done) -> Self {
+    pub(super) fn new(action: Action, item: String, done: ActionResult) -> Self {
         Self { action, item, done }
     }
 }
@@ -75,7 +76,7 @@ fn may_not_be_kept(field: Field, task: &Task) -> bool {
 impl Writer<'_> {
     /// Reads written items back. A creation counts if its item bears the task's key. A written value counts
     /// as not kept if the item, still at the version of the write, does not show it.
-    pub(super) async fn read_back(&mut self, written: Vec<Written>) {
+    pub(super) async fn read_back(&mut self, written: Vec<UnprovenWrite>) {
         if written.is_empty() {
             return;
         }
@@ -88,13 +89,13 @@ impl Writer<'_> {
                 // Updates named new versions; the next comparison of values shows what they left.
                 if !created.is_empty() {
                     self.report.items_failed += u32::try_from(created.len()).unwrap_or(u32::MAX);
-                    self.pass.unproven(&created, failure);
+                    self.pass.record_unconfirmed(&created, failure);
                 }
                 return;
             }
         };
         let mut answers = answers.into_iter();
-        for Written { action, item, at } in written {
+        for UnprovenWrite { action, item, at } in written {
             let answer = answers.next();
             if let Some(Ok(read)) = &answer
                 && read.item == item
@@ -103,8 +104,10 @@ impl Writer<'_> {
             }
             if is_creation(&action) {
                 match is_copy_of(action.key(), &self.owner.marker, answer) {
-                    Ok(()) => self.pass.done(&action, super::writer::written(item)),
-                    Err(failure) => self.failed(&action, failure),
+                    Ok(()) => self
+                        .pass
+                        .record_success(&action, super::writer::write_result(item)),
+                    Err(failure) => self.record_failed(&action, failure),
                 }
             } else if let Some(Ok(read)) = answer {
                 self.compare(&action, &item, &read);
@@ -114,33 +117,43 @@ impl Writer<'_> {
 
     /// Looks up by id where deleted items are. A deletion counts if its item does not exist or is in the
     /// deleted items.
-    pub(super) async fn prove_deleted(&mut self, deleted: Vec<Deleted>) {
+    pub(super) async fn prove_deleted(&mut self, deleted: Vec<UnprovenDeletion>) {
         if deleted.is_empty() {
             return;
         }
         let ids: Vec<String> = deleted.iter().map(|deleted| deleted.item.clone()).collect();
-        let places = match self.mailbox.whereabouts(self.owner, &ids).await {
-            Ok(places) => places,
+        let whereabouts = match self.mailbox.whereabouts(self.owner, &ids).await {
+            Ok(whereabouts) => whereabouts,
             Err(failure) => {
                 self.report.items_failed += u32::try_from(deleted.len()).unwrap_or(u32::MAX);
                 let actions: Vec<Action> = deleted.into_iter().map(|deleted| deleted.action).collect();
-                self.pass.unproven(&actions, failure);
+                self.pass.record_unconfirmed(&actions, failure);
                 return;
             }
         };
-        let mut places = places.into_iter();
-        for Deleted { action, done, .. } in deleted {
-            let unknown = |reason: &dyn Display| {
+        let mut whereabouts = whereabouts.into_iter();
+        for UnprovenDeletion { action, done, .. } in deleted {
+            let outcome_unknown = |reason: &dyn Display| {
                 let text = format!("the copy deleted for {} {reason}", action.key());
                 Failure::new(ErrorClass::OutcomeUnknown, Code::AnswersDisagree, text).about(Scope::Item)
             };
-            match places.next() {
-                Some(Ok(Whereabouts::NotFound | Whereabouts::Deleted)) => self.pass.done(&action, done),
-                Some(Ok(Whereabouts::In(_))) => self.failed(&action, unknown(&"is still in its folder")),
-                Some(Err(failure)) => {
-                    self.failed(&action, unknown(&format_args!("cannot be looked up: {failure}")));
+            match whereabouts.next() {
+                Some(Ok(Whereabouts::NotFound | Whereabouts::Deleted)) => {
+                    self.pass.record_success(&action, done);
                 }
-                None => self.failed(&action, unknown(&"was not answered when it was looked up")),
+                Some(Ok(Whereabouts::In(_))) => {
+                    self.record_failed(&action, outcome_unknown(&"is still in its folder"));
+                }
+                Some(Err(failure)) => {
+                    self.record_failed(
+                        &action,
+                        outcome_unknown(&format_args!("cannot be looked up: {failure}")),
+                    );
+                }
+                None => self.record_failed(
+                    &action,
+                    outcome_unknown(&"was not answered when it was looked up"),
+                ),
             }
         }
     }
@@ -158,10 +171,10 @@ impl Writer<'_> {
             return;
         }
         let own_start = read.task.start.filter(|_| !fields.contains(Field::Start));
-        let meant = Agreed::of(&self.mailbox.canonical(task, own_start));
+        let intended = Agreed::of(&self.mailbox.canonical(task, own_start));
         let doubtful = fields.iter().filter(|field| may_not_be_kept(*field, task));
         let doubtful = doubtful.fold(FieldSet::EMPTY, FieldSet::with);
-        let not_kept = changed(&meant, &read.task, doubtful);
+        let not_kept = changed_fields(&intended, &read.task, doubtful);
         if not_kept.is_empty() {
             return;
         }
@@ -176,7 +189,7 @@ impl Writer<'_> {
             ),
         );
         self.pass
-            .not_kept(action, &read.task, not_kept, failure.about(Scope::Item));
+            .record_unkept_fields(action, &read.task, not_kept, failure.about(Scope::Item));
     }
 }
 

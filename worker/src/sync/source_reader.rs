@@ -6,12 +6,12 @@ use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::{LocationKey, SourceKey};
 use tasksync_common::state::SyncState;
 
-use crate::source::{Location, Person, Presence, Source, SourceChanges};
+use crate::source::{Location, Person, Source, SourceChanges, TaskPresence};
 
 /// The source's side, filled step by step while it is read.
 #[derive(Default)]
 pub(super) struct SourceReading {
-    pub(super) tasks: BTreeMap<SourceKey, Presence>,
+    pub(super) tasks: BTreeMap<SourceKey, TaskPresence>,
     pub(super) locations: BTreeMap<LocationKey, Location>,
     pub(super) cursor: String,
     /// Lists and sites that could not be read.
@@ -27,7 +27,7 @@ impl SourceReading {
     pub(super) fn present(&self) -> impl Iterator<Item = &SourceKey> {
         self.tasks
             .iter()
-            .filter(|(_, presence)| matches!(presence, Presence::Present(_)))
+            .filter(|(_, presence)| matches!(presence, TaskPresence::Present(_)))
             .map(|(key, _)| key)
     }
 
@@ -87,7 +87,7 @@ impl SourceReader<'_> {
             questions.extend(state.links.keys().chain(state.let_go.keys()).cloned());
         }
         // Tasks that the feed reports as absent are looked up by key, too.
-        questions.retain(|key| !matches!(reading.tasks.get(key), Some(Presence::Present(_))));
+        questions.retain(|key| !matches!(reading.tasks.get(key), Some(TaskPresence::Present(_))));
         self.ask(state, &questions, &mut reading).await?;
         Ok(reading)
     }
@@ -125,13 +125,13 @@ impl SourceReader<'_> {
                 continue;
             }
             match &presence {
-                Presence::Present(_) => {
+                TaskPresence::Present(_) => {
                     state.left_source.remove(&key);
                 }
-                Presence::Absent(_) => {
+                TaskPresence::Absent(_) => {
                     absent.insert(key.clone());
                 }
-                Presence::Unreadable(failure) => {
+                TaskPresence::Unreadable(failure) => {
                     reading.undecided.insert(key.clone(), failure.clone());
                     // If the list itself was not found, the list is unread, like one whose items cannot be
                     // listed.
@@ -191,13 +191,13 @@ fn take_changes(state: &mut SyncState, reading: &mut SourceReading, changes: Sou
     }
     for (key, presence) in changes.tasks {
         match &presence {
-            Presence::Present(_) => {
+            TaskPresence::Present(_) => {
                 state.left_source.remove(&key);
             }
-            Presence::Absent(_) => {
+            TaskPresence::Absent(_) => {
                 state.left_source.insert(key.clone());
             }
-            Presence::Unreadable(failure) => {
+            TaskPresence::Unreadable(failure) => {
                 reading.undecided.insert(key.clone(), failure.clone());
             }
         }
@@ -213,8 +213,8 @@ fn note_listing(reading: &mut SourceReading, changes: &SourceChanges) {
     if changes.complete {
         // A task that cannot be read was still listed.
         let listed = changes.tasks.iter().filter(|(_, presence)| match presence {
-            Presence::Present(_) | Presence::Unreadable(_) => true,
-            Presence::Absent(_) => false,
+            TaskPresence::Present(_) | TaskPresence::Unreadable(_) => true,
+            TaskPresence::Absent(_) => false,
         });
         reading.listed = Some(listed.map(|(key, _)| key.clone()).collect());
     }

@@ -20,35 +20,35 @@ const CURSOR_REST: SignedDuration = SignedDuration::from_hours(1);
 
 /// What the registry held about a user when the batch began: enough for the idle check, without the state
 /// itself.
-pub struct Known {
+pub struct StoredUser {
     enrolment: Enrolment,
     stored: Option<StoredState>,
 }
 
 /// What one sync has to do.
-pub struct Work {
+pub struct SyncWork {
     pub(super) context: Arc<TenantContext>,
     pub(super) user: UserKey,
     /// What the survey found; without it both sides are read from the stored cursors.
-    pub(super) found: Option<Found>,
+    pub(super) findings: Option<SurveyFindings>,
     /// Whether everything is compared.
     pub(super) full: bool,
 }
 
-impl Work {
+impl SyncWork {
     /// Returns the work of a sync without a survey.
-    pub(super) fn whole(context: &Arc<TenantContext>, user: &UserKey) -> Self {
+    pub(super) fn without_survey(context: &Arc<TenantContext>, user: &UserKey) -> Self {
         Self {
             context: Arc::clone(context),
             user: user.clone(),
-            found: None,
+            findings: None,
             full: false,
         }
     }
 }
 
 /// What the survey found for an enrolment.
-pub(super) struct Found {
+pub(super) struct SurveyFindings {
     pub(super) enrolment: Enrolment,
     /// The cursor of the fingerprint, and what the source reported since.
     pub(super) source: Option<(String, SourceChanges)>,
@@ -58,7 +58,7 @@ pub(super) struct Found {
     pub(super) folder_gone: bool,
 }
 
-impl Found {
+impl SurveyFindings {
     /// Returns whether this is about the same person and mailbox. The user may have opted in anew since.
     pub(super) fn is_about(&self, now: &Enrolment) -> bool {
         let Enrolment {
@@ -74,8 +74,8 @@ impl Found {
 }
 
 /// One user during the survey.
-struct Candidate<'a> {
-    known: &'a Known,
+struct SurveyedUser<'a> {
+    stored_user: &'a StoredUser,
     /// The user's saved fingerprint; `None` if nothing is stored or it cannot be read.
     check: Option<IdleCheck<'a>>,
     failure: Option<Failure>,
@@ -85,29 +85,29 @@ struct Candidate<'a> {
     busy: bool,
 }
 
-impl<'a> Candidate<'a> {
+impl<'a> SurveyedUser<'a> {
     /// Returns the saved fingerprint, if nothing has failed for this user.
-    fn open(&self) -> Option<&IdleCheck<'a>> {
+    fn usable_fingerprint(&self) -> Option<&IdleCheck<'a>> {
         self.check.as_ref().filter(|_| self.failure.is_none())
     }
 
     /// Returns the source cursor, if nothing has failed for this user.
     fn cursor(&self) -> Option<&'a str> {
-        self.open()?.source_cursor
+        self.usable_fingerprint()?.source_cursor
     }
 
     /// Returns the person as the source identifies them.
     fn person(&self) -> Person {
         let identity = self.check.as_ref().and_then(|check| check.identity);
         Person {
-            login: self.known.enrolment.source_login.clone(),
+            login: self.stored_user.enrolment.source_login.clone(),
             identity: identity.map(str::to_owned),
         }
     }
 
     /// Returns the keys of the tasks that have a link.
     fn linked(&self) -> BTreeSet<SourceKey> {
-        let stored = self.known.stored.as_ref();
+        let stored = self.stored_user.stored.as_ref();
         stored
             .and_then(|stored| Fingerprint::decode(&stored.fingerprint).ok())
             .map(|fingerprint| fingerprint.linked_keys().collect())
@@ -121,43 +121,45 @@ impl SyncEngine {
         &self,
         tenant: &TenantId,
         users: &[UserId],
-    ) -> Vec<Result<Known, Failure>> {
+    ) -> Vec<Result<StoredUser, Failure>> {
         let found = match self.registry.enrolments_with_fingerprints(tenant, users).await {
             Ok(found) => found,
             Err(failure) => return users.iter().map(|_| Err(failure.clone())).collect(),
         };
-        let places: HashMap<&UserId, usize> = users
+        let position_of_user: HashMap<&UserId, usize> = users
             .iter()
             .enumerate()
-            .map(|(place, user)| (user, place))
+            .map(|(position, user)| (user, position))
             .collect();
-        let mut known: Vec<Option<Known>> = users.iter().map(|_| None).collect();
+        let mut stored_users: Vec<Option<StoredUser>> = users.iter().map(|_| None).collect();
         for (enrolment, stored) in found {
-            let place = places.get(&enrolment.key.user);
-            if let Some(known) = place.and_then(|&place| known.get_mut(place)) {
-                *known = Some(Known { enrolment, stored });
+            let position = position_of_user.get(&enrolment.key.user);
+            if let Some(slot) = position.and_then(|&position| stored_users.get_mut(position)) {
+                *slot = Some(StoredUser { enrolment, stored });
             }
         }
-        known
+        stored_users
             .into_iter()
             .zip(users)
-            .map(|(known, user)| known.ok_or_else(|| unknown(&UserKey::new(tenant.clone(), user.clone()))))
+            .map(|(stored_user, user)| {
+                stored_user.ok_or_else(|| unknown_user(&UserKey::new(tenant.clone(), user.clone())))
+            })
             .collect()
     }
 
     pub(super) async fn survey_group(
         &self,
         tenant: &TenantId,
-        users: Vec<(UserId, Known)>,
-    ) -> Vec<Result<Survey<Work>, Failure>> {
+        users: Vec<(UserId, StoredUser)>,
+    ) -> Vec<Result<Survey<SyncWork>, Failure>> {
         let context = match self.tenants.get(tenant).await {
             Ok(context) => context,
             Err(failure) => return users.iter().map(|_| Err(failure.clone())).collect(),
         };
         let now = self.clock.now();
-        let mut candidates: Vec<Candidate<'_>> = users
+        let mut candidates: Vec<SurveyedUser<'_>> = users
             .iter()
-            .map(|(_, known)| self.candidate(known, now))
+            .map(|(_, stored_user)| self.candidate(stored_user, now))
             .collect();
         self.ask_source(&context, &mut candidates).await;
         self.ask_mailboxes(&context, &mut candidates).await;
@@ -167,14 +169,14 @@ impl SyncEngine {
             .collect()
     }
 
-    fn candidate<'a>(&self, known: &'a Known, now: Timestamp) -> Candidate<'a> {
+    fn candidate<'a>(&self, stored_user: &'a StoredUser, now: Timestamp) -> SurveyedUser<'a> {
         // A fingerprint that cannot be read counts as nothing stored: the user is not idle, and the load logs
         // why.
-        let stored = known.stored.as_ref();
+        let stored = stored_user.stored.as_ref();
         let check = stored.and_then(|stored| IdleCheck::decode(&stored.fingerprint).ok());
-        let busy = check.as_ref().is_none_or(|check| self.must_look(check, now));
-        Candidate {
-            known,
+        let busy = check.as_ref().is_none_or(|check| self.must_check(check, now));
+        SurveyedUser {
+            stored_user,
             check,
             failure: None,
             source: None,
@@ -184,7 +186,7 @@ impl SyncEngine {
     }
 
     /// Returns whether the user must be synced whatever the servers report.
-    fn must_look(&self, check: &IdleCheck<'_>, now: Timestamp) -> bool {
+    fn must_check(&self, check: &IdleCheck<'_>, now: Timestamp) -> bool {
         let rested = check
             .source_cursor_at
             .is_none_or(|stored| now.duration_since(stored) > CURSOR_REST);
@@ -192,9 +194,9 @@ impl SyncEngine {
     }
 
     /// Reads the tenant's shared change feed once, then each user's part of it.
-    async fn ask_source(&self, context: &TenantContext, candidates: &mut [Candidate<'_>]) {
+    async fn ask_source(&self, context: &TenantContext, candidates: &mut [SurveyedUser<'_>]) {
         let source = &context.connections.source;
-        let mut cursors: Vec<&str> = candidates.iter().filter_map(Candidate::cursor).collect();
+        let mut cursors: Vec<&str> = candidates.iter().filter_map(SurveyedUser::cursor).collect();
         cursors.sort_unstable();
         cursors.dedup();
         if cursors.is_empty() {
@@ -210,17 +212,20 @@ impl SyncEngine {
         }
         // Users who were synced together share a cursor. If the feed reported nothing since, one answer
         // serves them all.
-        let mut silent: Vec<(&str, Option<SourceChanges>)> = Vec::with_capacity(cursors.len());
+        let mut unchanged_answers: Vec<(&str, Option<SourceChanges>)> = Vec::with_capacity(cursors.len());
         for cursor in cursors {
-            silent.push((cursor, source.silent_since(cursor).await));
+            unchanged_answers.push((cursor, source.unchanged_since(cursor).await));
         }
         for candidate in candidates {
             let Some(cursor) = candidate.cursor() else {
-                candidate.busy |= candidate.open().is_some();
+                candidate.busy |= candidate.usable_fingerprint().is_some();
                 continue;
             };
-            let place = silent.binary_search_by_key(&cursor, |&(cursor, _)| cursor);
-            let answer = match place.ok().and_then(|place| silent.get(place)?.1.clone()) {
+            let index = unchanged_answers.binary_search_by_key(&cursor, |&(cursor, _)| cursor);
+            let answer = match index
+                .ok()
+                .and_then(|index| unchanged_answers.get(index)?.1.clone())
+            {
                 Some(unchanged) => Ok(unchanged),
                 None => {
                     let person = candidate.person();
@@ -239,17 +244,20 @@ impl SyncEngine {
     }
 
     /// Probes the folders of all users with one call.
-    async fn ask_mailboxes(&self, context: &TenantContext, candidates: &mut [Candidate<'_>]) {
+    async fn ask_mailboxes(&self, context: &TenantContext, candidates: &mut [SurveyedUser<'_>]) {
         let mut asked = Vec::with_capacity(candidates.len());
         let mut requests = Vec::with_capacity(candidates.len());
-        for (place, candidate) in candidates.iter().enumerate() {
-            let Some(check) = candidate.open().filter(|check| !check.folders.is_empty()) else {
+        for (index, candidate) in candidates.iter().enumerate() {
+            let Some(check) = candidate
+                .usable_fingerprint()
+                .filter(|check| !check.folders.is_empty())
+            else {
                 continue;
             };
             let folders = check.folders.iter();
-            asked.push(place);
+            asked.push(index);
             requests.push(ProbeRequest {
-                mailbox: candidate.known.enrolment.mailbox.clone(),
+                mailbox: candidate.stored_user.enrolment.mailbox.clone(),
                 folders: folders.map(|&(id, _)| FolderId(id.to_owned())).collect(),
             });
         }
@@ -257,8 +265,8 @@ impl SyncEngine {
             return;
         }
         let answers = context.connections.mailbox.probe(&requests).await;
-        for (place, answer) in asked.into_iter().zip(answers) {
-            let Some(candidate) = candidates.get_mut(place) else {
+        for (index, answer) in asked.into_iter().zip(answers) {
+            let Some(candidate) = candidates.get_mut(index) else {
                 continue;
             };
             match answer {
@@ -269,7 +277,7 @@ impl SyncEngine {
     }
 }
 
-impl Candidate<'_> {
+impl SurveyedUser<'_> {
     /// Compares the probed signs with the remembered ones.
     fn compare(&mut self, probed: Vec<Probed>) {
         let remembered = self.check.iter().flat_map(|check| &check.folders);
@@ -279,7 +287,7 @@ impl Candidate<'_> {
         self.probed = probed;
     }
 
-    fn finish(self, context: &Arc<TenantContext>) -> Result<Survey<Work>, Failure> {
+    fn finish(self, context: &Arc<TenantContext>) -> Result<Survey<SyncWork>, Failure> {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
@@ -289,12 +297,12 @@ impl Candidate<'_> {
         let cursor = self.check.as_ref().and_then(|check| check.source_cursor);
         let folders = self.check.iter().flat_map(|check| &check.folders);
         let signs = folders.zip(&self.probed);
-        let enrolment = &self.known.enrolment;
-        Ok(Survey::Work(Work {
+        let enrolment = &self.stored_user.enrolment;
+        Ok(Survey::Work(SyncWork {
             context: Arc::clone(context),
             user: enrolment.key.clone(),
             full: self.check.is_none(),
-            found: Some(Found {
+            findings: Some(SurveyFindings {
                 enrolment: enrolment.clone(),
                 source: cursor.map(str::to_owned).zip(self.source),
                 signs: signs
@@ -306,7 +314,7 @@ impl Candidate<'_> {
     }
 }
 
-pub(super) fn unknown(user: &UserKey) -> Failure {
+pub(super) fn unknown_user(user: &UserKey) -> Failure {
     Failure::new(
         ErrorClass::Gone,
         Code::UserUnknown,

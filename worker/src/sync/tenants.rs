@@ -15,7 +15,7 @@ use crate::mailbox::{Mailbox, Owner};
 use crate::source::Source;
 
 /// Makes connections from a tenant's settings.
-pub trait Connector: Send + Sync + 'static {
+pub trait TenantConnector: Send + Sync + 'static {
     /// Returns the tenant's source and mailbox server.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl TenantContext {
     }
 }
 
-struct Entry {
+struct CachedTenant {
     context: Arc<TenantContext>,
     checked_at: Timestamp,
     used_at: Timestamp,
@@ -76,11 +76,11 @@ struct Entry {
 /// The connections of at most `maximum` tenants. The one unused longest is dropped first.
 pub struct Tenants {
     registry: Arc<dyn Registry>,
-    connector: Arc<dyn Connector>,
+    connector: Arc<dyn TenantConnector>,
     clock: SharedClock,
     maximum: usize,
     recheck: SignedDuration,
-    entries: Mutex<HashMap<TenantId, Entry>>,
+    entries: Mutex<HashMap<TenantId, CachedTenant>>,
 }
 
 impl Tenants {
@@ -89,7 +89,7 @@ impl Tenants {
     #[must_use]
     pub fn new(
         registry: Arc<dyn Registry>,
-        connector: Arc<dyn Connector>,
+        connector: Arc<dyn TenantConnector>,
         clock: SharedClock,
         maximum: usize,
         recheck: Duration,
@@ -153,7 +153,7 @@ impl Tenants {
         }
         entries.insert(
             id.clone(),
-            Entry {
+            CachedTenant {
                 context: Arc::clone(&context),
                 checked_at: now,
                 used_at: now,

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use tasksync_common::clock::Clock;
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, SourceKey, Status, Task, UserKey};
-use tasksync_common::plan::{Action, Done, Pass, Plan, Removal, Side};
+use tasksync_common::plan::{Action, ActionResult, Pass, Plan, Removal, Side};
 use tasksync_common::state::LocationState;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::keeper::Keeper;
-use super::load::Unnamed;
-use super::read_back::{Deleted, Written};
+use super::load::UnnamedMarkers;
+use super::read_back::{UnprovenDeletion, UnprovenWrite};
 use crate::mailbox::{FolderId, ItemChanges, ItemRef, Mailbox, NewItem, Owner};
-use crate::source::{Location, Person, Presence, Source, TaskChanges};
+use crate::source::{Location, Person, Source, TaskChanges, TaskPresence};
 use crate::work::SyncReport;
 
 /// Number of writes after which progress is saved, so that little is read again after a crash.
@@ -30,9 +30,9 @@ enum Effect {
     /// A new item, which has to be read back.
     Created(ItemRef),
     /// An item that was deleted, which has to be proved.
-    Deleted(ItemRef, Done),
+    Deleted(ItemRef, ActionResult),
     /// An effect that needs no proof before it is recorded.
-    Done(Done),
+    Done(ActionResult),
 }
 
 /// Carries out the plan of one user.
@@ -58,13 +58,13 @@ impl Writer<'_> {
         Uuid::new_v4().simple().to_string()
     }
 
-    pub(super) async fn carry_out(mut self, plan: Plan, unnamed: Unnamed) -> Result<(), Failure> {
+    pub(super) async fn carry_out(mut self, plan: Plan, unnamed: UnnamedMarkers) -> Result<(), Failure> {
         let without_folder = self.create_folders(&plan.folders).await;
         self.rename_folders().await;
         self.complete_markers(unnamed).await;
-        self.pass.agree(plan.agreed);
+        self.pass.apply_memos(plan.agreed);
         let actions: Vec<Action> = plan.actions.into_iter().map(|(_, action)| action).collect();
-        if self.pass.begin(&actions, &self.write_id) {
+        if self.pass.record_planned_writes(&actions, &self.write_id) {
             self.keeper.save(self.pass).await?;
         }
         let mut writes = 0_u32;
@@ -72,17 +72,17 @@ impl Writer<'_> {
         let mut deleted = Vec::new();
         for action in actions {
             let late = Instant::now() >= self.deadline;
-            if self.pass.leaves(&action) || late {
+            if self.pass.skips(&action) || late {
                 self.report.unfinished |= late;
-                self.pass.not_begun(&action);
+                self.pass.postpone_action(&action);
                 continue;
             }
             if matches!(action, Action::CreateInMailbox { .. })
                 && let Some(why) = without_folder.get(&action.key().location())
             {
                 match why {
-                    Some(failure) => self.pass.without_folder(&action, failure.clone()),
-                    None => self.pass.not_begun(&action),
+                    Some(failure) => self.pass.record_without_folder(&action, failure.clone()),
+                    None => self.pass.postpone_action(&action),
                 }
                 continue;
             }
@@ -94,13 +94,13 @@ impl Writer<'_> {
                 Side::Mailbox => self.report.mailbox_writes += 1,
             }
             match result {
-                Ok(Effect::Created(item)) => to_read_back.push(Written::created(action, item, at)),
-                Ok(Effect::Deleted(item, done)) => deleted.push(Deleted::new(action, item.id, done)),
+                Ok(Effect::Created(item)) => to_read_back.push(UnprovenWrite::created(action, item, at)),
+                Ok(Effect::Deleted(item, done)) => deleted.push(UnprovenDeletion::new(action, item.id, done)),
                 Ok(Effect::Done(done)) => {
-                    to_read_back.extend(Written::updated(&action, &done, at));
-                    self.pass.done(&action, done);
+                    to_read_back.extend(UnprovenWrite::updated(&action, &done, at));
+                    self.pass.record_success(&action, done);
                 }
-                Err(failure) => self.failed(&action, failure),
+                Err(failure) => self.record_failed(&action, failure),
             }
             if writes >= SAVE_EVERY {
                 writes = 0;
@@ -115,12 +115,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    pub(super) fn failed(&mut self, action: &Action, failure: Failure) {
+    pub(super) fn record_failed(&mut self, action: &Action, failure: Failure) {
         self.report.items_failed += 1;
         tracing::info!(tenant = %self.user.tenant, user = %self.user.user, task = %action.key(),
             code = %failure.code, class = failure.class.name(), detail = %failure.detail,
             "a task could not be written");
-        self.pass.failed(action, failure);
+        self.pass.record_failure(action, failure);
     }
 
     /// Makes folders for new locations. Returns the locations that have none, with the failure if there was
@@ -128,22 +128,22 @@ impl Writer<'_> {
     async fn create_folders(&mut self, folders: &[LocationKey]) -> BTreeMap<LocationKey, Option<Failure>> {
         let mut without = BTreeMap::new();
         for location in folders {
-            let Some(known) = self.locations.get(location) else {
+            let Some(described) = self.locations.get(location) else {
                 without.insert(location.clone(), None);
                 continue;
             };
             self.report.mailbox_writes += 1;
             match self
                 .mailbox
-                .create_folder(self.owner, &known.name, location)
+                .create_folder(self.owner, &described.name, location)
                 .await
             {
-                Ok(folder) => self.pass.folder_made(
+                Ok(folder) => self.pass.record_folder(
                     location,
                     LocationState {
-                        name: known.name.clone(),
-                        found: false,
-                        holds: known.holds,
+                        name: described.name.clone(),
+                        name_read_from_folder: false,
+                        holds: described.holds,
                         folder: folder.0,
                         cursor: None,
                         signs: None,
@@ -151,7 +151,7 @@ impl Writer<'_> {
                 ),
                 Err(failure) => {
                     without.insert(location.clone(), Some(failure.clone()));
-                    self.pass.folder_failed(location, failure);
+                    self.pass.record_folder_failure(location, failure);
                 }
             }
         }
@@ -161,20 +161,26 @@ impl Writer<'_> {
     /// Renames folders whose lists were renamed. A rename that fails is tried again when the list is reported
     /// next.
     async fn rename_folders(&mut self) {
-        for (location, known) in self.locations {
-            let Some(place) = self.pass.state.locations.get_mut(location) else {
+        for (location, described) in self.locations {
+            let Some(stored) = self.pass.state.locations.get_mut(location) else {
                 continue;
             };
-            place.holds = known.holds;
-            if place.name == known.name || (place.found && is_numbered(&place.name, &known.name)) {
+            stored.holds = described.holds;
+            if stored.name == described.name
+                || (stored.name_read_from_folder && is_numbered(&stored.name, &described.name))
+            {
                 continue;
             }
             self.report.mailbox_writes += 1;
-            let folder = FolderId(place.folder.clone());
-            match self.mailbox.rename_folder(self.owner, &folder, &known.name).await {
+            let folder = FolderId(stored.folder.clone());
+            match self
+                .mailbox
+                .rename_folder(self.owner, &folder, &described.name)
+                .await
+            {
                 Ok(()) => {
-                    place.name.clone_from(&known.name);
-                    place.found = false;
+                    stored.name.clone_from(&described.name);
+                    stored.name_read_from_folder = false;
                 }
                 Err(failure) => tracing::debug!(user = %self.user, %failure, "folder not renamed"),
             }
@@ -183,7 +189,7 @@ impl Writer<'_> {
 
     /// Adds the owner to markers that earlier builds wrote. A failure is tried again when the marker is read
     /// next.
-    async fn complete_markers(&mut self, unnamed: Unnamed) {
+    async fn complete_markers(&mut self, unnamed: UnnamedMarkers) {
         if !unnamed.folders.is_empty()
             && let Err(failure) = self
                 .mailbox
@@ -200,7 +206,8 @@ impl Writer<'_> {
             Ok(completed) => {
                 for ((key, before), after) in keys.iter().zip(&items).zip(completed) {
                     if let Ok(after) = after {
-                        self.pass.version_moved(key, &before.change_key, after.change_key);
+                        self.pass
+                            .record_version(key, &before.change_key, after.change_key);
                     }
                 }
             }
@@ -234,24 +241,24 @@ impl Writer<'_> {
                 let item = item_ref(item, change_key);
                 self.remove(&item, *removal).await?;
                 Ok(match removal {
-                    Removal::Delete => Effect::Deleted(item, Done::Deleted),
-                    Removal::Complete | Removal::Leave => Effect::Done(Done::Deleted),
+                    Removal::Delete => Effect::Deleted(item, ActionResult::Deleted),
+                    Removal::Complete | Removal::Leave => Effect::Done(ActionResult::Deleted),
                 })
             }
             Action::RemoveTwin { item, change_key, .. } => {
                 let item = item_ref(item, change_key);
                 self.mailbox.delete(self.owner, &item).await?;
-                Ok(Effect::Deleted(item, Done::Twin))
+                Ok(Effect::Deleted(item, ActionResult::Twin))
             }
             Action::DisownTwin { item, change_key, .. } => {
                 self.mailbox
                     .disown(self.owner, &item_ref(item, change_key))
                     .await?;
-                Ok(Effect::Done(Done::Twin))
+                Ok(Effect::Done(ActionResult::Twin))
             }
             Action::DeleteAtSource { key, version, .. } => {
                 self.source.delete(key, version).await?;
-                Ok(Effect::Done(Done::Deleted))
+                Ok(Effect::Done(ActionResult::Deleted))
             }
             Action::UpdateSource {
                 key,
@@ -286,7 +293,7 @@ impl Writer<'_> {
                 self.mailbox
                     .update(self.owner, &item, &changes)
                     .await
-                    .map(|item| Effect::Done(written(item)))
+                    .map(|item| Effect::Done(write_result(item)))
             }
         }
     }
@@ -297,14 +304,14 @@ impl Writer<'_> {
         version: &str,
         task: &Task,
         fields: FieldSet,
-    ) -> Result<Done, Failure> {
+    ) -> Result<ActionResult, Failure> {
         let changes = TaskChanges {
             task: task.clone(),
             fields,
         };
         self.task_is_unchanged(key, version).await?;
         let written = self.source.update(key, version, &changes).await?;
-        Ok(Done::Version(written.version))
+        Ok(ActionResult::Version(written.version))
     }
 
     /// Ends the sync of a copy. A copy that is completed or left loses its marker last, so that an
@@ -337,9 +344,9 @@ impl Writer<'_> {
         }
         let answers = self.source.tasks(self.person, std::slice::from_ref(key)).await?;
         match answers.into_iter().find(|(answered, _)| answered == key) {
-            Some((_, Presence::Present(item))) if item.version == version => Ok(()),
-            Some((_, Presence::Unreadable(failure))) => Err(failure),
-            Some((_, Presence::Present(_) | Presence::Absent(_))) | None => {
+            Some((_, TaskPresence::Present(item))) if item.version == version => Ok(()),
+            Some((_, TaskPresence::Unreadable(failure))) => Err(failure),
+            Some((_, TaskPresence::Present(_) | TaskPresence::Absent(_))) | None => {
                 Err(changed_meanwhile(key.as_str()))
             }
         }
@@ -364,14 +371,14 @@ impl Writer<'_> {
     /// Creates the item. If the outcome is unknown, searches for the item, so that it is not created twice.
     async fn create(&self, item: &NewItem<'_>) -> Result<ItemRef, Failure> {
         let key = item.key;
-        let Some(place) = self.pass.state.locations.get(&key.location()) else {
+        let Some(stored) = self.pass.state.locations.get(&key.location()) else {
             return Err(Failure::new(
                 ErrorClass::Gone,
                 Code::AnswersDisagree,
                 format!("{key} has no folder in {}", self.owner.mailbox),
             ));
         };
-        let folder = FolderId(place.folder.clone());
+        let folder = FolderId(stored.folder.clone());
         let created = match self.mailbox.create(self.owner, &folder, item).await {
             Err(failure) if failure.class == ErrorClass::OutcomeUnknown => {
                 let found = self.mailbox.find(self.owner, &[folder], key).await?;
@@ -405,8 +412,8 @@ fn changed_meanwhile(what: &str) -> Failure {
     )
 }
 
-pub(super) fn written(item: ItemRef) -> Done {
-    Done::Item {
+pub(super) fn write_result(item: ItemRef) -> ActionResult {
+    ActionResult::Item {
         id: item.id,
         change_key: item.change_key,
     }

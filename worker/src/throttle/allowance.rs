@@ -54,7 +54,7 @@ impl Allowance {
     /// Returns the next permit that becomes free, in the order of the calls. Calls `counted` once the caller
     /// counts as waiting.
     pub(super) async fn acquire(self: &Arc<Self>, counted: impl FnOnce()) -> Option<Permit> {
-        let waiting = Waiting::begin(self);
+        let waiting = PermitWaiter::begin(self);
         counted();
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
         drop(waiting);
@@ -140,9 +140,9 @@ impl Allowance {
 }
 
 /// Counts a waiting caller until it is dropped, also if the caller gives up.
-struct Waiting<'a>(&'a Allowance);
+struct PermitWaiter<'a>(&'a Allowance);
 
-impl<'a> Waiting<'a> {
+impl<'a> PermitWaiter<'a> {
     fn begin(allowance: &'a Allowance) -> Self {
         allowance.waiting.fetch_add(1, Ordering::AcqRel);
         allowance.note_peak();
@@ -150,7 +150,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PermitWaiter<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
@@ -187,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn a_share_grows_and_shrinks_under_what_is_in_flight() {
         let allowance = Allowance::new(4);
-        let mut held = take(&allowance, 4);
+        let mut permits = take(&allowance, 4);
         assert!(allowance.try_acquire().is_none());
         allowance.set_share(2);
         assert_eq!(
@@ -195,20 +195,20 @@ mod tests {
             (2, 4, 4)
         );
         // Two permits that end are not issued again; the third is.
-        held.truncate(2);
+        permits.truncate(2);
         assert_eq!(allowance.holds(), 2);
         assert!(allowance.try_acquire().is_none());
-        held.truncate(1);
-        held.extend(take(&allowance, 1));
+        permits.truncate(1);
+        permits.extend(take(&allowance, 1));
         assert!(allowance.try_acquire().is_none());
         // Growing again first uses up the permits held beyond the share.
         allowance.set_share(0);
         assert_eq!(allowance.holds(), 2);
         allowance.set_share(3);
         assert_eq!((allowance.share(), allowance.holds()), (3, 3));
-        held.extend(take(&allowance, 1));
+        permits.extend(take(&allowance, 1));
         assert!(allowance.try_acquire().is_none());
-        drop(held);
+        drop(permits);
         assert_eq!(take(&allowance, 3).len(), 3);
     }
 

@@ -20,37 +20,37 @@ const MAXIMUM_MAILBOXES: usize = 100_000;
 pub struct MailboxLocks {
     clock: SharedClock,
     maximum: usize,
-    places: Arc<Places>,
+    entries: Arc<MailboxEntries>,
 }
 
 #[derive(Default)]
-struct Places(Mutex<HashMap<Arc<str>, Place>>);
+struct MailboxEntries(Mutex<HashMap<Arc<str>, MailboxEntry>>);
 
-struct Place {
+struct MailboxEntry {
     lock: Arc<Semaphore>,
     /// The requests that use it or wait for it.
     users: usize,
 }
 
-impl Places {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Place>> {
+impl MailboxEntries {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, MailboxEntry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Counts a request among the users of a mailbox until it is dropped, also if waiting is given up.
-struct Interest {
-    places: Arc<Places>,
+struct MailboxUse {
+    entries: Arc<MailboxEntries>,
     name: Arc<str>,
 }
 
-impl Drop for Interest {
+impl Drop for MailboxUse {
     fn drop(&mut self) {
-        let mut places = self.places.lock();
-        if let Some(place) = places.get_mut(&self.name) {
-            place.users -= 1;
-            if place.users == 0 {
-                places.remove(&self.name);
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.get_mut(&self.name) {
+            entry.users -= 1;
+            if entry.users == 0 {
+                entries.remove(&self.name);
             }
         }
     }
@@ -60,7 +60,7 @@ impl Drop for Interest {
 pub struct MailboxGuard {
     // Dropped in this order: the permit is released before the entry may be removed.
     _permit: OwnedSemaphorePermit,
-    _interest: Interest,
+    _interest: MailboxUse,
 }
 
 impl MailboxLocks {
@@ -70,7 +70,7 @@ impl MailboxLocks {
         Self {
             clock,
             maximum: MAXIMUM_MAILBOXES,
-            places: Arc::default(),
+            entries: Arc::default(),
         }
     }
 
@@ -91,20 +91,20 @@ impl MailboxLocks {
         // The NUL separates unambiguously: tenants' names contain none.
         let name: Arc<str> = format!("{tenant}\0{}", mailbox.to_lowercase()).into();
         let (lock, interest) = {
-            let mut places = self.places.lock();
-            if places.len() >= self.maximum && !places.contains_key(&name) {
+            let mut entries = self.entries.lock();
+            if entries.len() >= self.maximum && !entries.contains_key(&name) {
                 return Err(exhausted("too many mailboxes are in use at once"));
             }
-            let place = places.entry(Arc::clone(&name)).or_insert_with(|| Place {
+            let entry = entries.entry(Arc::clone(&name)).or_insert_with(|| MailboxEntry {
                 lock: Arc::new(Semaphore::new(1)),
                 users: 0,
             });
-            place.users += 1;
-            let interest = Interest {
-                places: Arc::clone(&self.places),
+            entry.users += 1;
+            let interest = MailboxUse {
+                entries: Arc::clone(&self.entries),
                 name,
             };
-            (Arc::clone(&place.lock), interest)
+            (Arc::clone(&entry.lock), interest)
         };
         let permit = until(deadline, &self.clock, lock.acquire_owned())
             .await
@@ -119,7 +119,7 @@ impl MailboxLocks {
     /// Returns the number of mailboxes that are in use or waited for.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.places.lock().len()
+        self.entries.lock().len()
     }
 
     /// Returns whether no mailbox is in use or waited for.
@@ -143,7 +143,7 @@ mod tests {
         let contoso: TenantId = "contoso".parse().unwrap();
         let fabrikam: TenantId = "fabrikam".parse().unwrap();
         let now = clock.now();
-        let held = locks.lock(&contoso, "Anna@contoso.example", now).await.unwrap();
+        let guard = locks.lock(&contoso, "Anna@contoso.example", now).await.unwrap();
         let other = locks.lock(&fabrikam, "anna@contoso.example", now).await.unwrap();
         assert_eq!(locks.len(), 2);
         let failure = locks
@@ -175,7 +175,7 @@ mod tests {
         drop(given_up);
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        drop(held);
+        drop(guard);
         waiting.await.unwrap().unwrap();
         assert_eq!(locks.len(), 1);
         drop(other);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tasksync_common::fleet::PauseTold;
+use tasksync_common::fleet::PauseReport;
 use tasksync_common::model::TenantId;
 
 /// The pause of one server. Times are by our clock.
@@ -14,19 +14,19 @@ use tasksync_common::model::TenantId;
 pub(super) struct Pausing {
     /// The end of the pause, in microseconds since 1970; 0 for none. Every request reads it.
     until: AtomicI64,
-    state: Mutex<State>,
+    state: Mutex<PauseState>,
 }
 
 #[derive(Default)]
-struct State {
+struct PauseState {
     /// The longest pause for which the server asked this process.
-    own: Option<Own>,
+    requested: Option<RequestedPause>,
     /// Whether the server asked for a pause after the last report was made. The answer to that report does
     /// not include it.
     fresh: bool,
 }
 
-struct Own {
+struct RequestedPause {
     since: Timestamp,
     until: i64,
     tenant: Option<TenantId>,
@@ -34,7 +34,7 @@ struct Own {
 }
 
 impl Pausing {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PauseState> {
         // Consistent after every change, so a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -44,8 +44,12 @@ impl Pausing {
         let mut state = self.state();
         let until = rounded_up(until);
         self.until.fetch_max(until, Ordering::AcqRel);
-        if state.own.as_ref().is_none_or(|own| own.until < until) {
-            state.own = Some(Own {
+        if state
+            .requested
+            .as_ref()
+            .is_none_or(|requested| requested.until < until)
+        {
+            state.requested = Some(RequestedPause {
                 since: now,
                 until,
                 tenant: tenant.cloned(),
@@ -56,27 +60,27 @@ impl Pausing {
     }
 
     /// Returns the pause that this process reports to the store.
-    pub(super) fn tell(&self, now: Timestamp) -> Option<PauseTold> {
+    pub(super) fn pause_to_report(&self, now: Timestamp) -> Option<PauseReport> {
         let mut state = self.state();
         state.fresh = false;
-        let own = state.own.as_ref()?;
-        let Some(left) = left(own.until, now) else {
-            state.own = None;
+        let requested = state.requested.as_ref()?;
+        let Some(left) = remaining(requested.until, now) else {
+            state.requested = None;
             return None;
         };
-        let ago = Duration::try_from(now.duration_since(own.since)).unwrap_or_default();
-        Some(PauseTold {
+        let ago = Duration::try_from(now.duration_since(requested.since)).unwrap_or_default();
+        Some(PauseReport {
             left_ms: milliseconds(left),
             ago_ms: milliseconds(ago),
-            tenant: own.tenant.clone(),
-            why: own.why.clone(),
+            tenant: requested.tenant.clone(),
+            why: requested.why.clone(),
         })
     }
 
     /// Replaces the known pause with the store's, of which `left` remains. A shorter pause, or none, replaces
     /// it too, because an operator can end a pause. If the server asked for a pause since the report, the
     /// longer one stays.
-    pub(super) fn learn(&self, now: Timestamp, left: Duration) {
+    pub(super) fn adopt(&self, now: Timestamp, left: Duration) {
         let mut state = self.state();
         let stored = if left.is_zero() {
             0
@@ -90,17 +94,17 @@ impl Pausing {
         }
         self.until.store(stored, Ordering::Release);
         if left.is_zero() {
-            state.own = None;
+            state.requested = None;
         }
     }
 
     /// Returns the rest of the pause.
-    pub(super) fn left(&self, now: Timestamp) -> Option<Duration> {
-        left(self.until.load(Ordering::Acquire), now)
+    pub(super) fn remaining(&self, now: Timestamp) -> Option<Duration> {
+        remaining(self.until.load(Ordering::Acquire), now)
     }
 }
 
-fn left(until: i64, now: Timestamp) -> Option<Duration> {
+fn remaining(until: i64, now: Timestamp) -> Option<Duration> {
     let left = until.saturating_sub(now.as_microsecond());
     u64::try_from(left)
         .ok()

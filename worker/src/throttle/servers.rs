@@ -9,14 +9,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::fleet::{Nudge, PauseTold, ServerName};
+use tasksync_common::fleet::{Nudge, PauseReport, ServerName};
 use tasksync_common::metrics::record::{self, Server};
 use tasksync_common::model::TenantId;
 use url::Url;
 
 use super::allowance::{Allowance, Permit};
 use super::pausing::Pausing;
-use super::sharing::{Sharing, Table};
+use super::sharing::{Demands, Sharing};
 use super::until;
 use crate::http::service;
 
@@ -33,14 +33,14 @@ const MOST_REQUESTS: u32 = 100_000;
 /// entry, and so one limit and one pause, until there is room.
 #[derive(Clone)]
 pub struct Servers {
-    shared: Arc<Shared>,
+    inner: Arc<ServersInner>,
 }
 
-struct Shared {
+struct ServersInner {
     requests_per_server: usize,
     maximum: usize,
     clock: SharedClock,
-    known: Mutex<Known>,
+    known: Mutex<KnownServers>,
     overflow: Arc<ServerLimits>,
     /// Present if all workers share the limits; otherwise the limits are the process's own.
     sharing: Option<Arc<Sharing>>,
@@ -50,15 +50,15 @@ struct Shared {
 const OVERFLOW: &str = "other servers";
 
 #[derive(Default)]
-struct Known {
-    servers: HashMap<String, Entry>,
+struct KnownServers {
+    servers: HashMap<String, KnownServer>,
     /// Grows with each look-up; orders entries by their last one.
-    turn: u64,
+    look_ups: u64,
 }
 
-struct Entry {
+struct KnownServer {
     limits: Arc<ServerLimits>,
-    turn: u64,
+    last_look_up: u64,
 }
 
 impl Servers {
@@ -91,7 +91,7 @@ impl Servers {
             sharing.clone(),
         ));
         Self {
-            shared: Arc::new(Shared {
+            inner: Arc::new(ServersInner {
                 requests_per_server,
                 maximum,
                 clock,
@@ -103,26 +103,26 @@ impl Servers {
     }
 
     pub(super) fn sharing(&self) -> Option<&Sharing> {
-        self.shared.sharing.as_deref()
+        self.inner.sharing.as_deref()
     }
 
     /// Returns every entry with its name.
     pub(super) fn all(&self) -> Vec<(String, Arc<ServerLimits>)> {
-        let known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.inner.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = known
             .servers
             .iter()
             .map(|(name, entry)| (name.clone(), Arc::clone(&entry.limits)))
             .collect();
-        all.push((OVERFLOW.to_owned(), Arc::clone(&self.shared.overflow)));
+        all.push((OVERFLOW.to_owned(), Arc::clone(&self.inner.overflow)));
         all
     }
 
-    pub(super) fn named(&self, name: &str) -> Option<Arc<ServerLimits>> {
+    pub(super) fn find(&self, name: &str) -> Option<Arc<ServerLimits>> {
         if name == OVERFLOW {
-            return Some(Arc::clone(&self.shared.overflow));
+            return Some(Arc::clone(&self.inner.overflow));
         }
-        let known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.inner.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.servers.get(name).map(|entry| Arc::clone(&entry.limits))
     }
 
@@ -131,32 +131,32 @@ impl Servers {
     /// many companies, such as Exchange Online, each tenant's application is its own account; otherwise one
     /// tenant's pause would stop all.
     #[must_use]
-    pub fn of(&self, url: &Url, kind: Server, account: &str) -> Arc<ServerLimits> {
+    pub fn limits_of(&self, url: &Url, kind: Server, account: &str) -> Arc<ServerLimits> {
         let server = ServerName::new(url, kind, account);
         let name = server.to_string();
-        let shared = &self.shared;
-        let mut known = shared.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.turn += 1;
-        let turn = known.turn;
+        let inner = &self.inner;
+        let mut known = inner.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.look_ups += 1;
+        let look_up = known.look_ups;
         if let Some(entry) = known.servers.get_mut(&name) {
-            entry.turn = turn;
+            entry.last_look_up = look_up;
             return Arc::clone(&entry.limits);
         }
-        if known.servers.len() >= shared.maximum && !make_room(&mut known.servers, shared.clock.now()) {
-            return Arc::clone(&shared.overflow);
+        if known.servers.len() >= inner.maximum && !evict_unused(&mut known.servers, inner.clock.now()) {
+            return Arc::clone(&inner.overflow);
         }
         let limits = Arc::new(ServerLimits::new(
             server.host,
             kind,
-            shared.requests_per_server,
-            Arc::clone(&shared.clock),
-            shared.sharing.clone(),
+            inner.requests_per_server,
+            Arc::clone(&inner.clock),
+            inner.sharing.clone(),
         ));
         known.servers.insert(
             name,
-            Entry {
+            KnownServer {
                 limits: Arc::clone(&limits),
-                turn,
+                last_look_up: look_up,
             },
         );
         limits
@@ -165,7 +165,7 @@ impl Servers {
     /// Returns the number of servers that are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shared
+        self.inner
             .known
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -181,13 +181,13 @@ impl Servers {
 }
 
 /// Removes one entry that is not in use. Returns `false` if there is none.
-fn make_room(servers: &mut HashMap<String, Entry>, now: Timestamp) -> bool {
-    let goes = servers
+fn evict_unused(servers: &mut HashMap<String, KnownServer>, now: Timestamp) -> bool {
+    let evicted = servers
         .iter()
-        .filter(|(_, entry)| Arc::strong_count(&entry.limits) == 1 && !entry.limits.is_told())
-        .min_by_key(|(_, entry)| (entry.limits.pause_left(now).is_some(), entry.turn))
+        .filter(|(_, entry)| Arc::strong_count(&entry.limits) == 1 && !entry.limits.was_reported())
+        .min_by_key(|(_, entry)| (entry.limits.pause_left(now).is_some(), entry.last_look_up))
         .map(|(name, _)| name.clone());
-    goes.is_some_and(|name| servers.remove(&name).is_some())
+    evicted.is_some_and(|name| servers.remove(&name).is_some())
 }
 
 /// The counters of one server since its limits were first requested.
@@ -214,9 +214,9 @@ pub struct ServerLimits {
     throttled: AtomicU64,
     sharing: Option<Arc<Sharing>>,
     /// The other processes' demands, as the store last answered.
-    table: Table,
+    demands: Demands,
     /// Whether the last report said that permits are held or wanted here; the end of that must be reported, too.
-    told: AtomicBool,
+    reported: AtomicBool,
 }
 
 impl ServerLimits {
@@ -243,8 +243,8 @@ impl ServerLimits {
             requests: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
             sharing,
-            table: Table::default(),
-            told: AtomicBool::new(false),
+            demands: Demands::default(),
+            reported: AtomicBool::new(false),
         }
     }
 
@@ -256,16 +256,16 @@ impl ServerLimits {
         &self.allowance
     }
 
-    pub(super) fn table(&self) -> &Table {
-        &self.table
+    pub(super) fn demands(&self) -> &Demands {
+        &self.demands
     }
 
-    pub(super) fn is_told(&self) -> bool {
-        self.told.load(Ordering::Acquire)
+    pub(super) fn was_reported(&self) -> bool {
+        self.reported.load(Ordering::Acquire)
     }
 
-    pub(super) fn set_told(&self, told: bool) {
-        self.told.store(told, Ordering::Release);
+    pub(super) fn set_reported(&self, reported: bool) {
+        self.reported.store(reported, Ordering::Release);
     }
 
     fn nudge(&self) {
@@ -333,13 +333,13 @@ impl ServerLimits {
     }
 
     /// Returns the pause that this process reports to the store.
-    pub(super) fn tell_pause(&self) -> Option<PauseTold> {
-        self.pausing.tell(self.clock.now())
+    pub(super) fn pause_to_report(&self) -> Option<PauseReport> {
+        self.pausing.pause_to_report(self.clock.now())
     }
 
     /// Replaces the known pause with the store's, of which `left` remains.
-    pub(super) fn learn_pause(&self, left: Duration) {
-        self.pausing.learn(self.clock.now(), left);
+    pub(super) fn adopt_pause(&self, left: Duration) {
+        self.pausing.adopt(self.clock.now(), left);
     }
 
     /// Returns whether the server is paused now, as far as this process knows.
@@ -361,8 +361,8 @@ impl ServerLimits {
                     .now()
                     .checked_add(left_signed)
                     .unwrap_or(Timestamp::MAX);
-                record::paused(self.kind);
-                Err(service::busy(
+                record::unsent_request(self.kind);
+                Err(service::busy_failure(
                     self.kind,
                     Some(left),
                     format!(
@@ -376,7 +376,7 @@ impl ServerLimits {
     }
 
     fn pause_left(&self, now: Timestamp) -> Option<Duration> {
-        self.pausing.left(now)
+        self.pausing.remaining(now)
     }
 
     /// Returns the counters for metrics.

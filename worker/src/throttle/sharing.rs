@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tasksync_common::fleet::{
-    Answer, MAXIMUM_SERVERS, Nudge, Part, Report, ServerAsk, ServerGiven, TURN_MS, shares,
+    FleetAnswer, FleetParticipant, FleetReport, MAXIMUM_SERVERS, Nudge, ServerAnswer, ServerReport, TURN_MS,
+    shares,
 };
 use tokio::time::Instant;
 
@@ -24,7 +25,7 @@ pub(super) struct Sharing {
     /// Triggers an exchange with the store.
     pub(super) nudge: Arc<Nudge>,
     /// The last known number of workers while the store does not answer; 0 while it answers.
-    apart: AtomicU32,
+    workers_without_store: AtomicU32,
     /// Which processes get a permit, if there are more processes than permits.
     turn: AtomicU64,
     /// Until this time the process neither wants nor takes more than its present share: others may still hold
@@ -38,7 +39,7 @@ impl Sharing {
     pub(super) fn new(nudge: Arc<Nudge>) -> Self {
         Self {
             nudge,
-            apart: AtomicU32::new(0),
+            workers_without_store: AtomicU32::new(0),
             turn: AtomicU64::new(0),
             cautious_until: Mutex::new(None),
             ending: std::sync::atomic::AtomicBool::new(false),
@@ -48,7 +49,8 @@ impl Sharing {
     /// Returns whether others may hold permits that the store does not know of.
     fn is_cautious(&self) -> bool {
         let until = *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner);
-        self.apart.load(Ordering::Acquire) > 0 || until.is_some_and(|until| Instant::now() < until)
+        self.workers_without_store.load(Ordering::Acquire) > 0
+            || until.is_some_and(|until| Instant::now() < until)
     }
 
     fn be_cautious(&self) {
@@ -63,7 +65,7 @@ impl Sharing {
         if until.is_some_and(|until| Instant::now() < until) {
             return None;
         }
-        match self.apart.load(Ordering::Acquire) {
+        match self.workers_without_store.load(Ordering::Acquire) {
             0 => None,
             workers => Some(small_share(limit, workers)),
         }
@@ -83,27 +85,29 @@ fn small_share(limit: u32, workers: u32) -> u32 {
 /// The demands of all processes for one server, as the store last answered, and this process's place among
 /// them.
 #[derive(Debug, Default)]
-pub(super) struct Table(Mutex<Option<(Vec<u32>, u32)>>);
+pub(super) struct Demands(Mutex<Option<(Vec<u32>, u32)>>);
 
-impl Table {
-    fn learn(&self, given: &ServerGiven) {
-        let table = given.place.map(|place| (given.demands.clone(), place));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = table;
+impl Demands {
+    fn adopt(&self, server_answer: &ServerAnswer) {
+        let demands_and_place = server_answer
+            .place
+            .map(|place| (server_answer.demands.clone(), place));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = demands_and_place;
     }
 
     /// Returns the share to ask for with this demand.
-    fn wants(&self, limit: u32, demand: u32, turn: u64) -> u32 {
+    fn wanted_share(&self, limit: u32, demand: u32, turn: u64) -> u32 {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((demands, place)) = table.as_ref() else {
+        let Some((demands, position)) = table.as_ref() else {
             return demand.min(limit);
         };
-        let place = usize::try_from(*place).unwrap_or(usize::MAX);
+        let position = usize::try_from(*position).unwrap_or(usize::MAX);
         let mut demands = demands.clone();
-        match demands.get_mut(place) {
-            Some(own) => *own = demand,
+        match demands.get_mut(position) {
+            Some(own_demand) => *own_demand = demand,
             None => return demand.min(limit),
         }
-        shares(limit, &demands, turn).get(place).copied().unwrap_or(0)
+        shares(limit, &demands, turn).get(position).copied().unwrap_or(0)
     }
 }
 
@@ -116,7 +120,7 @@ fn with_headroom(demand: u32, limit: u32) -> u32 {
 }
 
 impl ServerLimits {
-    fn ask(&self, name: &str, sharing: &Sharing) -> Option<ServerAsk> {
+    fn share_request(&self, name: &str, sharing: &Sharing) -> Option<ServerReport> {
         let limit = self.limit();
         let demand = if sharing.ending.load(Ordering::Acquire) {
             0
@@ -124,8 +128,8 @@ impl ServerLimits {
             with_headroom(self.allowance().take_demand(), limit)
         };
         let wants = self
-            .table()
-            .wants(limit, demand, sharing.turn.load(Ordering::Acquire));
+            .demands()
+            .wanted_share(limit, demand, sharing.turn.load(Ordering::Acquire));
         let wants = if sharing.is_cautious() {
             wants.min(self.allowance().share())
         } else {
@@ -136,11 +140,11 @@ impl ServerLimits {
             self.allowance().set_share(wants);
         }
         let holds = self.allowance().holds();
-        let pause = self.tell_pause();
+        let pause = self.pause_to_report();
         // A paused server is reported even without demand, because an operator may have ended its pause.
-        let told = holds > 0 || demand > 0 || self.is_paused() || self.is_told();
-        self.set_told(holds > 0 || demand > 0);
-        told.then(|| ServerAsk {
+        let must_report = holds > 0 || demand > 0 || self.is_paused() || self.was_reported();
+        self.set_reported(holds > 0 || demand > 0);
+        must_report.then(|| ServerReport {
             name: name.to_owned(),
             limit,
             holds,
@@ -150,16 +154,16 @@ impl ServerLimits {
         })
     }
 
-    fn learn(&self, given: &ServerGiven) {
-        self.table().learn(given);
-        self.allowance().set_share(given.share);
+    fn adopt_share(&self, server_answer: &ServerAnswer) {
+        self.demands().adopt(server_answer);
+        self.allowance().set_share(server_answer.share);
     }
 
     /// Returns the report about the server from a process whose limits are its own: only its pause, which the
     /// operator can see and end.
-    fn ask_pause(&self, name: String) -> Option<ServerAsk> {
-        let pause = self.tell_pause();
-        self.is_paused().then(|| ServerAsk {
+    fn pause_request(&self, name: String) -> Option<ServerReport> {
+        let pause = self.pause_to_report();
+        self.is_paused().then(|| ServerReport {
             name,
             limit: self.limit(),
             holds: 0,
@@ -170,15 +174,15 @@ impl ServerLimits {
     }
 }
 
-impl Part for Servers {
-    fn tell(&self, report: &mut Report) {
+impl FleetParticipant for Servers {
+    fn add_to_report(&self, report: &mut FleetReport) {
         let Some(sharing) = self.sharing() else {
-            let room = MAXIMUM_SERVERS.saturating_sub(report.servers.len());
+            let free_slots = MAXIMUM_SERVERS.saturating_sub(report.servers.len());
             let paused = self
                 .all()
                 .into_iter()
-                .filter_map(|(name, server)| server.ask_pause(name));
-            report.servers.extend(paused.take(room));
+                .filter_map(|(name, server)| server.pause_request(name));
+            report.servers.extend(paused.take(free_slots));
             return;
         };
         for (name, server) in self.all() {
@@ -187,46 +191,48 @@ impl Part for Servers {
                 server.allowance().set_share(0);
                 continue;
             }
-            report.servers.extend(server.ask(&name, sharing));
+            report.servers.extend(server.share_request(&name, sharing));
         }
     }
 
-    fn learn(&self, report: &Report, answer: &Answer) {
-        for (ask, given) in report.servers.iter().zip(&answer.servers) {
-            if let Some(server) = self.named(&ask.name) {
-                server.learn_pause(Duration::from_millis(given.pause_ms));
+    fn apply_answer(&self, report: &FleetReport, answer: &FleetAnswer) {
+        for (reported, server_answer) in report.servers.iter().zip(&answer.servers) {
+            if let Some(server) = self.find(&reported.name) {
+                server.adopt_pause(Duration::from_millis(server_answer.pause_ms));
             }
         }
         let Some(sharing) = self.sharing() else { return };
-        if sharing.apart.swap(0, Ordering::AcqRel) > 0 {
+        if sharing.workers_without_store.swap(0, Ordering::AcqRel) > 0 {
             sharing.be_cautious();
         }
         sharing.turn.store(answer.now_ms / TURN_MS, Ordering::Release);
-        for (ask, given) in report.servers.iter().zip(&answer.servers) {
-            if let Some(server) = self.named(&ask.name) {
-                server.learn(given);
+        for (reported, server_answer) in report.servers.iter().zip(&answer.servers) {
+            if let Some(server) = self.find(&reported.name) {
+                server.adopt_share(server_answer);
             }
         }
     }
 
-    fn unanswered(&self, report: &Report) {
+    fn on_no_answer(&self, report: &FleetReport) {
         let Some(sharing) = self.sharing() else { return };
         for (_, server) in self.all() {
             if let Some(share) = sharing.small_share(server.limit()) {
                 server.allowance().set_share(share);
             }
         }
-        for ask in &report.servers {
-            if let Some(server) = self.named(&ask.name) {
-                server.set_told(true);
+        for reported in &report.servers {
+            if let Some(server) = self.find(&reported.name) {
+                server.set_reported(true);
             }
         }
     }
 
-    fn apart(&self, workers: u32) {
+    fn on_store_lost(&self, workers: u32) {
         let Some(sharing) = self.sharing() else { return };
         sharing.be_cautious();
-        sharing.apart.store(workers.max(1), Ordering::Release);
+        sharing
+            .workers_without_store
+            .store(workers.max(1), Ordering::Release);
         for (_, server) in self.all() {
             let allowance = server.allowance();
             allowance.set_share(small_share(server.limit(), workers).min(allowance.share()));

@@ -15,23 +15,23 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::circuit::{Opened, Permission, as_told_to_others};
-use super::contained::{Stopped, contained, exhausted};
-use super::group::{Answers, Group};
+use super::catch_panic::{Interruption, budget_exhausted, catch_panic};
+use super::circuit::{CircuitOpening, Permission, without_detail};
+use super::fleet_member::FleetMember;
+use super::group::{SurveyAnswers, SurveyGroup};
 use super::limits::{CUT, WorkLimits};
 use super::metrics::WorkMetrics;
-use super::outcome::{Ended, UserEnd};
-use super::presence::Presence;
-use super::told::{Running, survey_error, told};
+use super::outcome::{EndedUser, UserEnd};
+use super::recording::{RunningUser, record_sync, survey_error};
 use super::{Survey, SyncReport, UserSync};
-use crate::http::budget::of_bytes;
+use crate::http::budget::with_byte_budget;
 
 /// Bytes that the answers to one user's sync may have in total.
 const BYTES_PER_SYNC: usize = 256 * 1024 * 1024;
 
 /// A batch: its users, and the conditions under which it is worked on.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct UserBatch {
     /// The tenant of all users.
     pub(super) tenant: TenantId,
     /// The users whose claim holds, in the order of the job.
@@ -54,9 +54,9 @@ enum Closing {
 }
 
 enum Event<K, W> {
-    LookedUp(Vec<UserId>, Result<Vec<Result<K, Failure>>, Stopped>),
-    Surveyed(Vec<UserId>, Result<Answers<W>, Stopped>),
-    Synced(UserId, Result<Result<SyncReport, Failure>, Stopped>),
+    LookedUp(Vec<UserId>, Result<Vec<Result<K, Failure>>, Interruption>),
+    Surveyed(Vec<UserId>, Result<SurveyAnswers<W>, Interruption>),
+    Synced(UserId, Result<Result<SyncReport, Failure>, Interruption>),
 }
 
 /// The parts of the worker that a batch uses.
@@ -64,17 +64,17 @@ pub(super) struct Tools<'a, S> {
     pub(super) sync: &'a Arc<S>,
     pub(super) limits: &'a WorkLimits,
     pub(super) metrics: &'a Arc<WorkMetrics>,
-    pub(super) presence: &'a Presence,
+    pub(super) fleet_member: &'a FleetMember,
 }
 
 /// The step that a task performs, with its users.
-enum Inside {
+enum RunningStep {
     LookUp(Vec<UserId>),
     Survey(Vec<UserId>),
     Sync(UserId),
 }
 
-impl Inside {
+impl RunningStep {
     fn users(self) -> Vec<UserId> {
         match self {
             Self::LookUp(users) | Self::Survey(users) => users,
@@ -83,23 +83,23 @@ impl Inside {
     }
 }
 
-struct Run<'a, S: UserSync> {
+struct BatchRun<'a, S: UserSync> {
     tools: Tools<'a, S>,
     tenant: TenantId,
     started: Instant,
     users_at_once: usize,
-    ended: mpsc::Sender<Ended>,
+    ended: mpsc::Sender<EndedUser>,
     /// Users to look up, in order.
     waiting: VecDeque<UserId>,
     /// Users to survey, in order.
-    known: VecDeque<(UserId, S::Known)>,
+    looked_up: VecDeque<(UserId, S::LookedUp)>,
     /// Users to look up and survey alone.
-    alone: VecDeque<UserId>,
+    to_look_up_alone: VecDeque<UserId>,
     /// Users that were surveyed and have to be synced, in order.
     ready: VecDeque<(UserId, S::Work)>,
-    tasks: JoinSet<Event<S::Known, S::Work>>,
+    tasks: JoinSet<Event<S::LookedUp, S::Work>>,
     /// The step of each running task.
-    inside: HashMap<task::Id, Inside>,
+    running_steps: HashMap<task::Id, RunningStep>,
     /// Whether only one user may run, until one was reached.
     probing: bool,
     closing: Option<Closing>,
@@ -109,9 +109,9 @@ struct Run<'a, S: UserSync> {
 /// the channel must have room for all of them.
 pub(super) async fn work<S: UserSync>(
     tools: Tools<'_, S>,
-    batch: Batch,
+    batch: UserBatch,
     stop: &CancellationToken,
-    ended: mpsc::Sender<Ended>,
+    ended: mpsc::Sender<EndedUser>,
 ) {
     let limits = tools.limits;
     let no_new_after = batch.started + limits.batch_budget;
@@ -124,22 +124,22 @@ pub(super) async fn work<S: UserSync>(
     } else {
         (users, VecDeque::new())
     };
-    let mut run = Run {
+    let mut run = BatchRun {
         users_at_once: if batch.serial { 1 } else { limits.users_at_once },
         tools,
         tenant: batch.tenant,
         started: batch.started,
         ended,
         waiting,
-        known: VecDeque::new(),
-        alone,
+        looked_up: VecDeque::new(),
+        to_look_up_alone: alone,
         ready: VecDeque::new(),
         tasks: JoinSet::new(),
-        inside: HashMap::new(),
+        running_steps: HashMap::new(),
         probing: batch.permission == Permission::Probe,
         closing: match batch.permission {
             Permission::Closed | Permission::Probe => None,
-            Permission::Open(pause, failure) => Some(Closing::Circuit(pause, as_told_to_others(&failure))),
+            Permission::Open(pause, failure) => Some(Closing::Circuit(pause, without_detail(&failure))),
         },
     };
     loop {
@@ -158,10 +158,10 @@ pub(super) async fn work<S: UserSync>(
             biased;
             joined = run.tasks.join_next_with_id() => match joined {
                 Some(Ok((id, event))) => {
-                    run.inside.remove(&id);
-                    run.take(event);
+                    run.running_steps.remove(&id);
+                    run.handle_event(event);
                 }
-                Some(Err(error)) => run.take_lost(&error),
+                Some(Err(error)) => run.handle_lost_task(&error),
                 None => {}
             },
             () = stop.cancelled(), if !draining => {
@@ -170,16 +170,16 @@ pub(super) async fn work<S: UserSync>(
             }
             () = sleep_until(no_new_after), if run.closing.is_none() => {}
             () = sleep_until(deadline) => {
-                run.cut(deadline < cut_at).await;
+                run.cancel_running(deadline < cut_at).await;
                 return;
             }
         }
     }
 }
 
-impl<S: UserSync> Run<'_, S> {
+impl<S: UserSync> BatchRun<'_, S> {
     fn end(&self, user: UserId, end: UserEnd) {
-        if let Err(refused) = self.ended.try_send(Ended { user, end }) {
+        if let Err(refused) = self.ended.try_send(EndedUser { user, end }) {
             // The channel has room for every user of the batch, so its receiver is gone. The claim expires by
             // itself.
             tracing::error!(tenant = %self.tenant, user = %refused.into_inner().user, "the end of a user's work could not be reported");
@@ -188,9 +188,9 @@ impl<S: UserSync> Run<'_, S> {
 
     fn syncing(&self) -> usize {
         let syncs = self
-            .inside
+            .running_steps
             .values()
-            .filter(|inside| matches!(inside, Inside::Sync(_)));
+            .filter(|inside| matches!(inside, RunningStep::Sync(_)));
         syncs.count()
     }
 
@@ -202,16 +202,16 @@ impl<S: UserSync> Run<'_, S> {
         {
             self.start_sync(user, work);
         }
-        let asking = self.inside.len() > self.syncing();
+        let asking = self.running_steps.len() > self.syncing();
         let most = if self.probing { 1 } else { self.users_at_once };
         if asking || !self.ready.is_empty() || self.syncing() >= most {
             return;
         }
-        if let Some(user) = self.alone.pop_front() {
-            self.start_survey(Group::Alone(user));
-        } else if !self.known.is_empty() {
-            let group: Vec<_> = self.known.drain(..most.min(self.known.len())).collect();
-            self.start_survey(Group::Known(group));
+        if let Some(user) = self.to_look_up_alone.pop_front() {
+            self.start_survey(SurveyGroup::Alone(user));
+        } else if !self.looked_up.is_empty() {
+            let group: Vec<_> = self.looked_up.drain(..most.min(self.looked_up.len())).collect();
+            self.start_survey(SurveyGroup::Known(group));
         } else if !self.waiting.is_empty() {
             self.start_look_up();
         }
@@ -225,15 +225,18 @@ impl<S: UserSync> Run<'_, S> {
         let budget = self.tools.limits.user_budget;
         let inside = users.clone();
         let handle = self.tasks.spawn(async move {
-            let look_up = contained(async { sync.look_up(&tenant, &users).await });
+            let look_up = catch_panic(async { sync.look_up(&tenant, &users).await });
             let look_up = record::on_behalf_of(Purpose::Survey, look_up);
-            let known = timeout(budget, look_up).await.unwrap_or(Err(Stopped::TimedOut));
-            Event::LookedUp(users, known)
+            let answers = timeout(budget, look_up)
+                .await
+                .unwrap_or(Err(Interruption::TimedOut));
+            Event::LookedUp(users, answers)
         });
-        self.inside.insert(handle.id(), Inside::LookUp(inside));
+        self.running_steps
+            .insert(handle.id(), RunningStep::LookUp(inside));
     }
 
-    fn start_survey(&mut self, group: Group<S::Known>) {
+    fn start_survey(&mut self, group: SurveyGroup<S::LookedUp>) {
         let sync = Arc::clone(self.tools.sync);
         let tenant = self.tenant.clone();
         let budget = self.tools.limits.user_budget;
@@ -249,18 +252,21 @@ impl<S: UserSync> Run<'_, S> {
         );
         let surveying = async move {
             let began = Instant::now();
-            let survey = contained(group.survey(&*sync, &tenant));
+            let survey = catch_panic(group.survey(&*sync, &tenant));
             let survey = record::on_behalf_of(Purpose::Survey, survey);
-            let answers = timeout(budget, survey).await.unwrap_or(Err(Stopped::TimedOut));
+            let answers = timeout(budget, survey)
+                .await
+                .unwrap_or(Err(Interruption::TimedOut));
             record::phase(Phase::Survey, began.elapsed());
-            record::surveyed(users.len());
+            record::surveyed_users(users.len());
             if let Some(kind) = survey_error(&answers) {
-                spans::failed(&tracing::Span::current(), kind);
+                spans::mark_failed(&tracing::Span::current(), kind);
             }
             Event::Surveyed(users, answers)
         };
         let handle = self.tasks.spawn(surveying.instrument(span));
-        self.inside.insert(handle.id(), Inside::Survey(inside));
+        self.running_steps
+            .insert(handle.id(), RunningStep::Survey(inside));
     }
 
     fn start_sync(&mut self, user: UserId, work: S::Work) {
@@ -268,8 +274,8 @@ impl<S: UserSync> Run<'_, S> {
         let metrics = Arc::clone(self.tools.metrics);
         let key = UserKey::new(self.tenant.clone(), user.clone());
         let budget = self.tools.limits.user_budget;
-        let inside = Inside::Sync(user.clone());
-        let running = Running::begin(&metrics);
+        let inside = RunningStep::Sync(user.clone());
+        let running = RunningUser::begin(&metrics);
         let span = tracing::info_span!(
             target: spans::TARGET,
             "user",
@@ -282,44 +288,48 @@ impl<S: UserSync> Run<'_, S> {
         );
         let syncing = async move {
             let began = Instant::now();
-            let sync = contained(of_bytes(BYTES_PER_SYNC, async {
+            let sync = catch_panic(with_byte_budget(BYTES_PER_SYNC, async {
                 sync.sync(&key, work, budget).await
             }));
             let result = record::on_behalf_of(Purpose::Sync, sync).await;
-            told(&result, began.elapsed());
+            record_sync(&result, began.elapsed());
             drop(running);
             Event::Synced(user, result)
         };
         let handle = self.tasks.spawn(syncing.instrument(span));
-        self.inside.insert(handle.id(), inside);
+        self.running_steps.insert(handle.id(), inside);
     }
 
-    fn take(&mut self, event: Event<S::Known, S::Work>) {
+    fn handle_event(&mut self, event: Event<S::LookedUp, S::Work>) {
         match event {
-            Event::LookedUp(users, known) => self.take_known(users, known),
-            Event::Surveyed(users, answers) => self.take_survey(users, answers),
+            Event::LookedUp(users, answers) => self.handle_look_up(users, answers),
+            Event::Surveyed(users, answers) => self.handle_survey(users, answers),
             Event::Synced(user, Ok(Ok(report))) => {
                 self.probing = false;
                 self.end(user, UserEnd::Synced(report));
             }
             Event::Synced(user, Ok(Err(failure))) => self.fail(user, failure),
             Event::Synced(user, Err(stopped)) => {
-                let failure = self.stopped(&user, stopped, "sync");
+                let failure = self.interruption_failure(&user, stopped, "sync");
                 self.fail(user, failure);
             }
         }
     }
 
-    fn take_known(&mut self, users: Vec<UserId>, known: Result<Vec<Result<S::Known, Failure>>, Stopped>) {
-        let known = match known {
-            Ok(known) => known,
+    fn handle_look_up(
+        &mut self,
+        users: Vec<UserId>,
+        answers: Result<Vec<Result<S::LookedUp, Failure>>, Interruption>,
+    ) {
+        let answers = match answers {
+            Ok(answers) => answers,
             // One user's row causes the panic. Each user is looked up alone, so that only that one fails.
-            Err(Stopped::Panicked(_)) => {
-                self.alone.extend(users);
+            Err(Interruption::Panicked(_)) => {
+                self.to_look_up_alone.extend(users);
                 return;
             }
             // Our store is slow; nothing is wrong with the users.
-            Err(Stopped::TimedOut) => {
+            Err(Interruption::TimedOut) => {
                 let failure = Failure::new(
                     ErrorClass::Transient,
                     Code::RegistryUnavailable,
@@ -328,18 +338,18 @@ impl<S: UserSync> Run<'_, S> {
                 users.iter().map(|_| Err(failure.clone())).collect()
             }
         };
-        let mut known = known.into_iter();
+        let mut answers = answers.into_iter();
         for user in users {
-            match known.next() {
-                Some(Ok(known)) => self.known.push_back((user, known)),
+            match answers.next() {
+                Some(Ok(looked_up)) => self.looked_up.push_back((user, looked_up)),
                 Some(Err(failure)) => self.fail(user, failure),
-                None => self.unanswered(user, "look-up"),
+                None => self.end_unanswered(user, "look-up"),
             }
         }
     }
 
     /// Ends a user for whom a step returned no answer, which is a defect.
-    fn unanswered(&self, user: UserId, step: &str) {
+    fn end_unanswered(&self, user: UserId, step: &str) {
         let failure = Failure::new(
             ErrorClass::Transient,
             Code::Panic,
@@ -348,25 +358,26 @@ impl<S: UserSync> Run<'_, S> {
         self.end(user, UserEnd::Failed(failure));
     }
 
-    fn take_survey(&mut self, users: Vec<UserId>, answers: Result<Answers<S::Work>, Stopped>) {
+    fn handle_survey(&mut self, users: Vec<UserId>, answers: Result<SurveyAnswers<S::Work>, Interruption>) {
         let answers = match answers {
             Ok(answers) => answers,
             // One user of the group causes the panic. Each user is surveyed alone, so that only that one
             // fails.
-            Err(Stopped::Panicked(_)) if users.len() > 1 => {
-                self.alone.extend(users);
+            Err(Interruption::Panicked(_)) if users.len() > 1 => {
+                self.to_look_up_alone.extend(users);
                 return;
             }
-            Err(Stopped::Panicked(message)) => {
+            Err(Interruption::Panicked(message)) => {
                 for user in users {
-                    let failure = self.stopped(&user, Stopped::Panicked(message.clone()), "survey");
+                    let failure =
+                        self.interruption_failure(&user, Interruption::Panicked(message.clone()), "survey");
                     self.fail(user, failure);
                 }
                 return;
             }
-            Err(Stopped::TimedOut) => {
+            Err(Interruption::TimedOut) => {
                 for user in users {
-                    let failure = self.stopped(&user, Stopped::TimedOut, "survey");
+                    let failure = self.interruption_failure(&user, Interruption::TimedOut, "survey");
                     self.fail(user, failure);
                 }
                 return;
@@ -381,7 +392,7 @@ impl<S: UserSync> Run<'_, S> {
                 }
                 Some(Ok(Survey::Work(work))) => self.ready.push_back((user, work)),
                 Some(Err(failure)) => self.fail(user, failure),
-                None => self.unanswered(user, "survey"),
+                None => self.end_unanswered(user, "survey"),
             }
         }
     }
@@ -389,23 +400,28 @@ impl<S: UserSync> Run<'_, S> {
     /// Ends a user that failed. If the failure is the whole tenant's, all users that were not started are
     /// postponed.
     fn fail(&mut self, user: UserId, failure: Failure) {
-        let failure = self.tools.presence.circuits.weigh(&self.tenant, &user, failure);
+        let failure = self
+            .tools
+            .fleet_member
+            .circuits
+            .with_evidence_of_others(&self.tenant, &user, failure);
         if failure.stops() != Stops::Tenant {
             self.end(user, UserEnd::Failed(failure));
             return;
         }
-        let Opened { pause, first, alert } =
-            self.tools
-                .presence
-                .circuits
-                .failed(&self.tenant, &failure, self.started, Instant::now());
-        self.tools.presence.tell_soon();
+        let CircuitOpening { pause, first, alert } = self.tools.fleet_member.circuits.record_failure(
+            &self.tenant,
+            &failure,
+            self.started,
+            Instant::now(),
+        );
+        self.tools.fleet_member.report_now();
         if first {
             self.tools.metrics.circuits_opened.add_one();
             tracing::warn!(tenant = %self.tenant, code = %failure.code, detail = %failure.detail, pause_s = pause.as_secs(), "the tenant cannot be synced, its users are postponed");
         }
         if !matches!(self.closing, Some(Closing::Release)) {
-            self.closing = Some(Closing::Circuit(pause, as_told_to_others(&failure)));
+            self.closing = Some(Closing::Circuit(pause, without_detail(&failure)));
         }
         self.end(
             user,
@@ -417,9 +433,9 @@ impl<S: UserSync> Run<'_, S> {
         );
     }
 
-    fn stopped(&self, user: &UserId, stopped: Stopped, step: &str) -> Failure {
+    fn interruption_failure(&self, user: &UserId, stopped: Interruption, step: &str) -> Failure {
         match stopped {
-            Stopped::Panicked(message) => {
+            Interruption::Panicked(message) => {
                 self.tools.metrics.panics.add_one();
                 tracing::error!(tenant = %self.tenant, %user, step, message, "a user's work panicked");
                 Failure::new(
@@ -428,16 +444,16 @@ impl<S: UserSync> Run<'_, S> {
                     format!("{step} of {}/{user}: {message}", self.tenant),
                 )
             }
-            Stopped::TimedOut => exhausted(&self.tenant, user, step),
+            Interruption::TimedOut => budget_exhausted(&self.tenant, user, step),
         }
     }
 
     /// Ends the users of a task that ended without its event: the runtime dropped it, or it panicked outside
-    /// `contained`.
-    fn take_lost(&mut self, error: &task::JoinError) {
-        let inside = self.inside.remove(&error.id());
-        for user in inside.map(Inside::users).unwrap_or_default() {
-            let failure = self.stopped(&user, Stopped::Panicked(error.to_string()), "task");
+    /// `catch_panic`.
+    fn handle_lost_task(&mut self, error: &task::JoinError) {
+        let inside = self.running_steps.remove(&error.id());
+        for user in inside.map(RunningStep::users).unwrap_or_default() {
+            let failure = self.interruption_failure(&user, Interruption::Panicked(error.to_string()), "task");
             self.end(user, UserEnd::Failed(failure));
         }
     }
@@ -447,8 +463,8 @@ impl<S: UserSync> Run<'_, S> {
         let users: Vec<UserId> = ready
             .into_iter()
             .map(|(user, _)| user)
-            .chain(self.alone.drain(..))
-            .chain(self.known.drain(..).map(|(user, _)| user))
+            .chain(self.to_look_up_alone.drain(..))
+            .chain(self.looked_up.drain(..).map(|(user, _)| user))
             .chain(self.waiting.drain(..))
             .collect();
         for user in users {
@@ -466,7 +482,7 @@ impl<S: UserSync> Run<'_, S> {
 
     /// Drops everything that still runs. At the end of a drain the users go back unchanged. At the end of the
     /// claim they count as failed; otherwise a user that never ends would come first in every batch.
-    async fn cut(&mut self, drained: bool) {
+    async fn cancel_running(&mut self, drained: bool) {
         self.closing.get_or_insert(Closing::Release);
         self.tasks.abort_all();
         // Wait until the futures are really dropped. A future that blocks its thread cannot be waited for.
@@ -475,8 +491,8 @@ impl<S: UserSync> Run<'_, S> {
             match timeout_at(patience, self.tasks.join_next_with_id()).await {
                 // The task ended by itself at the last moment.
                 Ok(Some(Ok((id, event)))) => {
-                    self.inside.remove(&id);
-                    self.take(event);
+                    self.running_steps.remove(&id);
+                    self.handle_event(event);
                 }
                 Ok(Some(Err(_))) => {}
                 Ok(None) => break,
@@ -487,15 +503,15 @@ impl<S: UserSync> Run<'_, S> {
             }
         }
         self.give_back_unstarted();
-        for user in std::mem::take(&mut self.inside)
+        for user in std::mem::take(&mut self.running_steps)
             .into_values()
-            .flat_map(Inside::users)
+            .flat_map(RunningStep::users)
         {
             let end = if drained {
                 UserEnd::Released
             } else {
                 self.tools.metrics.users_cut.add_one();
-                UserEnd::Failed(exhausted(&self.tenant, &user, "sync"))
+                UserEnd::Failed(budget_exhausted(&self.tenant, &user, "sync"))
             };
             self.end(user, end);
         }

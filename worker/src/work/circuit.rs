@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tasksync_common::error::{ErrorClass, Evidence, Failure, Scope, Stops};
-use tasksync_common::fleet::{Answer, CircuitTold, MAXIMUM_CHANGES, OpenCircuit, Report};
+use tasksync_common::fleet::{CircuitReport, FleetAnswer, FleetReport, MAXIMUM_CHANGES, OpenCircuit};
 use tasksync_common::model::{TenantId, UserId};
 use tokio::time::Instant;
 
@@ -52,7 +52,7 @@ pub(super) enum Permission {
 
 /// Returns the tenant's failure as it is reported to its other users: without the detail, which names the
 /// user who met it. The tenant's alert has the detail.
-pub(super) fn as_told_to_others(failure: &Failure) -> Failure {
+pub(super) fn without_detail(failure: &Failure) -> Failure {
     Failure {
         detail: "no user of the tenant can be synced; the tenant's alert has the details".to_owned(),
         ..failure.clone()
@@ -61,7 +61,7 @@ pub(super) fn as_told_to_others(failure: &Failure) -> Failure {
 
 /// The effect of a tenant's failure on its circuit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Opened {
+pub(super) struct CircuitOpening {
     /// The pause by which all users of the tenant are postponed.
     pub(super) pause: Duration,
     /// Whether the circuit was closed before.
@@ -72,7 +72,7 @@ pub(super) struct Opened {
 }
 
 #[derive(Debug)]
-struct Circuit {
+struct TenantCircuit {
     failure: Failure,
     failures: u32,
     opened_at: Instant,
@@ -82,7 +82,7 @@ struct Circuit {
     probe_until: Option<Instant>,
 }
 
-impl Circuit {
+impl TenantCircuit {
     /// Returns the pause for users who come now. A running probe may succeed in a moment, so it postpones
     /// them by at most `step`.
     fn left(&self, step: Duration, now: Instant) -> Duration {
@@ -92,20 +92,20 @@ impl Circuit {
 }
 
 #[derive(Debug, Default)]
-struct Tenants {
-    open: HashMap<TenantId, Circuit>,
+struct TenantCircuits {
+    open: HashMap<TenantId, TenantCircuit>,
     alerts_checked: HashMap<TenantId, Instant>,
     streaks: HashMap<TenantId, Streak>,
     /// The fleet's versions of circuits.
     versions: HashMap<TenantId, u64>,
     /// Tenants whose circuit changed here and was not reported yet.
-    untold: BTreeSet<TenantId>,
+    unreported: BTreeSet<TenantId>,
 }
 
-impl Tenants {
-    fn changed(&mut self, tenant: &TenantId) {
-        if self.untold.len() < MOST_TENANTS {
-            self.untold.insert(tenant.clone());
+impl TenantCircuits {
+    fn mark_unreported(&mut self, tenant: &TenantId) {
+        if self.unreported.len() < MOST_TENANTS {
+            self.unreported.insert(tenant.clone());
         }
     }
 }
@@ -115,7 +115,7 @@ impl Tenants {
 pub(super) struct Circuits {
     /// The pause after the first failure. Each failed probe adds as much again.
     step: Duration,
-    tenants: Mutex<Tenants>,
+    tenants: Mutex<TenantCircuits>,
 }
 
 impl Circuits {
@@ -128,7 +128,7 @@ impl Circuits {
         }
     }
 
-    fn tenants(&self) -> MutexGuard<'_, Tenants> {
+    fn tenants(&self) -> MutexGuard<'_, TenantCircuits> {
         // The maps are consistent after every change, so a panic elsewhere does not spoil them.
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,7 +152,12 @@ impl Circuits {
 
     /// Returns the user's failure with the scope that the failures of other users give it: once [`SEVERAL`]
     /// users in a row failed with codes that may be the server's, it is the server's.
-    pub(super) fn weigh(&self, tenant: &TenantId, user: &UserId, failure: Failure) -> Failure {
+    pub(super) fn with_evidence_of_others(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        failure: Failure,
+    ) -> Failure {
         let several = failure.clone().on_evidence(Evidence::SeveralPeople);
         if failure.stops() != Stops::Person || several.scope == failure.scope {
             return failure;
@@ -180,19 +185,19 @@ impl Circuits {
     }
 
     /// Records that a batch, begun at `started`, met a failure of the whole tenant.
-    pub(super) fn failed(
+    pub(super) fn record_failure(
         &self,
         tenant: &TenantId,
         failure: &Failure,
         started: Instant,
         now: Instant,
-    ) -> Opened {
+    ) -> CircuitOpening {
         let mut tenants = self.tenants();
-        tenants.changed(tenant);
+        tenants.mark_unreported(tenant);
         let Some(circuit) = tenants.open.get_mut(tenant) else {
             tenants.open.insert(
                 tenant.clone(),
-                Circuit {
+                TenantCircuit {
                     failure: failure.clone(),
                     failures: 1,
                     opened_at: now,
@@ -200,7 +205,7 @@ impl Circuits {
                     probe_until: None,
                 },
             );
-            return Opened {
+            return CircuitOpening {
                 pause: self.step,
                 first: true,
                 alert: failure.class == ErrorClass::Refused,
@@ -221,7 +226,7 @@ impl Circuits {
         } else {
             later && (other || circuit.failures == 2)
         };
-        Opened {
+        CircuitOpening {
             pause: circuit.left(self.step, now).max(Duration::from_secs(1)),
             first: false,
             alert,
@@ -230,12 +235,12 @@ impl Circuits {
 
     /// Records that a user of the tenant was reached. Returns whether the tenant's open alerts should be
     /// checked.
-    pub(super) fn succeeded(&self, tenant: &TenantId, now: Instant) -> bool {
+    pub(super) fn record_success(&self, tenant: &TenantId, now: Instant) -> bool {
         let mut tenants = self.tenants();
         tenants.streaks.remove(tenant);
         let was_open = tenants.open.remove(tenant).is_some();
         if was_open {
-            tenants.changed(tenant);
+            tenants.mark_unreported(tenant);
         }
         if tenants.alerts_checked.len() >= MOST_TENANTS {
             tenants.alerts_checked.clear();
@@ -251,7 +256,7 @@ impl Circuits {
     }
 
     /// Records that another process probes: no attempt is made until its probe has had its time.
-    pub(super) fn leave_to_another(&self, tenant: &TenantId, now: Instant) -> Permission {
+    pub(super) fn defer_to_other_prober(&self, tenant: &TenantId, now: Instant) -> Permission {
         match self.tenants().open.get_mut(tenant) {
             Some(circuit) => {
                 circuit.probe_until = circuit.probe_until.max(Some(now + PROBE));
@@ -262,10 +267,10 @@ impl Circuits {
     }
 
     /// Adds to a report the changes that the fleet does not know yet.
-    pub(super) fn tell(&self, report: &mut Report, now: Instant) {
+    pub(super) fn add_to_report(&self, report: &mut FleetReport, now: Instant) {
         let mut tenants = self.tenants();
         while report.circuits.len() < MAXIMUM_CHANGES
-            && let Some(tenant) = tenants.untold.pop_first()
+            && let Some(tenant) = tenants.unreported.pop_first()
         {
             let circuit = tenants.open.get(&tenant).map(|circuit| OpenCircuit {
                 failure: circuit.failure.clone(),
@@ -274,7 +279,7 @@ impl Circuits {
                 left_ms: milliseconds(circuit.until.saturating_duration_since(now)),
             });
             let base = tenants.versions.get(&tenant).copied().unwrap_or(0);
-            report.circuits.push(CircuitTold {
+            report.circuits.push(CircuitReport {
                 tenant,
                 base,
                 circuit,
@@ -283,22 +288,22 @@ impl Circuits {
     }
 
     /// Adopts the circuits and versions that the fleet answered.
-    pub(super) fn learn(&self, report: &Report, answer: &Answer, now: Instant) {
+    pub(super) fn adopt(&self, report: &FleetReport, answer: &FleetAnswer, now: Instant) {
         let mut tenants = self.tenants();
         let tenants = &mut *tenants;
-        if answer.known < report.known {
+        if answer.circuits_version < report.circuits_version {
             // The store was lost: report the circuits that are open here again.
             tenants.versions.clear();
-            let told: BTreeSet<_> = answer.circuits.iter().map(|learned| &learned.tenant).collect();
-            let open = tenants.open.keys().filter(|tenant| !told.contains(tenant));
-            tenants.untold.extend(open.cloned());
+            let answered: BTreeSet<_> = answer.circuits.iter().map(|learned| &learned.tenant).collect();
+            let open = tenants.open.keys().filter(|tenant| !answered.contains(tenant));
+            tenants.unreported.extend(open.cloned());
         }
         if tenants.versions.len() >= MOST_TENANTS {
             tenants.versions.clear();
         }
         for learned in &answer.circuits {
             tenants.versions.insert(learned.tenant.clone(), learned.version);
-            if tenants.untold.contains(&learned.tenant) {
+            if tenants.unreported.contains(&learned.tenant) {
                 // It changed here since the report. The change is reported next, based on the version just
                 // learned.
                 continue;
@@ -309,7 +314,7 @@ impl Circuits {
                 }
                 Some(open) => {
                     let ago = Duration::from_millis(open.opened_ago_ms);
-                    let circuit = Circuit {
+                    let circuit = TenantCircuit {
                         failure: open.failure.clone(),
                         failures: open.failures,
                         opened_at: now.checked_sub(ago).unwrap_or(now),
@@ -323,13 +328,13 @@ impl Circuits {
     }
 
     /// Marks the changes of a report that was not answered, so that they are reported again.
-    pub(super) fn unanswered(&self, report: &Report) {
-        let told = report.circuits.iter().map(|told| told.tenant.clone());
-        self.tenants().untold.extend(told);
+    pub(super) fn report_again(&self, report: &FleetReport) {
+        let reported = report.circuits.iter().map(|circuit| circuit.tenant.clone());
+        self.tenants().unreported.extend(reported);
     }
 
     /// Returns the number of open circuits.
-    pub(super) fn open(&self) -> u64 {
+    pub(super) fn open_count(&self) -> u64 {
         self.tenants().open.len() as u64
     }
 

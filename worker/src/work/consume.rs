@@ -12,7 +12,7 @@ use tasksync_common::metrics::record;
 use tasksync_common::queue::{Consumer, Delivery, JobQueue, QueueName, SyncJob};
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::gather::Size;
-use tasksync_common::schedule::{Held, Renewed, Schedule, StampSaver};
+use tasksync_common::schedule::{ClaimRenewal, RenewedUser, Schedule, StampSaver};
 use tasksync_common::stores::Stores;
 use tasksync_common::telemetry::spans;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -22,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::UserSync;
-use super::batch::{self, Batch, Tools};
-use super::consumers::{Consumers, Lane};
+use super::batch::{self, Tools, UserBatch};
+use super::consumer_health::{ConsumerState, Consumers};
+use super::fleet_member::FleetMember;
 use super::limits::{BEAT, CONSUME, LONGEST_CONSUMER_PAUSE, SERIAL_AFTER, SETTLE, WorkLimits, pause};
 use super::metrics::WorkMetrics;
-use super::presence::Presence;
-use super::report::{Reporter, patiently};
+use super::report::{Reporter, retry_until};
 
 /// What the worker's loop uses.
 pub struct Worker<S: UserSync> {
@@ -48,14 +48,14 @@ pub struct Worker<S: UserSync> {
     /// The counters.
     pub metrics: Arc<WorkMetrics>,
     /// The worker's place in the fleet. The process's heartbeat reports it.
-    pub presence: Arc<Presence>,
+    pub fleet_member: Arc<FleetMember>,
     /// The state of the consumers, for readiness.
     pub consumers: Arc<Consumers>,
 }
 
 impl<S: UserSync> Worker<S> {
     /// Returns a worker over these stores, with its own place in the fleet and its own consumers. All counts
-    /// go to `metrics`. The heartbeat that `nudge` wakes must carry the worker's [`Self::presence`].
+    /// go to `metrics`. The heartbeat that `nudge` wakes must carry the worker's [`Self::fleet_member`].
     #[must_use]
     pub fn new(
         stores: Stores,
@@ -66,7 +66,7 @@ impl<S: UserSync> Worker<S> {
         nudge: Arc<Nudge>,
     ) -> Self {
         Self {
-            presence: Presence::new(&limits, Arc::clone(&metrics), stores.fleet, nudge),
+            fleet_member: FleetMember::new(&limits, Arc::clone(&metrics), stores.fleet, nudge),
             consumers: Arc::new(Consumers::new(&limits)),
             schedule: stores.schedule,
             queue: stores.queue,
@@ -80,7 +80,7 @@ impl<S: UserSync> Worker<S> {
     }
 }
 
-struct Shared<S: UserSync> {
+struct RunningWorker<S: UserSync> {
     worker: Worker<S>,
 }
 
@@ -92,57 +92,59 @@ struct Shared<S: UserSync> {
 pub async fn run<S: UserSync>(worker: Worker<S>, stop: CancellationToken) {
     let background = worker.limits.batches_at_once;
     let interactive = worker.limits.interactive_batches_at_once;
-    let presence = Arc::clone(&worker.presence);
-    let shared = Arc::new(Shared { worker });
-    presence.set_takes(true);
+    let fleet_member = Arc::clone(&worker.fleet_member);
+    let running_worker = Arc::new(RunningWorker { worker });
+    fleet_member.set_accepts_jobs(true);
     let closing = async {
         stop.cancelled().await;
-        presence.set_takes(false);
+        fleet_member.set_accepts_jobs(false);
     };
     tokio::join!(
         closing,
-        consume(&shared, QueueName::Background, background, &stop),
-        consume(&shared, QueueName::Interactive, interactive, &stop),
+        consume(&running_worker, QueueName::Background, background, &stop),
+        consume(&running_worker, QueueName::Interactive, interactive, &stop),
     );
 }
 
 /// Why taking from a consumer ended.
-enum Left {
+enum ConsumeEnd {
     Stopped,
     /// The consumer ended; `true` if it had delivered something.
     Ended(bool),
 }
 
 async fn consume<S: UserSync>(
-    shared: &Arc<Shared<S>>,
+    running_worker: &Arc<RunningWorker<S>>,
     queue: QueueName,
     permits: usize,
     stop: &CancellationToken,
 ) {
-    let lane = shared.worker.consumers.lane(queue);
-    let free = Arc::new(Semaphore::new(permits));
+    let consumer_state = running_worker.worker.consumers.state_of(queue);
+    let free_permits = Arc::new(Semaphore::new(permits));
     let mut batches = JoinSet::new();
     let mut failures = 0_u32;
     while !stop.is_cancelled() {
-        lane.beat();
-        let opened = timeout(CONSUME, shared.worker.queue.consume(queue, permits));
+        consumer_state.beat();
+        let opened = timeout(CONSUME, running_worker.worker.queue.consume(queue, permits));
         let opened = match stop.run_until_cancelled(opened).await {
             None => break,
-            Some(opened) => opened.unwrap_or_else(|_| Err(silent(queue))),
+            Some(opened) => opened.unwrap_or_else(|_| Err(consumer_not_opened(queue))),
         };
         match opened {
             Err(failure) => {
-                lane.failed(failure);
+                consumer_state.record_failure(failure);
                 failures = failures.saturating_add(1);
             }
             Ok(consumer) => {
-                lane.opened();
+                consumer_state.record_open();
                 let since = Instant::now();
-                match take(shared, queue, consumer, &free, &mut batches, stop).await {
-                    Left::Stopped => break,
-                    Left::Ended(delivered) => {
-                        shared.worker.metrics.consumers_reopened.add_one();
-                        lane.ended();
+                match take_deliveries(running_worker, queue, consumer, &free_permits, &mut batches, stop)
+                    .await
+                {
+                    ConsumeEnd::Stopped => break,
+                    ConsumeEnd::Ended(delivered) => {
+                        running_worker.worker.metrics.consumers_reopened.add_one();
+                        consumer_state.record_end();
                         let worked = delivered || since.elapsed() >= LONGEST_CONSUMER_PAUSE;
                         failures = if worked { 1 } else { failures.saturating_add(1) };
                     }
@@ -156,13 +158,13 @@ async fn consume<S: UserSync>(
             break;
         }
     }
-    lane.rest();
+    consumer_state.rest();
     while let Some(ended) = batches.join_next().await {
         log_defect(ended);
     }
 }
 
-fn silent(queue: QueueName) -> Failure {
+fn consumer_not_opened(queue: QueueName) -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::QueueUnavailable,
@@ -175,10 +177,13 @@ fn silent(queue: QueueName) -> Failure {
 }
 
 /// Returns the consumer's next delivery. The loop beats while it waits.
-async fn next_delivery(consumer: &mut dyn Consumer, lane: &Lane) -> Option<Box<dyn Delivery>> {
+async fn next_delivery(
+    consumer: &mut dyn Consumer,
+    consumer_state: &ConsumerState,
+) -> Option<Box<dyn Delivery>> {
     let mut next = pin!(consumer.next());
     loop {
-        lane.beat();
+        consumer_state.beat();
         tokio::select! {
             biased;
             delivery = &mut next => return delivery,
@@ -187,40 +192,40 @@ async fn next_delivery(consumer: &mut dyn Consumer, lane: &Lane) -> Option<Box<d
     }
 }
 
-async fn take<S: UserSync>(
-    shared: &Arc<Shared<S>>,
+async fn take_deliveries<S: UserSync>(
+    running_worker: &Arc<RunningWorker<S>>,
     queue: QueueName,
     mut consumer: Box<dyn Consumer>,
-    free: &Arc<Semaphore>,
+    free_permits: &Arc<Semaphore>,
     batches: &mut JoinSet<()>,
     stop: &CancellationToken,
-) -> Left {
-    let lane = shared.worker.consumers.lane(queue);
+) -> ConsumeEnd {
+    let consumer_state = running_worker.worker.consumers.state_of(queue);
     let mut delivered = false;
     loop {
         // No beat while waiting for a permit: if no batch ever ends, the process is stuck and must count as
         // such.
-        let permit = Arc::clone(free).acquire_owned();
+        let permit = Arc::clone(free_permits).acquire_owned();
         let Some(Ok(permit)) = stop.run_until_cancelled(permit).await else {
-            return Left::Stopped;
+            return ConsumeEnd::Stopped;
         };
         // A delivery that arrives together with the stop is dropped unsettled inside the consumer, and the
         // broker delivers it again.
-        let next = next_delivery(consumer.as_mut(), lane);
+        let next = next_delivery(consumer.as_mut(), consumer_state);
         let Some(delivery) = stop.run_until_cancelled(next).await else {
-            return Left::Stopped;
+            return ConsumeEnd::Stopped;
         };
         while let Some(ended) = batches.try_join_next() {
             log_defect(ended);
         }
         let Some(delivery) = delivery else {
-            return Left::Ended(delivered);
+            return ConsumeEnd::Ended(delivered);
         };
         delivered = true;
-        let shared = Arc::clone(shared);
+        let running_worker = Arc::clone(running_worker);
         let stop = stop.clone();
         let span = job_span(queue, delivery.as_ref());
-        let deliver = async move { shared.deliver(queue, delivery, &stop, permit).await };
+        let deliver = async move { running_worker.deliver(queue, delivery, &stop, permit).await };
         batches.spawn(deliver.instrument(span));
     }
 }
@@ -241,7 +246,7 @@ fn job_span(queue: QueueName, delivery: &dyn Delivery) -> tracing::Span {
         messaging.message.id = job.map(|job| tracing::field::display(job.id)),
         tasksync.tenant = job.map(|job| tracing::field::display(&job.tenant)),
         tasksync.users = job.map(|job| spans::number(job.users.len())),
-        tasksync.redelivered = i64::from(delivery.redelivered()),
+        tasksync.redelivered = i64::from(delivery.redelivery_count()),
     );
     spans::continue_from(&span, delivery.trace());
     span
@@ -261,7 +266,7 @@ enum Settle {
     Requeue,
 }
 
-impl<S: UserSync> Shared<S> {
+impl<S: UserSync> RunningWorker<S> {
     /// Works on one delivery and settles it. The permit is released afterwards.
     async fn deliver(
         &self,
@@ -274,8 +279,8 @@ impl<S: UserSync> Shared<S> {
         let began = std::time::Instant::now();
         metrics.batches.add_one();
         metrics.batches_running.add_one();
-        let _running = Gauge(metrics);
-        if delivery.redelivered() > 0 {
+        let _running = RunningBatchGauge(metrics);
+        if delivery.redelivery_count() > 0 {
             metrics.batches_redelivered.add_one();
         }
         let job = delivery.job().clone();
@@ -283,14 +288,14 @@ impl<S: UserSync> Shared<S> {
             Err(error) => {
                 metrics.batches_unreadable.add_one();
                 tracing::error!(?queue, %error, "a job cannot be read and goes to the dead letters");
-                spans::failed(&tracing::Span::current(), "unreadable");
+                spans::mark_failed(&tracing::Span::current(), "unreadable");
                 Settle::Reject(error.to_string())
             }
             Ok(job) => {
-                let serial = delivery.redelivered() >= SERIAL_AFTER;
+                let serial = delivery.redelivery_count() >= SERIAL_AFTER;
                 if serial {
                     metrics.batches_serial.add_one();
-                    tracing::warn!(tenant = %job.tenant, job = %job.id, redelivered = delivery.redelivered(), "a job was delivered too often and is worked on one user at a time");
+                    tracing::warn!(tenant = %job.tenant, job = %job.id, redelivered = delivery.redelivery_count(), "a job was delivered too often and is worked on one user at a time");
                 }
                 match self.work(queue, job, serial, stop).await {
                     Ok(()) => {
@@ -300,13 +305,15 @@ impl<S: UserSync> Shared<S> {
                     Err(failure) => {
                         metrics.batches_requeued.add_one();
                         tracing::warn!(?queue, %failure, "a job is given back to the queue");
-                        spans::failed(&tracing::Span::current(), failure.code.as_str());
+                        spans::mark_failed(&tracing::Span::current(), failure.code.as_str());
                         Settle::Requeue
                     }
                 }
             }
         };
-        metrics.circuits_open.set(self.worker.presence.circuits.open());
+        metrics
+            .circuits_open
+            .set(self.worker.fleet_member.circuits.open_count());
         let settled = timeout(SETTLE, async {
             match settle {
                 Settle::Acknowledge => delivery.acknowledge().await,
@@ -333,10 +340,10 @@ impl<S: UserSync> Shared<S> {
     ) -> Result<(), Failure> {
         let worker = &self.worker;
         let limits = &worker.limits;
-        let presence = &worker.presence;
-        let _running = presence.begin(queue, &job.tenant);
-        let patience = Instant::now() + limits.batch_budget;
-        let renewed = patiently(patience, stop, || async {
+        let fleet_member = &worker.fleet_member;
+        let _running = fleet_member.begin(queue, &job.tenant);
+        let retry_deadline = Instant::now() + limits.batch_budget;
+        let renewed = retry_until(retry_deadline, stop, || async {
             let began = Instant::now();
             let renewal = worker
                 .schedule
@@ -344,7 +351,13 @@ impl<S: UserSync> Shared<S> {
             renewal.await.map(|renewed| (began, renewed))
         });
         // A stopping process does not wait for a schedule that does not answer.
-        let (started, Renewed { held, tenant_users }) = match stop.run_until_cancelled(renewed).await {
+        let (
+            started,
+            ClaimRenewal {
+                still_claimed,
+                tenant_users,
+            },
+        ) = match stop.run_until_cancelled(renewed).await {
             Some(renewed) => renewed?,
             None => {
                 let release = worker.schedule.release(&job.tenant, job.token, &job.users);
@@ -353,9 +366,9 @@ impl<S: UserSync> Shared<S> {
                     .map_or(Ok(()), |released| released.map(drop));
             }
         };
-        let mut histories: HashMap<_, _> = held
+        let mut histories: HashMap<_, _> = still_claimed
             .into_iter()
-            .map(|Held { user, history }| (user, history))
+            .map(|RenewedUser { user, history }| (user, history))
             .collect();
         let mut seen = std::collections::HashSet::new();
         let (users, lost): (Vec<_>, Vec<_>) = job
@@ -376,8 +389,10 @@ impl<S: UserSync> Shared<S> {
             return Ok(());
         }
         let urgent = queue == QueueName::Interactive;
-        let batch = Batch {
-            permission: presence.ask(&job.tenant, urgent, started).await,
+        let batch = UserBatch {
+            permission: fleet_member
+                .circuit_permission(&job.tenant, urgent, started)
+                .await,
             tenant: job.tenant.clone(),
             serial,
             started,
@@ -391,7 +406,7 @@ impl<S: UserSync> Shared<S> {
             stamps: &worker.stamps,
             limits,
             metrics: &worker.metrics,
-            presence,
+            fleet_member,
             tenant: &job.tenant,
             size: Size {
                 users: tenant_users,
@@ -407,16 +422,16 @@ impl<S: UserSync> Shared<S> {
             sync: &worker.sync,
             limits,
             metrics: &worker.metrics,
-            presence,
+            fleet_member,
         };
         let ((), reported) = tokio::join!(batch::work(tools, batch, stop, ended), reporter.report(reported));
         reported
     }
 }
 
-struct Gauge<'a>(&'a WorkMetrics);
+struct RunningBatchGauge<'a>(&'a WorkMetrics);
 
-impl Drop for Gauge<'_> {
+impl Drop for RunningBatchGauge<'_> {
     fn drop(&mut self) {
         self.0.batches_running.take_one();
     }

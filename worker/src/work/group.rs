@@ -6,17 +6,17 @@ use tasksync_common::model::{TenantId, UserId};
 use super::{Survey, UserSync};
 
 /// A survey's answers, one per user.
-pub(super) type Answers<W> = Vec<Result<Survey<W>, Failure>>;
+pub(super) type SurveyAnswers<W> = Vec<Result<Survey<W>, Failure>>;
 
 /// Users that are surveyed together.
-pub(super) enum Group<K> {
+pub(super) enum SurveyGroup<K> {
     /// Users that were looked up with the whole batch.
     Known(Vec<(UserId, K)>),
     /// One user, to be looked up alone.
     Alone(UserId),
 }
 
-impl<K> Group<K> {
+impl<K> SurveyGroup<K> {
     /// Returns the users, in order.
     pub(super) fn users(&self) -> Vec<UserId> {
         match self {
@@ -26,17 +26,17 @@ impl<K> Group<K> {
     }
 
     /// Surveys the group. Returns one answer per user, in order.
-    pub(super) async fn survey<S: UserSync<Known = K>>(
+    pub(super) async fn survey<S: UserSync<LookedUp = K>>(
         self,
         sync: &S,
         tenant: &TenantId,
-    ) -> Answers<S::Work> {
+    ) -> SurveyAnswers<S::Work> {
         match self {
             Self::Known(users) => sync.survey(tenant, users).await,
             Self::Alone(user) => {
-                let mut known = sync.look_up(tenant, std::slice::from_ref(&user)).await;
-                match known.pop() {
-                    Some(Ok(known)) => sync.survey(tenant, vec![(user, known)]).await,
+                let mut answers = sync.look_up(tenant, std::slice::from_ref(&user)).await;
+                match answers.pop() {
+                    Some(Ok(looked_up)) => sync.survey(tenant, vec![(user, looked_up)]).await,
                     Some(Err(failure)) => vec![Err(failure)],
                     None => Vec::new(),
                 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tasksync_common::schedule::postpone::Pace;
+use tasksync_common::schedule::postpone::SyncPace;
 use tasksync_common::settings::Settings;
 
 /// Number of waiting results at which they are reported. It is the largest number of users of a job: idle users
@@ -58,7 +58,7 @@ pub struct WorkLimits {
     /// Time that running users may take after the stop.
     pub drain: Duration,
     /// How often users are synced.
-    pub pace: Pace,
+    pub pace: SyncPace,
     /// Users of one job, at most. As many idle users of a tenant come due together.
     pub users_per_batch: usize,
 }
@@ -77,7 +77,7 @@ impl WorkLimits {
             interactive_batches_at_once: (worker.batches_at_once / 4).max(1),
             claim_lifetime: schedule.claim_lifetime,
             drain: worker.drain,
-            pace: Pace::from(schedule),
+            pace: SyncPace::from(schedule),
             users_per_batch: schedule.users_per_batch,
         }
     }

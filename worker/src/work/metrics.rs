@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tasksync_common::metrics::{Metrics, Row, catalogue};
+use tasksync_common::metrics::{MetricRow, Metrics, catalogue};
 
 tasksync_common::counters! {
     /// The worker's counters, shared by all parts of one process.
@@ -63,7 +63,7 @@ tasksync_common::counters! {
 }
 
 /// The metric and labels of each counter. Rows of one metric are adjacent.
-const TABLE: &[Row<WorkMetrics>] = &[
+const TABLE: &[MetricRow<WorkMetrics>] = &[
     (&catalogue::JOBS_TAKEN, &[], |m| m.batches.get()),
     (&catalogue::JOBS_REDELIVERED, &[], |m| m.batches_redelivered.get()),
     (&catalogue::JOBS_FINISHED, &["done"], |m| m.batches_done.get()),

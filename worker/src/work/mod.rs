@@ -5,17 +5,17 @@
 //! ended, and settles the job when everything is reported.
 
 mod batch;
+mod catch_panic;
 mod circuit;
 mod consume;
-mod consumers;
-mod contained;
+mod consumer_health;
+mod fleet_member;
 mod group;
 mod limits;
 mod metrics;
 mod outcome;
-mod presence;
+mod recording;
 mod report;
-mod told;
 
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ use tasksync_common::error::Failure;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 
 pub use consume::{Worker, run};
-pub use consumers::Consumers;
+pub use consumer_health::Consumers;
+pub use fleet_member::FleetMember;
 pub use limits::WorkLimits;
 pub use metrics::{WorkMetrics, WorkSnapshot};
-pub use presence::Presence;
 
 /// What a group's survey found for one user.
 pub enum Survey<W> {
@@ -66,20 +66,20 @@ impl SyncReport {
 #[async_trait]
 pub trait UserSync: Send + Sync + 'static {
     /// What our own stores hold about a user.
-    type Known: Send + 'static;
+    type LookedUp: Send + 'static;
     /// What the survey hands to the sync.
     type Work: Send + 'static;
 
     /// Looks up all users of a batch in our own stores with one call. Returns one answer per user, in order.
-    async fn look_up(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<Self::Known, Failure>>;
+    async fn look_up(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<Self::LookedUp, Failure>>;
 
     /// Asks both servers, in as few requests as possible, whether anything changed for a group of users of
-    /// one tenant (at most `users_at_once`). Returns one answer per user, in order. `Known` may be as old as
+    /// one tenant (at most `users_at_once`). Returns one answer per user, in order. `LookedUp` may be as old as
     /// the batch.
     async fn survey(
         &self,
         tenant: &TenantId,
-        users: Vec<(UserId, Self::Known)>,
+        users: Vec<(UserId, Self::LookedUp)>,
     ) -> Vec<Result<Survey<Self::Work>, Failure>>;
 
     /// Syncs one user. Reads the user's enrolment and state again: a user who opted out or changed the

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use tasksync_common::error::{Code, Failure};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::schedule::gather::{Size, gather};
-use tasksync_common::schedule::postpone::{Outcome, Pace, Postponed, Verdict, postpone};
-use tasksync_common::schedule::{Finish, History};
+use tasksync_common::schedule::postpone::{AttemptOutcome, FollowUp, Postponement, SyncPace, postpone};
+use tasksync_common::schedule::{FinishedAttempt, History};
 
 use super::SyncReport;
 
@@ -35,14 +35,14 @@ pub(super) enum UserEnd {
 
 /// A user of a batch and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ended {
+pub(super) struct EndedUser {
     pub(super) user: UserId,
     pub(super) end: UserEnd,
 }
 
 /// A change in the registry beside the report to the schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum RegistryChange {
     None,
     /// A user that had failed works: it is enabled again if it was disabled, and its alert ends.
     Recovered,
@@ -54,9 +54,9 @@ pub(super) enum Change {
 
 /// What follows from the end of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(super) enum ScheduleAction {
     /// Report the result to the schedule, and make the change in the registry.
-    Finish(Finish, Change),
+    Finish(FinishedAttempt, RegistryChange),
     /// Give the user back with the original stamp.
     Release(UserId),
     /// The user opted out: remove it from the schedule.
@@ -67,7 +67,7 @@ pub(super) enum Decision {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circumstances<'a> {
     /// How often users are synced.
-    pub(super) pace: Pace,
+    pub(super) pace: SyncPace,
     pub(super) tenant: &'a TenantId,
     /// The number of the tenant's users, and of users in a job.
     pub(super) size: Size,
@@ -75,65 +75,67 @@ pub(super) struct Circumstances<'a> {
 }
 
 /// Returns what follows from the end of a user's attempt, given the user's history so far.
-pub(super) fn decide(circumstances: Circumstances<'_>, ended: Ended, history: History) -> Decision {
+pub(super) fn decide(circumstances: Circumstances<'_>, ended: EndedUser, history: History) -> ScheduleAction {
     let Circumstances {
         pace,
         tenant,
         size,
         now,
     } = circumstances;
-    let Ended { user, end } = ended;
+    let EndedUser { user, end } = ended;
     let (outcome, result) = match end {
-        UserEnd::Released => return Decision::Release(user),
-        UserEnd::Failed(failure) if failure.code == Code::UserUnknown => return Decision::Withdraw(user),
+        UserEnd::Released => return ScheduleAction::Release(user),
+        UserEnd::Failed(failure) if failure.code == Code::UserUnknown => {
+            return ScheduleAction::Withdraw(user);
+        }
         UserEnd::Postponed {
             failure,
             pause,
             alert,
         } => {
             let change = if alert {
-                Change::TenantAlert(failure.clone())
+                RegistryChange::TenantAlert(failure.clone())
             } else {
-                Change::None
+                RegistryChange::None
             };
-            let finish = Finish {
+            let finish = FinishedAttempt {
                 user,
                 result: Err(failure),
                 history,
                 due_after: pause.max(pace.minimum),
             };
-            return Decision::Finish(finish, change);
+            return ScheduleAction::Finish(finish, change);
         }
-        UserEnd::Idle => (Outcome::Idle, Ok(())),
-        UserEnd::Synced(report) if report.unfinished => (Outcome::Unfinished, Ok(())),
-        UserEnd::Synced(report) if report.had_work() => (Outcome::Worked, Ok(())),
-        UserEnd::Synced(_) => (Outcome::Idle, Ok(())),
-        UserEnd::Failed(failure) => (Outcome::Failed(failure.class, failure.scope), Err(failure)),
+        UserEnd::Idle => (AttemptOutcome::Idle, Ok(())),
+        UserEnd::Synced(report) if report.unfinished => (AttemptOutcome::Unfinished, Ok(())),
+        UserEnd::Synced(report) if report.had_work() => (AttemptOutcome::Worked, Ok(())),
+        UserEnd::Synced(_) => (AttemptOutcome::Idle, Ok(())),
+        UserEnd::Failed(failure) => (AttemptOutcome::Failed(failure.class, failure.scope), Err(failure)),
     };
     let key = UserKey::new(tenant.clone(), user);
-    let Postponed {
+    let Postponement {
         history: next,
         due_after,
-        verdict,
+        follow_up: verdict,
     } = postpone(pace, &key, history, outcome);
     let due_after = match outcome {
-        Outcome::Idle => gather(pace, tenant, size, now, due_after),
-        Outcome::Worked | Outcome::Unfinished | Outcome::Failed(..) => due_after,
+        AttemptOutcome::Idle => gather(pace, tenant, size, now, due_after),
+        AttemptOutcome::Worked | AttemptOutcome::Unfinished | AttemptOutcome::Failed(..) => due_after,
     };
     let change = match (verdict, &result) {
         // A tenant's failure arrives as `Postponed`; here it could only come without a circuit.
-        (Verdict::GoOn | Verdict::TenantCircuit, Err(_)) => Change::None,
-        (Verdict::Disable, Err(failure)) => Change::Disabled(failure.clone()),
-        (_, Ok(())) if history.failures > 0 && next.failures == 0 => Change::Recovered,
-        (_, Ok(())) => Change::None,
+        (FollowUp::Nothing | FollowUp::TenantCircuit, Err(_)) => RegistryChange::None,
+        (FollowUp::Disable, Err(failure)) => RegistryChange::Disabled(failure.clone()),
+        (_, Ok(())) if history.failures > 0 && next.failures == 0 => RegistryChange::Recovered,
+        (_, Ok(())) => RegistryChange::None,
     };
-    let finish = Finish {
+    let finish = FinishedAttempt {
         user: key.user,
         result,
         history: next,
         due_after,
     };
-    Decision::Finish(finish, change)
+    ScheduleAction::Finish(finish, change)
 }
 
 #[cfg(test)]
@@ -144,8 +146,8 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn decided(end: UserEnd, history: History) -> Decision {
-        let pace = Pace {
+    fn decided(end: UserEnd, history: History) -> ScheduleAction {
+        let pace = SyncPace {
             minimum: MINUTE * 5,
             maximum: MINUTE * 12,
         };
@@ -159,7 +161,7 @@ mod tests {
             },
             now: Timestamp::UNIX_EPOCH,
         };
-        decide(circumstances, Ended { user, end }, history)
+        decide(circumstances, EndedUser { user, end }, history)
     }
 
     fn failing(failures: u32) -> History {
@@ -175,15 +177,15 @@ mod tests {
 
     #[test]
     fn a_success_after_failures_is_a_recovery_and_an_idle_success_changes_nothing() {
-        let Decision::Finish(finish, change) = decided(UserEnd::Idle, failing(2)) else {
+        let ScheduleAction::Finish(finish, change) = decided(UserEnd::Idle, failing(2)) else {
             panic!("finished")
         };
-        assert_eq!(change, Change::Recovered);
+        assert_eq!(change, RegistryChange::Recovered);
         assert_eq!(finish.history.failures, 0);
-        let Decision::Finish(finish, change) = decided(UserEnd::Idle, failing(0)) else {
+        let ScheduleAction::Finish(finish, change) = decided(UserEnd::Idle, failing(0)) else {
             panic!("finished")
         };
-        assert_eq!(change, Change::None);
+        assert_eq!(change, RegistryChange::None);
         assert_eq!(finish.result, Ok(()));
         assert!(finish.due_after >= MINUTE * 5);
     }
@@ -194,7 +196,7 @@ mod tests {
             mailbox_writes: 1,
             ..SyncReport::default()
         };
-        let Decision::Finish(finish, _) = decided(UserEnd::Synced(report), failing(0)) else {
+        let ScheduleAction::Finish(finish, _) = decided(UserEnd::Synced(report), failing(0)) else {
             panic!("finished")
         };
         assert_eq!(finish.due_after, MINUTE * 5);
@@ -203,23 +205,27 @@ mod tests {
     #[test]
     fn two_refusals_or_ten_transient_failures_in_a_row_disable() {
         let permanent = failure(ErrorClass::Refused, Code::ExchangeMailboxMissing);
-        let Decision::Finish(finish, change) = decided(UserEnd::Failed(permanent.clone()), failing(0)) else {
+        let ScheduleAction::Finish(finish, change) = decided(UserEnd::Failed(permanent.clone()), failing(0))
+        else {
             panic!("finished")
         };
-        assert_eq!((change, finish.history.failures), (Change::None, 5));
-        let Decision::Finish(_, change) = decided(UserEnd::Failed(permanent.clone()), finish.history) else {
+        assert_eq!((change, finish.history.failures), (RegistryChange::None, 5));
+        let ScheduleAction::Finish(_, change) = decided(UserEnd::Failed(permanent.clone()), finish.history)
+        else {
             panic!("finished")
         };
-        assert_eq!(change, Change::Disabled(permanent));
+        assert_eq!(change, RegistryChange::Disabled(permanent));
         let transient = failure(ErrorClass::Transient, Code::ExchangeTimeout);
-        let Decision::Finish(finish, change) = decided(UserEnd::Failed(transient.clone()), failing(8)) else {
+        let ScheduleAction::Finish(finish, change) = decided(UserEnd::Failed(transient.clone()), failing(8))
+        else {
             panic!("finished")
         };
-        assert_eq!((change, finish.history.failures), (Change::None, 9));
-        let Decision::Finish(_, change) = decided(UserEnd::Failed(transient.clone()), failing(9)) else {
+        assert_eq!((change, finish.history.failures), (RegistryChange::None, 9));
+        let ScheduleAction::Finish(_, change) = decided(UserEnd::Failed(transient.clone()), failing(9))
+        else {
             panic!("finished")
         };
-        assert_eq!(change, Change::Disabled(transient));
+        assert_eq!(change, RegistryChange::Disabled(transient));
     }
 
     #[test]
@@ -230,44 +236,45 @@ mod tests {
             pause: MINUTE * 20,
             alert: true,
         };
-        let Decision::Finish(finish, change) = decided(end, failing(3)) else {
+        let ScheduleAction::Finish(finish, change) = decided(end, failing(3)) else {
             panic!("finished")
         };
         assert_eq!((finish.history, finish.due_after), (failing(3), MINUTE * 20));
-        assert_eq!(change, Change::TenantAlert(refused));
+        assert_eq!(change, RegistryChange::TenantAlert(refused));
         let busy = failure(
             ErrorClass::Throttled {
                 retry_after: Some(MINUTE * 30),
             },
             Code::ExchangeBusy,
         );
-        let Decision::Finish(finish, change) = decided(UserEnd::Failed(busy), failing(3)) else {
+        let ScheduleAction::Finish(finish, change) = decided(UserEnd::Failed(busy), failing(3)) else {
             panic!("finished")
         };
         assert_eq!((finish.history, finish.due_after), (failing(3), MINUTE * 30));
-        assert_eq!(change, Change::None);
+        assert_eq!(change, RegistryChange::None);
     }
 
     #[test]
     fn a_failure_of_our_own_stores_disables_no_user() {
         let full = failure(ErrorClass::Transient, Code::RegistryUnavailable);
-        let Decision::Finish(finish, change) = decided(UserEnd::Failed(full.clone()), failing(9)) else {
+        let ScheduleAction::Finish(finish, change) = decided(UserEnd::Failed(full.clone()), failing(9))
+        else {
             panic!("finished")
         };
         assert_eq!((finish.history, finish.due_after), (failing(9), MINUTE * 5));
-        assert_eq!((finish.result, change), (Err(full), Change::None));
+        assert_eq!((finish.result, change), (Err(full), RegistryChange::None));
     }
 
     #[test]
     fn an_unstarted_user_goes_back_and_a_user_who_opted_out_is_withdrawn() {
         assert!(matches!(
             decided(UserEnd::Released, failing(0)),
-            Decision::Release(_)
+            ScheduleAction::Release(_)
         ));
         let gone = failure(ErrorClass::Gone, Code::UserUnknown);
         assert!(matches!(
             decided(UserEnd::Failed(gone), failing(0)),
-            Decision::Withdraw(_)
+            ScheduleAction::Withdraw(_)
         ));
     }
 }

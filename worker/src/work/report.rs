@@ -9,17 +9,17 @@ use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{Alert, EnrolmentState, Registry, enable};
 use tasksync_common::schedule::gather::Size;
-use tasksync_common::schedule::{Finish, History, Schedule, StampSaver, Token};
+use tasksync_common::schedule::{FinishedAttempt, History, Schedule, StampSaver, Token};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::fleet_member::FleetMember;
 use super::limits::{
     LONGEST_CALL_PAUSE, REGISTRY_CALL, REPORT_GROUP, REPORT_INTERVAL, SETTLE, WorkLimits, pause,
 };
 use super::metrics::WorkMetrics;
-use super::outcome::{Change, Circumstances, Decision, Ended, UserEnd, decide};
-use super::presence::Presence;
+use super::outcome::{Circumstances, EndedUser, RegistryChange, ScheduleAction, UserEnd, decide};
 
 /// Open alerts of a tenant that are checked when it works again.
 const ALERTS: u32 = 1_000;
@@ -32,7 +32,7 @@ pub(super) struct Reporter<'a> {
     pub(super) stamps: &'a StampSaver,
     pub(super) limits: &'a WorkLimits,
     pub(super) metrics: &'a WorkMetrics,
-    pub(super) presence: &'a Presence,
+    pub(super) fleet_member: &'a FleetMember,
     pub(super) tenant: &'a TenantId,
     pub(super) size: Size,
     pub(super) token: Token,
@@ -47,7 +47,7 @@ pub(super) struct Reporter<'a> {
 
 #[derive(Default)]
 struct Pending {
-    finishes: Vec<Finish>,
+    finishes: Vec<FinishedAttempt>,
     releases: Vec<UserId>,
     since: Option<Instant>,
 }
@@ -58,7 +58,7 @@ impl Reporter<'_> {
     ///
     /// # Errors
     /// The schedule's failure, if a group could not be reported before the claim ended.
-    pub(super) async fn report(self, mut ended: mpsc::Receiver<Ended>) -> Result<(), Failure> {
+    pub(super) async fn report(self, mut ended: mpsc::Receiver<EndedUser>) -> Result<(), Failure> {
         let group = if self.serial { 1 } else { REPORT_GROUP };
         let mut pending = Pending::default();
         let mut result = Ok(());
@@ -87,11 +87,14 @@ impl Reporter<'_> {
         }
     }
 
-    async fn take(&self, ended: Ended, pending: &mut Pending) {
+    async fn take(&self, ended: EndedUser, pending: &mut Pending) {
         let history = self.histories.get(&ended.user).copied().unwrap_or_default();
         self.count(&ended.end);
         if matches!(ended.end, UserEnd::Idle | UserEnd::Synced(_))
-            && self.presence.circuits.succeeded(self.tenant, Instant::now())
+            && self
+                .fleet_member
+                .circuits
+                .record_success(self.tenant, Instant::now())
         {
             self.end_tenant_alerts().await;
         }
@@ -102,8 +105,8 @@ impl Reporter<'_> {
             now: self.clock.now(),
         };
         match decide(circumstances, ended, history) {
-            Decision::Release(user) => pending.releases.push(user),
-            Decision::Withdraw(user) => {
+            ScheduleAction::Release(user) => pending.releases.push(user),
+            ScheduleAction::Withdraw(user) => {
                 let key = UserKey::new(self.tenant.clone(), user);
                 if let Err(failure) = self.schedule.withdraw(&key).await {
                     // The claim expires; the user comes again and is withdrawn then.
@@ -111,11 +114,11 @@ impl Reporter<'_> {
                 }
                 return;
             }
-            Decision::Finish(mut finish, change) => {
+            ScheduleAction::Finish(mut finish, change) => {
                 let key = UserKey::new(self.tenant.clone(), finish.user.clone());
-                if let Err(failure) = self.change(&key, &change).await {
+                if let Err(failure) = self.apply_registry_change(&key, &change).await {
                     tracing::warn!(user = %key, %failure, "the registry does not show yet how this user's sync ended");
-                    if matches!(change, Change::Recovered) {
+                    if matches!(change, RegistryChange::Recovered) {
                         // Remember that an alert has to be ended, so that the next success tries again.
                         finish.history.failures = 1;
                     }
@@ -145,12 +148,12 @@ impl Reporter<'_> {
         }
     }
 
-    async fn change(&self, user: &UserKey, change: &Change) -> Result<(), Failure> {
+    async fn apply_registry_change(&self, user: &UserKey, change: &RegistryChange) -> Result<(), Failure> {
         match change {
-            Change::None => Ok(()),
-            Change::Recovered => self.within(self.recovered(user)).await,
-            Change::Disabled(failure) => self.within(self.disabled(user, failure)).await,
-            Change::TenantAlert(failure) => self.within(self.tenant_fails(failure)).await,
+            RegistryChange::None => Ok(()),
+            RegistryChange::Recovered => self.within(self.record_recovery(user)).await,
+            RegistryChange::Disabled(failure) => self.within(self.disable_user(user, failure)).await,
+            RegistryChange::TenantAlert(failure) => self.within(self.raise_tenant_alert(failure)).await,
         }
     }
 
@@ -175,7 +178,7 @@ impl Reporter<'_> {
         }
     }
 
-    async fn recovered(&self, user: &UserKey) -> Result<(), Failure> {
+    async fn record_recovery(&self, user: &UserKey) -> Result<(), Failure> {
         if enable(self.registry, user).await? {
             self.metrics.users_recovered.add_one();
             tracing::info!(%user, "a disabled user works again");
@@ -183,7 +186,7 @@ impl Reporter<'_> {
         Ok(())
     }
 
-    async fn disabled(&self, user: &UserKey, failure: &Failure) -> Result<(), Failure> {
+    async fn disable_user(&self, user: &UserKey, failure: &Failure) -> Result<(), Failure> {
         let Some(enrolment) = self.registry.enrolment(user).await? else {
             return Ok(());
         };
@@ -223,7 +226,7 @@ impl Reporter<'_> {
 
     /// Raises the tenant's alert. A server in trouble fails in more than one way, so the alert replaces the
     /// one about the earlier failure and keeps its start.
-    async fn tenant_fails(&self, failure: &Failure) -> Result<(), Failure> {
+    async fn raise_tenant_alert(&self, failure: &Failure) -> Result<(), Failure> {
         let open = self.tenant_alerts().await?;
         let mut alert = self.alert(None, failure);
         for before in &open {
@@ -252,7 +255,7 @@ impl Reporter<'_> {
             })
             .await;
         if let Err(failure) = ended {
-            self.presence.circuits.alerts_unchecked(self.tenant);
+            self.fleet_member.circuits.alerts_unchecked(self.tenant);
             tracing::warn!(tenant = %self.tenant, %failure, "the tenant's alerts could not be ended, tried again later");
         }
     }
@@ -263,7 +266,7 @@ impl Reporter<'_> {
         let releases = std::mem::take(&mut pending.releases);
         let mut result = Ok(());
         for group in finishes.chunks(REPORT_GROUP) {
-            let done = patiently(self.until, self.stop, || {
+            let done = retry_until(self.until, self.stop, || {
                 self.schedule.finish(self.tenant, self.token, group)
             })
             .await;
@@ -272,7 +275,7 @@ impl Reporter<'_> {
                     let at = self.clock.now();
                     let minimum = self.limits.pace.minimum;
                     self.stamps.finished(self.tenant, at, minimum, group, &done);
-                    self.lost(group.len(), done.len());
+                    self.count_lost_claims(group.len(), done.len());
                 }
                 Err(failure) => {
                     self.metrics.reports_failed.add_one();
@@ -282,12 +285,12 @@ impl Reporter<'_> {
             }
         }
         if !releases.is_empty() {
-            let done = patiently(self.until, self.stop, || {
+            let done = retry_until(self.until, self.stop, || {
                 self.schedule.release(self.tenant, self.token, &releases)
             })
             .await;
             match done {
-                Ok(done) => self.lost(releases.len(), done.len()),
+                Ok(done) => self.count_lost_claims(releases.len(), done.len()),
                 Err(failure) => {
                     self.metrics.reports_failed.add_one();
                     tracing::warn!(tenant = %self.tenant, users = releases.len(), %failure, "users could not be given back, their claim ends by itself");
@@ -298,7 +301,7 @@ impl Reporter<'_> {
         result
     }
 
-    fn lost(&self, asked: usize, done: usize) {
+    fn count_lost_claims(&self, asked: usize, done: usize) {
         let lost = asked.saturating_sub(done);
         if lost > 0 {
             self.metrics
@@ -314,7 +317,7 @@ impl Reporter<'_> {
 ///
 /// # Errors
 /// The last failure.
-pub(super) async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
+pub(super) async fn retry_until<T, F: Future<Output = Result<T, Failure>>>(
     mut until: Instant,
     stop: &CancellationToken,
     mut call: impl FnMut() -> F,

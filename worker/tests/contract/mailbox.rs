@@ -114,12 +114,18 @@ pub(crate) mod checks {
         let found = mailbox.find(&owner, std::slice::from_ref(&folder), &key()).await;
         assert_eq!(found.unwrap(), std::slice::from_ref(&made));
         if mailbox.capabilities().search_by_key {
-            let ours = mailbox.ours(&owner, std::slice::from_ref(&folder)).await.unwrap();
-            assert_eq!(ours.len(), 1);
-            assert_eq!((&ours[0].item, &ours[0].folder), (&made, &Some(folder.clone())));
+            let marked = mailbox
+                .list_marked(&owner, std::slice::from_ref(&folder))
+                .await
+                .unwrap();
+            assert_eq!(marked.len(), 1);
+            assert_eq!(
+                (&marked[0].item, &marked[0].folder),
+                (&made, &Some(folder.clone()))
+            );
         }
-        let places = mailbox.whereabouts(&owner, &ids).await.unwrap();
-        assert_eq!(places, [Ok(Whereabouts::In(folder))]);
+        let whereabouts = mailbox.whereabouts(&owner, &ids).await.unwrap();
+        assert_eq!(whereabouts, [Ok(Whereabouts::In(folder))]);
     }
 
     pub(crate) async fn only_written_fields_change_and_the_version_moves(bench: &impl MailboxBench) {
@@ -198,16 +204,16 @@ pub(crate) mod checks {
         let before = cursor(bench, &folder).await;
         assert_eq!(changes(bench, &folder, Some(&before)).await, []);
         bench.retitle(&made.id, "Edited").await;
-        let told = changes(bench, &folder, Some(&before)).await;
+        let reported = changes(bench, &folder, Some(&before)).await;
         assert!(
-            matches!(&told[..], [ItemChange::Present(item)] if item.id == made.id && *item != made),
-            "{told:?}"
+            matches!(&reported[..], [ItemChange::Present(item)] if item.id == made.id && *item != made),
+            "{reported:?}"
         );
         let after = cursor(bench, &folder).await;
         assert_eq!(changes(bench, &folder, Some(&after)).await, []);
         bench.delete(&made.id).await;
-        let told = changes(bench, &folder, Some(&after)).await;
-        assert_eq!(told, [ItemChange::Gone { id: made.id }]);
+        let reported = changes(bench, &folder, Some(&after)).await;
+        assert_eq!(reported, [ItemChange::Gone { id: made.id }]);
     }
 
     pub(crate) async fn a_deleted_item_is_found_by_no_way_of_looking(bench: &impl MailboxBench) {
@@ -217,16 +223,16 @@ pub(crate) mod checks {
         bench.delete(&made.id).await;
         assert_eq!(changes(bench, &folder, None).await, []);
         let ids = [made.id.clone()];
-        let places = mailbox.whereabouts(&owner, &ids).await.unwrap();
+        let whereabouts = mailbox.whereabouts(&owner, &ids).await.unwrap();
         assert!(matches!(
-            places[..],
+            whereabouts[..],
             [Ok(Whereabouts::NotFound | Whereabouts::Deleted)]
         ));
         if mailbox.capabilities().search_by_key {
-            assert_eq!(mailbox.ours(&owner, &[folder]).await.unwrap(), []);
+            assert_eq!(mailbox.list_marked(&owner, &[folder]).await.unwrap(), []);
         }
         if mailbox.capabilities().deleted_items {
-            let deleted = mailbox.deleted(&owner).await.unwrap();
+            let deleted = mailbox.list_deleted(&owner).await.unwrap();
             assert!(
                 deleted
                     .iter()

@@ -24,11 +24,11 @@ pub(crate) mod checks {
 
     use tasksync_common::error::ErrorClass;
     use tasksync_common::model::{Field, FieldSet, SourceKey, Task};
-    use tasksync_worker::source::{Absence, Presence, SourceChanges, SourceItem, TaskChanges};
+    use tasksync_worker::source::{Absence, SourceChanges, SourceItem, TaskChanges, TaskPresence};
 
     use super::SourceBench;
 
-    async fn read(bench: &impl SourceBench, key: &SourceKey) -> Presence {
+    async fn read(bench: &impl SourceBench, key: &SourceKey) -> TaskPresence {
         let keys = [key.clone()];
         let answers = bench.source().tasks(&bench.person(), &keys).await.unwrap();
         assert_eq!(answers.len(), 1);
@@ -38,7 +38,7 @@ pub(crate) mod checks {
 
     async fn present(bench: &impl SourceBench, key: &SourceKey) -> SourceItem {
         match read(bench, key).await {
-            Presence::Present(item) => *item,
+            TaskPresence::Present(item) => *item,
             other => panic!("{other:?}"),
         }
     }
@@ -69,11 +69,14 @@ pub(crate) mod checks {
         assert_eq!(since(bench, &cursor, &[&one, &two]).await.tasks, []);
         let before = present(bench, &one).await;
         bench.retitle(&one, "Edited").await;
-        let told = since(bench, &cursor, &[&one, &two]).await;
-        assert!(!told.complete);
-        assert_eq!(told.tasks.len(), 1);
+        let changes = since(bench, &cursor, &[&one, &two]).await;
+        assert!(!changes.complete);
+        assert_eq!(changes.tasks.len(), 1);
         let now = present(bench, &one).await;
-        assert_eq!(told.tasks[0], (one, Presence::Present(Box::new(now.clone()))));
+        assert_eq!(
+            changes.tasks[0],
+            (one, TaskPresence::Present(Box::new(now.clone())))
+        );
         assert_eq!(now.task.title, "Edited");
         assert_ne!(now.version, before.version);
         assert!(now.modified >= before.modified);
@@ -83,9 +86,12 @@ pub(crate) mod checks {
         let (one, two) = (bench.create("One").await, bench.create("Two").await);
         let cursor = bench.source().everything(&bench.person()).await.unwrap().cursor;
         bench.delete(&one).await;
-        let told = since(bench, &cursor, &[&one, &two]).await;
-        assert_eq!(told.tasks, [(one.clone(), Presence::Absent(Absence::Deleted))]);
-        assert_eq!(read(bench, &one).await, Presence::Absent(Absence::Deleted));
+        let changes = since(bench, &cursor, &[&one, &two]).await;
+        assert_eq!(
+            changes.tasks,
+            [(one.clone(), TaskPresence::Absent(Absence::Deleted))]
+        );
+        assert_eq!(read(bench, &one).await, TaskPresence::Absent(Absence::Deleted));
         // Deleting a task that is already gone succeeds.
         bench.source().delete(&one, "1").await.unwrap();
         let all = bench.source().everything(&bench.person()).await.unwrap();

@@ -6,7 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::header::HeaderValue;
 use tasksync_common::clock::{Clock as _, ManualClock};
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::fleet::{Fleet as _, Member, MemoryFleet, Part as _, Report, Role, ServerName};
+use tasksync_common::fleet::{
+    Fleet as _, FleetParticipant as _, FleetReport, Member, MemoryFleet, Role, ServerName,
+};
 use tasksync_common::registry::{Credentials, SecretRef};
 use tasksync_common::settings::OutboundSettings;
 use tasksync_worker::auth::Authenticator;
@@ -37,7 +39,7 @@ fn application(token_url: Url, secret: SecretRef) -> Credentials {
     }
 }
 
-fn granted(number: usize) -> Reply {
+fn token_reply(number: usize) -> Reply {
     Reply::answer(
         200,
         "Content-Type: application/json\r\n",
@@ -66,7 +68,7 @@ async fn at_once(
 #[tokio::test]
 async fn many_callers_cost_one_request_until_the_token_is_due() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::plain(|number, _| granted(number)).await;
+    let server = Server::plain(|number, _| token_reply(number)).await;
     let (authenticator, clock) = authenticator();
     let reference = secret(folder.path(), "secret", "first secret\n");
     let credentials = application(server.url("/token"), reference);
@@ -113,7 +115,7 @@ async fn many_callers_share_one_failure() {
             r#"{"error":"invalid_client","error_description":"AADSTS7000222: expired"}"#,
         ),
         1 => Reply::answer(429, "Retry-After: 90\r\n", ""),
-        _ => granted(number),
+        _ => token_reply(number),
     })
     .await;
     let (authenticator, clock) = authenticator();
@@ -159,7 +161,7 @@ async fn a_pause_of_the_endpoint_is_shared_by_all_workers_and_can_be_ended() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::plain(|number, _| match number {
         0 => Reply::answer(429, "Retry-After: 86400\r\n", ""),
-        _ => granted(number),
+        _ => token_reply(number),
     })
     .await;
     let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
@@ -176,18 +178,18 @@ async fn a_pause_of_the_endpoint_is_shared_by_all_workers_and_can_be_ended() {
     assert_eq!(server.requests().len(), 1);
 
     let fleet = MemoryFleet::new(clock.clone());
-    let mut report = Report {
+    let mut report = FleetReport {
         number: 1,
         lifetime: Duration::from_secs(60),
         member: Member::new("w1", Role::Worker, clock.now()),
         servers: Vec::new(),
         circuits: Vec::new(),
-        known: 0,
+        circuits_version: 0,
     };
     for ends in [true, false] {
-        servers.tell(&mut report);
+        servers.add_to_report(&mut report);
         let answer = fleet.exchange(&report).await.unwrap();
-        servers.learn(&report, &answer);
+        servers.apply_answer(&report, &answer);
         report.number += 1;
         report.servers.clear();
         assert_eq!(fleet.pauses(&name).await.unwrap()[0].is_some(), ends);
@@ -202,7 +204,7 @@ async fn a_pause_of_the_endpoint_is_shared_by_all_workers_and_can_be_ended() {
 #[tokio::test]
 async fn a_refused_token_is_replaced_but_not_over_and_over() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::plain(|number, _| granted(number)).await;
+    let server = Server::plain(|number, _| token_reply(number)).await;
     let (authenticator, clock) = authenticator();
     let credentials = application(
         server.url("/token"),
@@ -226,7 +228,7 @@ async fn a_refused_token_is_replaced_but_not_over_and_over() {
 async fn the_old_token_serves_while_the_endpoint_is_away() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::plain(|number, _| match number {
-        0 => granted(0),
+        0 => token_reply(0),
         _ => Reply::answer(503, "", "<html>"),
     })
     .await;
@@ -294,7 +296,7 @@ async fn a_server_that_is_no_endpoint_is_distinguished_from_one_that_refuses() {
 #[tokio::test]
 async fn a_certificate_signs_an_assertion() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::plain(|number, _| granted(number)).await;
+    let server = Server::plain(|number, _| token_reply(number)).await;
     let (authenticator, _) = authenticator();
     let pem = include_str!("../../src/auth/fixtures/test-key.pem");
     let key = rcgen::KeyPair::from_pem_and_sign_algo(pem, &rcgen::PKCS_RSA_SHA256).unwrap();

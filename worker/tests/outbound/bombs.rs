@@ -90,7 +90,7 @@ impl Rig {
 
     fn mailbox(&self, tenant: &str, server: &Server) -> EwsMailbox {
         let url = server.url("/EWS/Exchange.asmx");
-        let limits = self.servers.of(&url, Kind::Ews, tenant);
+        let limits = self.servers.limits_of(&url, Kind::Ews, tenant);
         EwsMailbox::new(
             self.http.clone(),
             Authenticator::new(self.http.clone()),
@@ -168,7 +168,7 @@ async fn many_at_once(page: bytes::Bytes, tree: bytes::Bytes) -> usize {
         })
     })
     .await;
-    let honest = Server::plain(|_, _| Reply::answer(401, "", "")).await;
+    let healthy = Server::plain(|_, _| Reply::answer(401, "", "")).await;
     let rig = Rig::new();
     let before = peak_kib();
     let mailbox = Arc::new(rig.mailbox("contoso", &hostile));
@@ -185,7 +185,7 @@ async fn many_at_once(page: bytes::Bytes, tree: bytes::Bytes) -> usize {
         }
     }
     // Other tenants are served in the meantime.
-    let others = rig.mailbox("fabrikam", &honest);
+    let others = rig.mailbox("fabrikam", &healthy);
     for number in 0..20 {
         let failure = others.folders(&owner(number)).await.unwrap_err();
         assert_eq!(failure.code, Code::ExchangeSignInRefused, "{failure}");
@@ -213,7 +213,7 @@ async fn a_server_that_begins_many_large_answers_and_ends_none_leaves_room_for_t
     let begun = bomb("text/xml", "<html>", " ", 2 * MIB);
     let hostile = Server::plain(move |_, _| Reply::Share(begun.clone())).await;
     let large = format!("<html>{}", " ".repeat(2 * MIB));
-    let honest = Server::plain(move |_, _| Reply::answer(200, "Content-Type: text/html\r\n", &large)).await;
+    let healthy = Server::plain(move |_, _| Reply::answer(200, "Content-Type: text/html\r\n", &large)).await;
     let rig = Rig::new();
     let mailbox = Arc::new(rig.mailbox("contoso", &hostile));
     let mut begun = tokio::task::JoinSet::new();
@@ -224,7 +224,7 @@ async fn a_server_that_begins_many_large_answers_and_ends_none_leaves_room_for_t
     while hostile.requests.lock().unwrap().len() < BOMBS {
         tokio::task::yield_now().await;
     }
-    let others = rig.mailbox("fabrikam", &honest);
+    let others = rig.mailbox("fabrikam", &healthy);
     for number in 0..8 {
         let failure = others.folders(&owner(number)).await.unwrap_err();
         assert_eq!(

@@ -7,13 +7,13 @@ use reqwest::header::{HeaderMap, LOCATION};
 use tasksync_common::clock::{ManualClock, SystemClock};
 use tasksync_common::metrics::record;
 use tasksync_common::settings::OutboundSettings;
-use tasksync_worker::http::{Answer, Call, CallError, Http};
+use tasksync_worker::http::{CallError, Http, HttpAnswer, HttpRequest};
 use url::Url;
 
 use crate::server::{Authority, Names, Reply, Server, settings};
 
-fn get(url: Url) -> Call {
-    Call {
+fn get(url: Url) -> HttpRequest {
+    HttpRequest {
         method: reqwest::Method::GET,
         url,
         server: record::Server::Ews,
@@ -29,11 +29,11 @@ fn client(settings: OutboundSettings) -> Http {
     Http::new(settings, Arc::new(SystemClock)).unwrap()
 }
 
-fn named(settings: OutboundSettings, names: &Arc<Names>) -> Http {
+fn client_with_names(settings: OutboundSettings, names: &Arc<Names>) -> Http {
     Http::with_lookup(settings, Arc::new(SystemClock), names.clone()).unwrap()
 }
 
-fn refused(result: Result<Answer, CallError>) -> String {
+fn refusal_text(result: Result<HttpAnswer, CallError>) -> String {
     match result {
         Err(error @ CallError::AddressRefused(_)) => {
             assert!(!error.may_have_happened());
@@ -90,13 +90,13 @@ async fn refused_addresses_are_never_connected_to() {
         "localhost",
     ] {
         let url = format!("http://{host}:{port}/").parse().unwrap();
-        let reason = refused(http.send(get(url)).await);
+        let reason = refusal_text(http.send(get(url)).await);
         assert!(reason.contains("outbound.allowed_networks"), "{host}: {reason}");
     }
     // Names whose owner points them to internal addresses.
     for answer in ["127.0.0.1", "::1", "10.0.0.1", "::ffff:7f00:1", "fd00::1"] {
-        let http = named(strict.clone(), &Names::new(&[&[answer]]));
-        let reason = refused(
+        let http = client_with_names(strict.clone(), &Names::new(&[&[answer]]));
+        let reason = refusal_text(
             http.send(get(format!("http://mail.contoso.example:{port}/")
                 .parse()
                 .unwrap()))
@@ -108,8 +108,8 @@ async fn refused_addresses_are_never_connected_to() {
         );
     }
     // A metadata address blocks even a name that also has an allowed address.
-    let http = named(settings(), &Names::new(&[&["127.0.0.1", "169.254.169.254"]]));
-    let reason = refused(
+    let http = client_with_names(settings(), &Names::new(&[&["127.0.0.1", "169.254.169.254"]]));
+    let reason = refusal_text(
         http.send(get(format!("http://mail.contoso.example:{port}/")
             .parse()
             .unwrap()))
@@ -133,14 +133,14 @@ async fn a_name_that_changes_between_calls_is_checked_for_each_connection() {
         &["10.0.0.1"],
         &["127.0.0.1"],
     ]);
-    let http = named(settings(), &names);
+    let http = client_with_names(settings(), &names);
     let url: Url = format!("http://sp.contoso.example:{}/", server.address.port())
         .parse()
         .unwrap();
     assert!(http.send(get(url.clone())).await.is_ok());
     assert_eq!(names.asked(), 1, "checked and connected with one lookup");
-    refused(http.send(get(url.clone())).await);
-    refused(http.send(get(url.clone())).await);
+    refusal_text(http.send(get(url.clone())).await);
+    refusal_text(http.send(get(url.clone())).await);
     assert!(http.send(get(url)).await.is_ok());
     assert_eq!((server.connections(), names.asked()), (2, 4));
 }
@@ -152,7 +152,7 @@ async fn plain_http_needs_the_trial_setting() {
         allow_plain_http: false,
         ..settings()
     });
-    let reason = refused(http.send(get(server.url("/secret-plans"))).await);
+    let reason = refusal_text(http.send(get(server.url("/secret-plans"))).await);
     assert!(
         reason.contains("allow_plain_http") && !reason.contains("secret-plans"),
         "{reason}"
@@ -318,7 +318,7 @@ async fn certificates_are_checked_and_the_reason_is_reported() {
     };
     let ok = || |_: usize, _: &str| Reply::answer(200, "", "fine");
     let call = async |settings: OutboundSettings, port: u16| {
-        let http = named(settings, &Names::new(&[&["127.0.0.1"]]));
+        let http = client_with_names(settings, &Names::new(&[&["127.0.0.1"]]));
         let url = format!("https://mail.contoso.example:{port}/").parse().unwrap();
         http.send(get(url)).await
     };
@@ -327,7 +327,7 @@ async fn certificates_are_checked_and_the_reason_is_reported() {
     let answer = call(trusting.clone(), server.address.port()).await.unwrap();
     assert_eq!(&answer.body[..], b"fine");
 
-    let expect = |result: Result<Answer, CallError>, words: &str| match result {
+    let expect = |result: Result<HttpAnswer, CallError>, words: &str| match result {
         Err(error @ CallError::NotConnected { .. }) => {
             assert!(
                 error.to_string().contains(words),

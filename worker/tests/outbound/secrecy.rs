@@ -12,7 +12,7 @@ use tasksync_common::clock::SystemClock;
 use tasksync_common::metrics::record;
 use tasksync_common::registry::{Access, Credentials, SecretRef, SharePointConnection};
 use tasksync_worker::auth::Authenticator;
-use tasksync_worker::http::{Call, Http, secret_header};
+use tasksync_worker::http::{Http, HttpRequest, secret_header};
 use tasksync_worker::mailbox::ews::{EwsConnection, EwsLimits, EwsMailbox};
 use tasksync_worker::mailbox::{Mailbox as _, Owner};
 use tasksync_worker::source::sharepoint::{SharePointSettings, SharePointSource};
@@ -95,7 +95,7 @@ async fn through_the_adapters(
     let clock = Arc::new(SystemClock);
     let servers = Servers::new(25, clock.clone());
     let url = server.url("/EWS/Exchange.asmx");
-    let limits = servers.of(&url, record::Server::Ews, "");
+    let limits = servers.limits_of(&url, record::Server::Ews, "");
     let mailbox = EwsMailbox::new(
         http.clone(),
         authenticator.clone(),
@@ -197,7 +197,7 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
         headers.insert("x-extra", secret_header(CANARY).unwrap());
         let mut url = target.clone();
         url.set_query(Some(&format!("key={CANARY}")));
-        let call = Call {
+        let call = HttpRequest {
             method: reqwest::Method::POST,
             url,
             server: record::Server::Ews,

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::schedule::Schedule;
-use tasksync_common::seam::{Call, Hook, Intercept};
+use tasksync_common::seam::{Hook, Intercept, StoreCall};
 
 #[derive(Default)]
 struct Switch(AtomicBool);
 
 impl Hook for Switch {
-    fn before(&self, _: Call) -> Result<(), Failure> {
+    fn before(&self, _: StoreCall) -> Result<(), Failure> {
         if self.0.load(Ordering::SeqCst) {
             return Err(Failure::new(
                 ErrorClass::Transient,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tasksync_common::error::Failure;
 use tasksync_common::queue::{
-    Consumer, DeadLetter, Depth, JobQueue, Letters, MemoryQueue, QueueMetrics, QueueName, SyncJob,
+    Consumer, DeadLetter, DeadLetterSelection, JobQueue, MemoryQueue, QueueDepth, QueueMetrics, QueueName,
+    SyncJob,
 };
 use tasksync_common::trace::TraceContext;
 
@@ -62,7 +63,7 @@ impl<F: QueueFaults> JobQueue for FaultyQueue<F> {
             None => self.inner.consume(queue, permits).await,
         }
     }
-    async fn depth(&self, queue: QueueName) -> Result<Depth, Failure> {
+    async fn depth(&self, queue: QueueName) -> Result<QueueDepth, Failure> {
         self.inner.depth(queue).await
     }
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
@@ -71,10 +72,10 @@ impl<F: QueueFaults> JobQueue for FaultyQueue<F> {
     async fn dead_letter_count(&self) -> Result<u64, Failure> {
         self.inner.dead_letter_count().await
     }
-    async fn replay_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+    async fn replay_dead_letters(&self, which: &DeadLetterSelection) -> Result<u64, Failure> {
         self.inner.replay_dead_letters(which).await
     }
-    async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+    async fn discard_dead_letters(&self, which: &DeadLetterSelection) -> Result<u64, Failure> {
         self.inner.discard_dead_letters(which).await
     }
     fn metrics(&self) -> QueueMetrics {

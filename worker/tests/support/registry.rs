@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{InstallationId, LocationKey, TenantId, UserId, UserKey};
 use tasksync_common::registry::{
-    Access, Alert, Alerts, Credentials, DeletionPermit, DeletionPermits, Enrolled, Enrolment,
-    EnrolmentCounts, EnrolmentState, EnrolmentStore, InstallationStore, Journal, JournalEntry, Late,
-    MailboxConnection, MarkStore, Saved, SharePointConnection, SourceConnection, StampStore, StateStore,
+    Access, Alert, Alerts, Credentials, DeletionPermit, DeletionPermits, Enrolment, EnrolmentCounts,
+    EnrolmentResult, EnrolmentState, EnrolmentStore, InstallationStore, Journal, JournalEntry, LateUsers,
+    MailboxConnection, MarkStore, SaveResult, SharePointConnection, SourceConnection, StampStore, StateStore,
     StoredState, Tenant, TenantStore, WriteProbe,
 };
-use tasksync_common::schedule::{Mark, Members, SavedStamp, digest_of, digest_of_all};
+use tasksync_common::schedule::{Mark, SavedStamp, TenantUsers, digest_of, digest_of_all};
 
 #[derive(Default)]
 struct Rows {
@@ -112,7 +112,7 @@ impl MemoryRegistry {
         self.down.store(down, Ordering::SeqCst);
     }
 
-    fn rows<T>(&self, look: impl FnOnce(&mut Rows) -> T) -> Result<T, Failure> {
+    fn rows<T>(&self, access: impl FnOnce(&mut Rows) -> T) -> Result<T, Failure> {
         if self.down.load(Ordering::SeqCst) {
             return Err(Failure::new(
                 ErrorClass::Transient,
@@ -120,7 +120,7 @@ impl MemoryRegistry {
                 "down",
             ));
         }
-        Ok(look(&mut self.rows.lock().unwrap()))
+        Ok(access(&mut self.rows.lock().unwrap()))
     }
 }
 
@@ -178,7 +178,7 @@ impl TenantStore for MemoryRegistry {
         &self,
         after: Option<&TenantId>,
         limit: u32,
-    ) -> Result<Vec<(TenantId, Members)>, Failure> {
+    ) -> Result<Vec<(TenantId, TenantUsers)>, Failure> {
         self.rows(|rows| {
             let mut parts: BTreeMap<TenantId, Vec<u64>> = BTreeMap::new();
             for key in rows.enrolments.keys() {
@@ -190,7 +190,7 @@ impl TenantStore for MemoryRegistry {
                 }
             }
             let all = parts.into_iter().map(|(id, parts)| {
-                let members = Members {
+                let members = TenantUsers {
                     users: parts.len() as u64,
                     names: (!rows.undigested.contains_key(&id)).then(|| digest_of_all(parts)),
                 };
@@ -203,26 +203,26 @@ impl TenantStore for MemoryRegistry {
 
 #[async_trait]
 impl EnrolmentStore for MemoryRegistry {
-    async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
+    async fn enrol(&self, enrolment: &Enrolment) -> Result<EnrolmentResult, Failure> {
         self.rows(|rows| {
             let mut others = rows.enrolments.values().filter(|row| row.key != enrolment.key);
             if let Some(owner) = others.find(|row| row.mailbox == enrolment.mailbox) {
-                return Enrolled::MailboxTaken(owner.key.clone());
+                return EnrolmentResult::MailboxTaken(owner.key.clone());
             }
-            let known = rows.enrolments.get(&enrolment.key).map(|row| row.opted_in_at);
+            let earlier_opt_in = rows.enrolments.get(&enrolment.key).map(|row| row.opted_in_at);
             let row = Enrolment {
-                opted_in_at: known.unwrap_or(enrolment.opted_in_at),
+                opted_in_at: earlier_opt_in.unwrap_or(enrolment.opted_in_at),
                 ..enrolment.clone()
             };
             rows.enrolments.insert(row.key.clone(), row);
-            if known.is_some() {
-                Enrolled::Updated
+            if earlier_opt_in.is_some() {
+                EnrolmentResult::Updated
             } else {
-                Enrolled::Added
+                EnrolmentResult::Added
             }
         })
     }
-    async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure> {
+    async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<EnrolmentResult>, Failure> {
         let mut answers = Vec::new();
         for enrolment in enrolments {
             answers.push(self.enrol(enrolment).await?);
@@ -302,7 +302,13 @@ impl StateStore for MemoryRegistry {
     async fn sync_state(&self, _: &UserKey) -> Result<Option<StoredState>, Failure> {
         Err(unused())
     }
-    async fn save_sync_state(&self, _: &Enrolment, _: u64, _: &[u8], _: &[u8]) -> Result<Saved, Failure> {
+    async fn save_sync_state(
+        &self,
+        _: &Enrolment,
+        _: u64,
+        _: &[u8],
+        _: &[u8],
+    ) -> Result<SaveResult, Failure> {
         Err(unused())
     }
 }
@@ -317,9 +323,9 @@ impl StampStore for MemoryRegistry {
                     continue;
                 }
                 let mut stamp = stamp.clone();
-                if let Some(known) = rows.stamps.get(&key) {
-                    stamp.last_success = stamp.last_success.or(known.last_success);
-                    if let (Some(failing), Some(before)) = (&mut stamp.failing, &known.failing) {
+                if let Some(stored) = rows.stamps.get(&key) {
+                    stamp.last_success = stamp.last_success.or(stored.last_success);
+                    if let (Some(failing), Some(before)) = (&mut stamp.failing, &stored.failing) {
                         failing.since = before.since;
                     }
                 }
@@ -351,11 +357,11 @@ impl StampStore for MemoryRegistry {
             page(all, after, limit)
         })
     }
-    async fn late(&self, before: Timestamp, limit: u32) -> Result<Vec<Late>, Failure> {
+    async fn late(&self, before: Timestamp, limit: u32) -> Result<Vec<LateUsers>, Failure> {
         self.rows(|rows| {
-            let mut late: BTreeMap<TenantId, Late> = BTreeMap::new();
+            let mut late: BTreeMap<TenantId, LateUsers> = BTreeMap::new();
             for (key, success) in rows.successes().filter(|(_, success)| *success < before) {
-                let of = late.entry(key.tenant.clone()).or_insert(Late {
+                let of = late.entry(key.tenant.clone()).or_insert(LateUsers {
                     tenant: key.tenant.clone(),
                     users: 0,
                     oldest: success,
@@ -451,8 +457,8 @@ impl Alerts for MemoryRegistry {
             let confirmed = &rows.confirmed;
             rows.alerts.retain(|open| {
                 open.location.as_ref().is_none_or(|location| {
-                    let place = (open.tenant.clone(), location.clone());
-                    confirmed.get(&place).is_none_or(|at| *at >= confirmed_before)
+                    let key = (open.tenant.clone(), location.clone());
+                    confirmed.get(&key).is_none_or(|at| *at >= confirmed_before)
                 })
             });
             (before - rows.alerts.len()) as u64

@@ -107,7 +107,7 @@ impl FakeSync {
 
 #[async_trait]
 impl UserSync for FakeSync {
-    type Known = UserKey;
+    type LookedUp = UserKey;
     type Work = Act;
 
     async fn look_up(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<UserKey, Failure>> {
@@ -124,13 +124,13 @@ impl UserSync for FakeSync {
     ) -> Vec<Result<Survey<Act>, Failure>> {
         let keys: Vec<_> = users
             .into_iter()
-            .map(|(user, known)| {
+            .map(|(user, key)| {
                 assert_eq!(
-                    known,
+                    key,
                     UserKey::new(tenant.clone(), user),
                     "the known data belongs to its user"
                 );
-                known
+                key
             })
             .collect();
         self.log.lock().unwrap().surveys.push(keys.clone());

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tasksync_loadtest::accounts::{AccountRights, Scope, ServiceAccount};
+use tasksync_loadtest::accounts::{AccountRights, MailboxScope, ServiceAccount};
 use tasksync_loadtest::sim::http::Listener;
 use tasksync_loadtest::sim::token::TokenServer;
 use tasksync_loadtest::trial::Farm;
@@ -21,8 +21,8 @@ fn admit(farm: &Farm, tokens: &Arc<TokenServer>, certificate_only: bool) {
         user: CLIENT.to_owned(),
         password: String::new(),
         rights: AccountRights {
-            impersonate: Scope::All,
-            full_access: Scope::None,
+            impersonate: MailboxScope::All,
+            full_access: MailboxScope::None,
         },
     });
     farm.exchange.accept_tokens(tokens.validator_for(EXCHANGE, false));
@@ -36,11 +36,11 @@ fn with_credentials(mut settings: Value, credentials: impl Fn(&str) -> Value) ->
     settings
 }
 
-async fn works(rig: &mut Rig, tokens: &TokenServer) {
+async fn assert_works(rig: &mut Rig, tokens: &TokenServer) {
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await.report();
-    rig.calm().await;
+    rig.assert_settled().await;
     assert_eq!(tokens.issued(), 2, "one token for each side, kept");
     // Revoke all tokens: the servers refuse the old ones, and new ones are fetched without a failure. A token that is
     // refused within a minute is not renewed again, which protects the token endpoint from a flood of requests.
@@ -48,12 +48,12 @@ async fn works(rig: &mut Rig, tokens: &TokenServer) {
     tokens.revoke_all();
     rig.retitle_original(list, item, "By a colleague");
     rig.cycle(0).await.report();
-    rig.agrees();
+    rig.assert_sides_agree();
     rig.pass_time(jiff::SignedDuration::from_mins(2));
     tokens.revoke_all();
     rig.retitle_copy(0, list, item, "By me");
     rig.cycle(0).await.report();
-    rig.calm().await;
+    rig.assert_settled().await;
     assert_eq!(tokens.issued(), 6);
 }
 
@@ -77,7 +77,7 @@ async fn a_secret_signs_in_on_both_sides() {
         })
     })
     .await;
-    works(&mut rig, &tokens).await;
+    assert_works(&mut rig, &tokens).await;
 }
 
 /// SharePoint Online accepts only tokens that were issued for a certificate.
@@ -112,7 +112,7 @@ async fn a_certificate_signs_in_on_both_sides() {
         })
     })
     .await;
-    works(&mut rig, &tokens).await;
+    assert_works(&mut rig, &tokens).await;
 }
 
 fn reference(path: &Path) -> String {

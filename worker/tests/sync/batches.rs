@@ -9,7 +9,7 @@ use tasksync_common::clock::Clock as _;
 use tasksync_common::error::{Code, ErrorClass};
 use tasksync_common::fleet::MemoryFleet;
 use tasksync_common::queue::{JobQueue as _, MemoryQueue, QueueName, Reason, SyncJob, VERSION, Workload};
-use tasksync_common::registry::{Enrolled, Enrolment};
+use tasksync_common::registry::{Enrolment, EnrolmentResult};
 use tasksync_common::schedule::topics::*;
 use tasksync_common::schedule::{ClaimAnswer, MemorySchedule, StampSaver, UserStatus};
 use tasksync_common::settings::Settings;
@@ -18,7 +18,7 @@ use tasksync_loadtest::exchange::MailboxSpec;
 use tasksync_loadtest::sim::answers::Tamper;
 use tasksync_loadtest::sim::faults::Fault;
 use tasksync_worker::work::{
-    Consumers, Presence, Survey, UserSync as _, WorkLimits, WorkMetrics, WorkSnapshot, Worker, run,
+    Consumers, FleetMember, Survey, UserSync as _, WorkLimits, WorkMetrics, WorkSnapshot, Worker, run,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -28,7 +28,7 @@ use crate::rig::{BUDGET, Rig, Spec};
 const PEOPLE: usize = 25;
 
 /// Runs one job about all users, as a worker does; none may fail. Returns how many were idle and how many were synced.
-async fn batch(rig: &Rig) -> (u64, u64) {
+async fn run_job(rig: &Rig) -> (u64, u64) {
     let (counted, _) = job_about_everybody(rig).await;
     assert_eq!(counted.users_failed, 0);
     (counted.users_idle, counted.users_synced)
@@ -76,9 +76,9 @@ async fn job_about_everybody(rig: &Rig) -> (WorkSnapshot, Vec<UserStatus>) {
     let metrics: Arc<WorkMetrics> = Arc::default();
     let stop = CancellationToken::new();
     let fleet = Arc::new(MemoryFleet::new(clock.clone()));
-    let presence = Presence::new(&limits, Arc::clone(&metrics), fleet, Arc::default());
+    let fleet_member = FleetMember::new(&limits, Arc::clone(&metrics), fleet, Arc::default());
     let worker = Worker {
-        presence,
+        fleet_member,
         schedule: order.clone(),
         queue: Arc::new(queue.clone()),
         registry: rig.registry.store(),
@@ -174,11 +174,11 @@ async fn a_batch_reads_the_registry_once_and_each_sync_once_more() {
     for person in 0..PEOPLE {
         rig.add_task(list, person, "Report");
     }
-    assert_eq!(batch(&rig).await, (0, PEOPLE as u64));
-    rig.calm().await;
+    assert_eq!(run_job(&rig).await, (0, PEOPLE as u64));
+    rig.assert_settled().await;
 
     let (look_ups, states) = (rig.registry.look_ups(), rig.registry.states());
-    assert_eq!(batch(&rig).await, (PEOPLE as u64, 0));
+    assert_eq!(run_job(&rig).await, (PEOPLE as u64, 0));
     assert_eq!(rig.registry.look_ups() - look_ups, 1);
     assert_eq!(rig.registry.states(), states, "a saved state was read or written");
 
@@ -186,13 +186,13 @@ async fn a_batch_reads_the_registry_once_and_each_sync_once_more() {
     rig.add_task(list, 17, "Another");
     let look_ups = rig.registry.look_ups();
     let (read, _) = rig.registry.states();
-    assert_eq!(batch(&rig).await, (PEOPLE as u64 - 2, 2));
+    assert_eq!(run_job(&rig).await, (PEOPLE as u64 - 2, 2));
     assert_eq!(rig.registry.look_ups() - look_ups, 1);
     assert_eq!(rig.registry.states().0 - read, 2);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
-async fn two() -> Rig {
+async fn two_people() -> Rig {
     let mut rig = Rig::new(Spec {
         people: 2,
         ..Spec::default()
@@ -203,7 +203,7 @@ async fn two() -> Rig {
         rig.add_task(list, 0, &format!("Task {number}"));
     }
     rig.cycle_all().await;
-    rig.calm().await;
+    rig.assert_settled().await;
     // Create work, so that the survey does not end the user's turn.
     rig.add_task(list, 0, "Meanwhile");
     rig
@@ -221,14 +221,14 @@ fn contents(rig: &Rig, mailbox: &str) -> String {
 /// A user who opts out while the batch waits for their turn is not synced any more.
 #[tokio::test]
 async fn a_user_who_opts_out_after_the_look_up_is_not_synced() {
-    let rig = two().await;
+    let rig = two_people().await;
     let user = rig.user(0);
-    let known = rig.look_up(&rig.engine, std::slice::from_ref(&user.user)).await;
+    let looked_up = rig.look_up(&rig.engine, std::slice::from_ref(&user.user)).await;
     rig.registry.withdraw(&user).await.unwrap();
     let (writes, before) = (rig.writes(), contents(&rig, rig.smtp(0)));
     let Survey::Work(work) = rig
         .engine
-        .survey(&user.tenant, known)
+        .survey(&user.tenant, looked_up)
         .await
         .pop()
         .unwrap()
@@ -251,7 +251,7 @@ async fn a_user_who_opts_out_after_the_look_up_is_not_synced() {
 #[tokio::test]
 async fn a_user_whose_mailbox_changes_after_the_look_up_is_synced_with_the_new_one() {
     for before_survey in [true, false] {
-        let rig = two().await;
+        let rig = two_people().await;
         let user = rig.user(0);
         let new = "moved@contoso.example";
         rig.farm.exchange.add_mailbox(MailboxSpec {
@@ -262,13 +262,19 @@ async fn a_user_whose_mailbox_changes_after_the_look_up_is_synced_with_the_new_o
             mailbox: new.parse().unwrap(),
             ..rig.registry.enrolment(&user).await.unwrap().unwrap()
         };
-        let known = rig.look_up(&rig.engine, std::slice::from_ref(&user.user)).await;
+        let looked_up = rig.look_up(&rig.engine, std::slice::from_ref(&user.user)).await;
         if before_survey {
-            assert_eq!(rig.registry.enrol(&moved).await.unwrap(), Enrolled::Updated);
+            assert_eq!(
+                rig.registry.enrol(&moved).await.unwrap(),
+                EnrolmentResult::Updated
+            );
         }
-        let surveyed = rig.engine.survey(&user.tenant, known).await.pop().unwrap();
+        let surveyed = rig.engine.survey(&user.tenant, looked_up).await.pop().unwrap();
         if !before_survey {
-            assert_eq!(rig.registry.enrol(&moved).await.unwrap(), Enrolled::Updated);
+            assert_eq!(
+                rig.registry.enrol(&moved).await.unwrap(),
+                EnrolmentResult::Updated
+            );
         }
         let Survey::Work(work) = surveyed.unwrap() else {
             panic!("there is a new task")

@@ -9,14 +9,14 @@ use tasksync_worker::work::{Survey, UserSync};
 
 use crate::rig::{BUDGET, Rig};
 
-async fn prepared() -> (Rig, ListId, Vec<ItemId>) {
+async fn prepared_rig() -> (Rig, ListId, Vec<ItemId>) {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
     let items: Vec<ItemId> = (0..7)
         .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
         .collect();
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     (rig, list, items)
 }
 
@@ -37,7 +37,7 @@ fn stir(rig: &mut Rig, list: ListId, items: &[ItemId], round: usize) {
 }
 
 /// Polls a sync at most `polls` times and drops it. Returns `true` if it ended by itself.
-async fn cut(rig: &Rig, polls: usize) -> bool {
+async fn drop_after_polls(rig: &Rig, polls: usize) -> bool {
     let user = rig.user(0);
     let Survey::Work(work) = rig.survey(0).await.unwrap() else {
         return true;
@@ -59,7 +59,7 @@ async fn cut(rig: &Rig, polls: usize) -> bool {
 
 #[tokio::test]
 async fn a_sync_may_be_dropped_anywhere() {
-    let (mut rig, list, items) = prepared().await;
+    let (mut rig, list, items) = prepared_rig().await;
     let mut dropped = 0;
     // Small passes are dropped after 1, 2, 3, … polls, so that every await point is reached. Then larger ones are
     // dropped among their many writes.
@@ -69,14 +69,14 @@ async fn a_sync_may_be_dropped_anywhere() {
         for number in 0..if round < 58 { 0 } else { 12 } {
             rig.add_task(list, 0, &format!("Bulk {round} {number}"));
         }
-        if !cut(&rig, polls).await {
+        if !drop_after_polls(&rig, polls).await {
             dropped += 1;
         }
     }
     assert!(dropped > 40, "only {dropped} syncs were dropped");
     rig.cycle(0).await;
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     assert!(rig.original(list, items[6]).recycled && rig.copies(0, list, items[5]).is_empty());
     for item in &items[..5] {
         assert!(!rig.original(list, *item).recycled);

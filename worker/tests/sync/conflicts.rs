@@ -1,19 +1,19 @@
 //! Edits on both sides between two syncs.
 
 use jiff::SignedDuration;
-use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
-use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ListId};
+use tasksync_loadtest::exchange::MailboxItemEdit as CopyEdit;
+use tasksync_loadtest::sharepoint::people::{ItemId, ListId, ListItemEdit};
 
 use crate::rig::{Rig, day};
 
-async fn one(source_skew: SignedDuration, mailbox_skew: SignedDuration) -> (Rig, ListId, ItemId) {
+async fn one_synced_task(source_skew: SignedDuration, mailbox_skew: SignedDuration) -> (Rig, ListId, ItemId) {
     let mut rig = Rig::plain().await;
     rig.farm.sharepoint.clock.set_skew(source_skew);
     rig.farm.exchange.clock.set_skew(mailbox_skew);
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     (rig, list, item)
 }
 
@@ -30,16 +30,16 @@ async fn the_later_edit_wins_whatever_the_clocks_say() {
         (minutes(-4), minutes(9)),
     ] {
         for source_last in [true, false] {
-            let (rig, list, item) = one(source_skew, mailbox_skew).await;
+            let (rig, list, item) = one_synced_task(source_skew, mailbox_skew).await;
             let set = |on: SignedDuration| {
                 rig.farm.sharepoint.clock.set_skew(source_skew + on);
                 rig.farm.exchange.clock.set_skew(mailbox_skew + on);
             };
             let at_source = || {
-                let edit = ItemEdit {
+                let edit = ListItemEdit {
                     title: Some("By a colleague".into()),
                     due: Some(Some(day(12, 1))),
-                    ..ItemEdit::default()
+                    ..ListItemEdit::default()
                 };
                 rig.edit_original(list, item, edit);
             };
@@ -80,7 +80,7 @@ async fn the_later_edit_wins_whatever_the_clocks_say() {
                 "conflict_lost_at_source"
             };
             assert!(rig.journal(0).await.contains(&kind.to_owned()), "{case}");
-            rig.calm().await;
+            rig.assert_settled().await;
         }
     }
 }
@@ -91,12 +91,12 @@ async fn the_later_edit_wins_whatever_the_clocks_say() {
 async fn the_later_edit_wins_where_the_mailbox_server_reports_no_time() {
     let minutes = SignedDuration::from_mins;
     let mut rig = Rig::plain().await;
-    rig.farm.exchange.clock.tell_no_time();
+    rig.farm.exchange.clock.omit_date();
     rig.farm.exchange.clock.set_skew(minutes(10));
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     // The mailbox's edit has the later timestamp although it was made first.
     rig.retitle_copy(0, list, item, "By me");
     rig.clock.advance(minutes(2));
@@ -105,7 +105,7 @@ async fn the_later_edit_wins_where_the_mailbox_server_reports_no_time() {
     rig.retitle_original(list, item, "By a colleague");
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, item).title, "By a colleague");
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// If neither server reports a time and a new process has written nothing yet, edits within five minutes of each other
@@ -114,12 +114,12 @@ async fn the_later_edit_wins_where_the_mailbox_server_reports_no_time() {
 async fn where_no_clock_is_known_the_mailbox_wins_only_by_more_than_five_minutes() {
     let seconds = SignedDuration::from_secs;
     let mut rig = Rig::plain().await;
-    rig.farm.exchange.clock.tell_no_time();
-    rig.farm.sharepoint.clock.tell_no_time();
+    rig.farm.exchange.clock.omit_date();
+    rig.farm.sharepoint.clock.omit_date();
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     for (later, mailbox_wins) in [(200, false), (400, true)] {
         let (colleague, me) = (format!("By a colleague, {later}"), format!("By me, {later}"));
         rig.farm.exchange.clock.set_skew(seconds(later));
@@ -135,7 +135,7 @@ async fn where_no_clock_is_known_the_mailbox_wins_only_by_more_than_five_minutes
         assert_eq!(rig.original(list, item).title, *winner);
         assert_eq!(rig.copy(0, list, item).subject, *winner);
         assert_eq!(rig.conflicts(0).await.first().map(String::as_str), Some(lost));
-        rig.calm().await;
+        rig.assert_settled().await;
     }
 }
 
@@ -143,11 +143,11 @@ async fn where_no_clock_is_known_the_mailbox_wins_only_by_more_than_five_minutes
 #[tokio::test]
 async fn where_one_clock_is_not_known_the_mailbox_wins_only_by_more_than_five_minutes() {
     let mut rig = Rig::plain().await;
-    rig.farm.sharepoint.clock.tell_no_time();
+    rig.farm.sharepoint.clock.omit_date();
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     for (later, mailbox_wins) in [(200, false), (400, true)] {
         let (colleague, me) = (format!("By a colleague, {later}"), format!("By me, {later}"));
         rig.retitle_original(list, item, &colleague);
@@ -164,12 +164,12 @@ async fn where_one_clock_is_not_known_the_mailbox_wins_only_by_more_than_five_mi
 /// The same edit on both sides is not a conflict.
 #[tokio::test]
 async fn the_same_edit_on_both_sides_writes_nothing() {
-    let (rig, list, item) = one(SignedDuration::ZERO, SignedDuration::ZERO).await;
+    let (rig, list, item) = one_synced_task(SignedDuration::ZERO, SignedDuration::ZERO).await;
     rig.retitle_original(list, item, "Agreed");
     rig.retitle_copy(0, list, item, "Agreed");
     let before = rig.writes();
     rig.cycle(0).await.report();
     assert_eq!(rig.writes(), before);
     assert!(rig.journal(0).await.is_empty());
-    rig.calm().await;
+    rig.assert_settled().await;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tasksync_common::model::SourceKey;
 use tasksync_common::registry::{MailboxConnection, SourceConnection};
-use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
+use tasksync_loadtest::exchange::MailboxItemEdit as CopyEdit;
 use tasksync_loadtest::sharepoint::people::{ItemId, ListId};
 use tasksync_loadtest::trial::Farm;
 use tasksync_worker::mailbox::{Mailbox, Owner};

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::Clock as _;
 use tasksync_common::error::Code;
-use tasksync_common::plan::{Held, held_digest};
+use tasksync_common::plan::{HeldDeletions, held_digest};
 use tasksync_common::registry::DeletionPermit;
 use tasksync_loadtest::sharepoint::people::ItemId;
 
@@ -18,12 +18,12 @@ async fn a_deletion_travels_and_can_be_undone() {
         .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
         .collect();
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     rig.delete_copy(0, list, items[0]);
     let report = rig.cycle(0).await.report();
     assert_eq!(report.source_writes, 1);
     assert!(rig.original(list, items[0]).recycled);
-    rig.calm().await;
+    rig.assert_settled().await;
     rig.delete_original(list, items[1]);
     let report = rig.cycle(0).await.report();
     assert_eq!(report.mailbox_writes, 1);
@@ -33,7 +33,7 @@ async fn a_deletion_travels_and_can_be_undone() {
         kept.iter()
             .any(|item| item.in_deleted_items && item.named.get("TaskSyncSourceKey") == Some(&key))
     );
-    rig.calm().await;
+    rig.assert_settled().await;
     // After a restore from the recycle bin, it is an ordinary task again.
     rig.farm
         .sharepoint
@@ -41,12 +41,12 @@ async fn a_deletion_travels_and_can_be_undone() {
         .unwrap();
     rig.cycle(0).await.report();
     assert_eq!(rig.copies(0, list, items[1]).len(), 1);
-    rig.calm().await;
+    rig.assert_settled().await;
     // Deleted on both sides between two syncs.
     rig.delete_original(list, items[2]);
     rig.delete_copy(0, list, items[2]);
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     assert!(rig.journal(0).await.contains(&"deleted_at_source".to_owned()));
 }
 
@@ -57,7 +57,7 @@ async fn a_permanent_deletion_travels() {
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     let copy = rig.copy(0, list, item);
     rig.farm
         .exchange
@@ -65,7 +65,7 @@ async fn a_permanent_deletion_travels() {
         .unwrap();
     rig.cycle(0).await.report();
     assert!(rig.original(list, item).recycled);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A copy is deleted in the mailbox, and a colleague edits the task: the edit wins, the copy returns, and the journal
@@ -76,13 +76,13 @@ async fn an_edit_at_the_source_outlives_a_deletion_in_the_mailbox() {
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     rig.retitle_original(list, item, "Report, really");
     rig.delete_copy(0, list, item);
     rig.cycle(0).await.report();
     assert_eq!(rig.copy(0, list, item).subject, "Report, really");
     assert!(rig.journal(0).await.contains(&"restored_in_mailbox".to_owned()));
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A task is deleted at the source, and its copy is edited: the source decides that it is gone, and the journal has
@@ -93,7 +93,7 @@ async fn a_deletion_at_the_source_takes_the_edited_copy_and_journals_it() {
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     rig.delete_original(list, item);
     rig.retitle_copy(0, list, item, "My words");
     rig.cycle(0).await.report();
@@ -103,7 +103,7 @@ async fn a_deletion_at_the_source_takes_the_edited_copy_and_journals_it() {
             .await
             .contains(&"edit_removed_from_mailbox".to_owned())
     );
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// More than ten deletions at once count as an accident until a permit is given. Nothing else waits for the permit.
@@ -116,7 +116,7 @@ async fn many_deletions_wait_for_a_permit() {
         .collect();
     let edited = rig.add_task(other, 0, "Edited");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     for item in &items[..12] {
         rig.delete_copy(0, list, *item);
     }
@@ -140,7 +140,7 @@ async fn many_deletions_wait_for_a_permit() {
     let report = rig.cycle(0).await.report();
     assert_eq!((report.source_writes, report.held), (12, 0));
     assert!(rig.registry.alerts(None, 10).await.unwrap().is_empty());
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// Permits the deletions that the alert lists.
@@ -150,7 +150,7 @@ async fn allow_what_is_held(rig: &Rig) {
 
 async fn allow_until(rig: &Rig, until: Timestamp) {
     let alert = rig.registry.alerts(None, 1).await.unwrap().remove(0);
-    let held: Vec<Held> = serde_json::from_value(alert.evidence.unwrap()).unwrap();
+    let held: Vec<HeldDeletions> = serde_json::from_value(alert.evidence.unwrap()).unwrap();
     let permit = DeletionPermit {
         plan: held_digest(&held),
         until,
@@ -198,7 +198,7 @@ async fn a_permit_does_not_release_another_plan() {
     );
     allow_what_is_held(&rig).await;
     assert_eq!(rig.cycle(0).await.report().held, 0);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// An expired permit releases nothing.
@@ -239,7 +239,7 @@ async fn a_permit_is_valid_once() {
         allow_what_is_held(&rig).await;
         assert_eq!(rig.cycle(0).await.report().held, 0);
     }
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// The deletions that empty a folder are held, however few tasks were in it. If the items are put back, the alert
@@ -252,7 +252,7 @@ async fn an_emptied_folder_is_held() {
         .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
         .collect();
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     for item in &items {
         rig.delete_copy(0, list, *item);
     }
@@ -268,5 +268,5 @@ async fn an_emptied_folder_is_held() {
     }
     rig.cycle(0).await;
     assert!(rig.registry.alerts(None, 10).await.unwrap().is_empty());
-    rig.calm().await;
+    rig.assert_settled().await;
 }

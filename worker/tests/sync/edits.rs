@@ -1,9 +1,9 @@
 //! Every field is carried over in both directions, in every time zone.
 
 use jiff::civil::Date;
-use tasksync_loadtest::exchange::{DateZone, ExchangeSettings, ItemEdit as CopyEdit, TaskStatus};
+use tasksync_loadtest::exchange::{DateZone, ExchangeSettings, MailboxItemEdit as CopyEdit, TaskStatus};
 use tasksync_loadtest::sharepoint::Language;
-use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ListId, ListSpec};
+use tasksync_loadtest::sharepoint::people::{ItemId, ListId, ListItemEdit, ListSpec};
 
 use crate::rig::{Rig, Spec, day};
 
@@ -24,7 +24,7 @@ async fn full_list(spec: Spec) -> (Rig, ListId, ItemId) {
     });
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     (rig, list, item)
 }
 
@@ -39,10 +39,10 @@ async fn characters_that_only_one_side_can_store_are_no_edit() {
         rig.edit_original(
             list,
             item,
-            ItemEdit {
+            ListItemEdit {
                 title: Some(title.into()),
                 body: Some(body.clone()),
-                ..ItemEdit::default()
+                ..ListItemEdit::default()
             },
         );
         rig.cycle(0).await;
@@ -70,7 +70,7 @@ async fn characters_that_only_one_side_can_store_are_no_edit() {
 #[tokio::test]
 async fn edits_at_the_source_reach_the_mailbox() {
     let (rig, list, item) = full_list(Spec::default()).await;
-    let edits = edits!(ItemEdit:
+    let edits = edits!(ListItemEdit:
         { title: "Übergabe & <Abnahme> 📷".into() }
         { body: "<p>New <b>text</b> &amp; more</p><ul><li>one</li></ul>".into() }
         { body: String::new() }
@@ -96,7 +96,7 @@ async fn edits_at_the_source_reach_the_mailbox() {
         rig.edit_original(list, item, edit);
         let report = rig.cycle(0).await.report();
         assert_eq!(report.source_writes, 0, "{what}");
-        rig.agrees();
+        rig.assert_sides_agree();
         let (copy, original) = (rig.copy(0, list, item), rig.original(list, item));
         assert_eq!(
             copy.actual_work.unwrap_or(0),
@@ -109,7 +109,7 @@ async fn edits_at_the_source_reach_the_mailbox() {
             "{what}"
         );
     }
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "small whole numbers")]
@@ -145,7 +145,7 @@ async fn edits_in_the_mailbox_reach_the_source() {
         rig.edit_copy(0, list, item, edit);
         let report = rig.cycle(0).await.report();
         assert_eq!(report.mailbox_writes, 0, "{what}");
-        rig.agrees();
+        rig.assert_sides_agree();
         let (copy, original) = (rig.copy(0, list, item), rig.original(list, item));
         assert_eq!(
             copy.actual_work.unwrap_or(0),
@@ -158,7 +158,7 @@ async fn edits_in_the_mailbox_reach_the_source() {
             "{what}"
         );
     }
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// The person's own categories, and columns that a list lacks, do not matter to the other side: they stay and cause no
@@ -189,7 +189,7 @@ async fn values_that_one_side_cannot_store_stay_on_the_other() {
         (copy.categories, copy.actual_work),
         (vec!["Mine".to_owned()], Some(30))
     );
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A due date is a day and not an instant. It is the same day for every pair of time zones, even on days of clock
@@ -252,18 +252,18 @@ async fn zone(date_zone: DateZone, site_zone: &'static str) {
             rig.add_task_with(
                 list,
                 0,
-                ItemEdit {
+                ListItemEdit {
                     title: Some(date.to_string()),
                     start: Some(Some(*date)),
                     due: Some(Some(*date)),
                     assigned_to: Some((0..4).map(|person| rig.site_user(person)).collect()),
-                    ..ItemEdit::default()
+                    ..ListItemEdit::default()
                 },
             )
         })
         .collect();
     rig.cycle_all().await;
-    rig.calm().await;
+    rig.assert_settled().await;
     // Each person moves the due date of one task by a day. All other people must see that day.
     for (person, zone) in zones.iter().enumerate() {
         let (item, date) = (items[person * 2], days[person * 2 + 1]);
@@ -283,9 +283,9 @@ async fn zone(date_zone: DateZone, site_zone: &'static str) {
             Some(date),
             "{site_zone} {zone} {date_zone:?}"
         );
-        rig.agrees();
+        rig.assert_sides_agree();
     }
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A German site has German choices, and columns may be renamed. The meaning stays the same.
@@ -308,15 +308,15 @@ async fn a_german_site_with_renamed_columns_means_the_same() {
             rig.edit_original(
                 list,
                 item,
-                ItemEdit {
+                ListItemEdit {
                     status: Some(status),
                     percent: Some(if status == 3 { 1.0 } else { 0.0 }),
                     priority: Some(if status > 3 { 1 } else { 3 }),
-                    ..ItemEdit::default()
+                    ..ListItemEdit::default()
                 },
             );
             rig.cycle(0).await.report();
-            rig.agrees();
+            rig.assert_sides_agree();
         }
         for status in [
             TaskStatus::InProgress,
@@ -337,10 +337,10 @@ async fn a_german_site_with_renamed_columns_means_the_same() {
                 },
             );
             rig.cycle(0).await.report();
-            rig.agrees();
+            rig.assert_sides_agree();
         }
     }
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A task in progress that is set back to 0 % at the source shows as just begun in the mailbox. An edit of another
@@ -350,17 +350,17 @@ async fn progress_that_went_back_to_zero_stays_there() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Tasks");
     let item = rig.add_task(list, 0, "Report");
-    let progress = |percent| ItemEdit {
+    let progress = |percent| ListItemEdit {
         status: Some(2),
         percent: Some(percent),
-        ..ItemEdit::default()
+        ..ListItemEdit::default()
     };
     rig.edit_original(list, item, progress(0.5));
     rig.cycle(0).await;
     rig.cycle(0).await;
     rig.edit_original(list, item, progress(0.0));
     rig.cycle(0).await;
-    rig.agrees();
+    rig.assert_sides_agree();
     rig.retitle_copy(0, list, item, "Report, revised");
     rig.cycle(0).await;
     let original = rig.original(list, item);
@@ -368,5 +368,5 @@ async fn progress_that_went_back_to_zero_stays_there() {
         (original.title.as_str(), original.percent),
         ("Report, revised", 0.0)
     );
-    rig.calm().await;
+    rig.assert_settled().await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use tasksync_common::error::ErrorClass;
-use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ListId};
+use tasksync_loadtest::sharepoint::people::{ItemId, ListId, ListItemEdit};
 use tasksync_loadtest::sim::answers::Tamper;
 use tasksync_loadtest::sim::faults::{Aim, Fault};
 use tasksync_loadtest::trial::Farm;
@@ -24,7 +24,7 @@ async fn every_write(request_timeout: Duration) -> (Rig, ListId, Vec<ItemId>) {
         .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
         .collect();
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     let second = rig.tasks_list("Second");
     rig.add_task(second, 0, "In a new folder");
     rig.add_task(list, 0, "New");
@@ -46,7 +46,7 @@ async fn converge(rig: &Rig, what: &str) {
             Err(failure) => panic!("{what}: {failure}"),
         }
     }
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 fn done(rig: &Rig, list: ListId, items: &[ItemId], what: &str) {
@@ -247,7 +247,7 @@ async fn a_damaged_item_delays_no_other_item() {
     rig.edit_original(
         list,
         items[0],
-        tasksync_loadtest::sharepoint::people::ItemEdit {
+        tasksync_loadtest::sharepoint::people::ListItemEdit {
             priority: Some(1),
             ..Default::default()
         },
@@ -279,7 +279,7 @@ async fn an_unreadable_item_delays_no_other_item() {
             0,
             list,
             item,
-            tasksync_loadtest::exchange::ItemEdit {
+            tasksync_loadtest::exchange::MailboxItemEdit {
                 subject: Some(title.into()),
                 importance: Some("High".into()),
                 ..Default::default()
@@ -297,20 +297,20 @@ async fn an_unreadable_item_delays_no_other_item() {
 async fn a_description_that_a_server_only_seems_to_clear_does_not_come_back_to_the_source() {
     let mut rig = Rig::plain().await;
     let list = rig.tasks_list("Plan");
-    let edit = ItemEdit {
+    let edit = ListItemEdit {
         title: Some("Report".to_owned()),
         body: Some("<p>Old words</p>".to_owned()),
         assigned_to: Some(vec![rig.farm.applied[0].users[0]]),
-        ..ItemEdit::default()
+        ..ListItemEdit::default()
     };
     let item = rig.add_task_with(list, 0, edit);
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     let ignore = || Fault::IgnoreFields(vec!["item:Body".to_owned()]);
     rig.farm.exchange.faults.next(Some("UpdateItem"), 2, ignore());
-    let cleared = ItemEdit {
+    let cleared = ListItemEdit {
         body: Some(String::new()),
-        ..ItemEdit::default()
+        ..ListItemEdit::default()
     };
     rig.edit_original(list, item, cleared);
     rig.cycle(0).await;
@@ -367,7 +367,7 @@ async fn a_copy_that_one_kind_of_read_calls_missing_keeps_its_task_and_its_edit(
         rig.farm.exchange.faults.clear();
         rig.cycle(0).await.report();
         assert_eq!(rig.original(list, items[0]).title, "Edited", "{times:?}");
-        rig.calm().await;
+        rig.assert_settled().await;
     }
 }
 
@@ -399,6 +399,6 @@ async fn an_edit_that_could_not_be_read_once_arrives_without_a_further_edit() {
         rig.pass_time(SignedDuration::from_hours(7));
         rig.cycle(0).await.report();
         assert_eq!(rig.original(list, items[0]).title, "Edited", "{fault:?}");
-        rig.calm().await;
+        rig.assert_settled().await;
     }
 }

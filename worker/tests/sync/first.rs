@@ -23,7 +23,7 @@ async fn a_first_sync_brings_every_task_once() {
     rig.cycle(1).await;
     assert_eq!(rig.our_folders(0).len(), 2);
     assert_eq!(rig.our_folders(1).len(), 1);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// Idle users are the common case and must be cheap: one request for ten mailboxes, and no read or write of a saved
@@ -51,9 +51,9 @@ async fn idle_costs(plan: TenantPlan, most: u64) {
         rig.add_task(list, person, "Report");
     }
     rig.cycle_all().await;
-    rig.calm().await;
+    rig.assert_settled().await;
     let (requests, states) = (rig.farm.exchange.stats.snapshot().total, rig.registry.states());
-    rig.idle().await;
+    rig.assert_idle().await;
     let used = rig.farm.exchange.stats.snapshot().total - requests;
     assert!(used <= most, "{used} requests for ten idle users");
     assert_eq!(rig.registry.states(), states, "a saved state was read or written");

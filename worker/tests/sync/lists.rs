@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use tasksync_common::model::LocationKey;
 use tasksync_common::registry::{JournalEntry, JournalKind};
-use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
+use tasksync_loadtest::exchange::MailboxItemEdit as CopyEdit;
 use tasksync_loadtest::sharepoint::Access;
-use tasksync_loadtest::sharepoint::people::{ListSpec, Target};
+use tasksync_loadtest::sharepoint::people::{ListSpec, RightsTarget};
 
 use crate::rig::{Cycle, Rig, Spec};
 
@@ -37,7 +37,7 @@ async fn lists_count_by_template_or_default_content_type() {
     rig.farm.sharepoint.add_list(rig.site(), &library).unwrap();
     rig.cycle(0).await;
     assert_eq!(rig.our_folders(0).len(), 4);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// The change feed reports a new list, so that it is found before the next walk over the site.
@@ -47,12 +47,12 @@ async fn a_new_list_is_found_by_the_feed() {
     let first = rig.tasks_list("Plan");
     rig.add_task(first, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     let second = rig.add_list(&ListSpec::new("Later", 107));
     rig.add_task(second, 0, "New here");
     rig.cycle(0).await.report();
     assert_eq!(rig.our_folders(0).len(), 2);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A folder has the name of its list, by which people know it.
@@ -62,11 +62,11 @@ async fn a_renamed_list_renames_its_folder() {
     let list = rig.tasks_list("Plan");
     rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     rename(&rig, list, "Plan B").await;
     rig.cycle(0).await;
     assert_eq!(folder_names(&rig), ["Contoso - Plan B"]);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A number in brackets at the end of a list's own name is a part of the name.
@@ -76,12 +76,12 @@ async fn a_folder_follows_its_list_out_of_a_name_that_ends_in_brackets() {
     let list = rig.add_list(&ListSpec::new("Project Alpha (2025)", 171));
     rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     assert_eq!(folder_names(&rig), ["Contoso - Project Alpha (2025)"]);
     rename(&rig, list, "Project Alpha").await;
     rig.cycle(0).await;
     assert_eq!(folder_names(&rig), ["Contoso - Project Alpha"]);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// If a folder's name was taken, the folder keeps its number as long as its list keeps its name. It still follows a
@@ -99,25 +99,25 @@ async fn a_folder_whose_name_was_taken_keeps_its_number_until_its_list_is_rename
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     assert_eq!(folder_names(&rig), ["Contoso - Plan (2)"]);
     rig.retitle_original(list, item, "Report of May");
     rig.cycle(0).await.report();
     rig.pass_time(jiff::SignedDuration::from_hours(7));
     rig.cycle(0).await;
     assert_eq!(folder_names(&rig), ["Contoso - Plan (2)"]);
-    rig.calm().await;
+    rig.assert_settled().await;
     // The folder is found again by its marker. The state that recorded the reason for its name is lost.
     let mail = &rig.farm.exchange;
     mail.person_renames_folder(rig.smtp(0), &made, "Mine").unwrap();
     rig.registry.forget_sync_state(&rig.user(0)).await.unwrap();
     rig.cycle(0).await;
     assert_eq!(folder_names(&rig), ["Contoso - Plan (2)"]);
-    rig.calm().await;
+    rig.assert_settled().await;
     rename(&rig, list, "Plan B").await;
     rig.cycle(0).await;
     assert_eq!(folder_names(&rig), ["Contoso - Plan B"]);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 fn folder_names(rig: &Rig) -> Vec<String> {
@@ -170,7 +170,7 @@ async fn a_deleted_list_takes_its_copies_along() {
     rig.add_task(small, 0, "Two");
     rig.add_task(kept, 0, "Kept");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     rig.farm.sharepoint.delete_list(rig.site(), small).unwrap();
     rig.cycle(0).await;
     let live = rig.farm.exchange.items(rig.smtp(0));
@@ -184,7 +184,7 @@ async fn a_deleted_list_takes_its_copies_along() {
         2,
         "recoverable"
     );
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A task that is reassigned to another person moves from one mailbox to the other, and back.
@@ -198,17 +198,17 @@ async fn a_reassigned_task_moves_and_comes_back() {
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle_all().await;
-    rig.calm().await;
+    rig.assert_settled().await;
     for owner in [1, 0, 1] {
         rig.assign(list, item, &[owner]);
         rig.cycle_all().await;
         assert_eq!(rig.copies(owner, list, item).len(), 1);
         assert!(rig.copies(1 - owner, list, item).is_empty());
-        rig.calm().await;
+        rig.assert_settled().await;
     }
     rig.assign(list, item, &[0, 1]);
     rig.cycle_all().await;
-    rig.calm().await;
+    rig.assert_settled().await;
     assert!(!rig.original(list, item).recycled);
 }
 
@@ -221,19 +221,19 @@ async fn access_decides_and_may_come_later() {
     let item = rig.add_task(list, 0, "Secret");
     let other = rig.add_task(list, 0, "Open");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     let user = rig.site_user(0);
     // The item comes second: from then on it has its own rights and does not follow the list's.
-    for target in [Target::List(list), Target::Item(list, item)] {
+    for target in [RightsTarget::List(list), RightsTarget::Item(list, item)] {
         rig.farm.sharepoint.revoke(rig.site(), target, user).unwrap();
         rig.cycle(0).await.report();
         assert!(rig.copies(0, list, item).is_empty(), "{target:?}");
-        let rest = usize::from(matches!(target, Target::Item(..)));
+        let rest = usize::from(matches!(target, RightsTarget::Item(..)));
         assert_eq!(rig.copies(0, list, other).len(), rest);
-        rig.silent().await;
+        rig.assert_no_more_writes().await;
         rig.farm.sharepoint.grant(rig.site(), target, user).unwrap();
         rig.cycle(0).await.report();
-        rig.calm().await;
+        rig.assert_settled().await;
     }
 }
 
@@ -246,13 +246,13 @@ async fn a_person_with_read_access_neither_edits_nor_deletes_a_task_from_the_mai
     let edited = rig.add_task(list, 0, "Budget");
     let deleted = rig.add_task(list, 0, "Invoice");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     let (site, user) = (rig.site().to_owned(), rig.site_user(0));
     for item in [edited, deleted] {
-        let access = rig
-            .farm
-            .sharepoint
-            .set_access(&site, Target::Item(list, item), user, Access::Read);
+        let access =
+            rig.farm
+                .sharepoint
+                .set_access(&site, RightsTarget::Item(list, item), user, Access::Read);
         access.unwrap();
     }
     rig.cycle(0).await.report();
@@ -265,23 +265,23 @@ async fn a_person_with_read_access_neither_edits_nor_deletes_a_task_from_the_mai
     // The journal names each task, and the right that its person lacks.
     let mut entries = rig.registry.journal_of(&rig.user(0), 10).await.unwrap();
     entries.sort_by_key(|entry| entry.task.clone());
-    let told = |entry: &JournalEntry| {
+    let entry_values = |entry: &JournalEntry| {
         let of = |values: &Option<Value>| values.as_ref().map(|values| values["title"].clone());
         let kind = entry.kind.clone();
         (entry.task.clone(), kind, of(&entry.before), of(&entry.after))
     };
-    let place = LocationKey::sharepoint_list(&list.to_string());
+    let location = LocationKey::sharepoint_list(&list.to_string());
     assert_eq!(
-        entries.iter().map(told).collect::<Vec<_>>(),
+        entries.iter().map(entry_values).collect::<Vec<_>>(),
         [
             (
-                place.task(edited.into()),
+                location.task(edited.into()),
                 JournalKind::SetBackInMailbox,
                 Some(json!("Budget, twice as much")),
                 Some(json!("Budget"))
             ),
             (
-                place.task(deleted.into()),
+                location.task(deleted.into()),
                 JournalKind::DeletionSetBackInMailbox,
                 None,
                 Some(json!("Invoice"))
@@ -294,12 +294,12 @@ async fn a_person_with_read_access_neither_edits_nor_deletes_a_task_from_the_mai
     }
     let state = rig.state(0).await;
     assert_eq!(state.links[&entries[0].task].agreed.title(), "Budget");
-    rig.calm().await;
+    rig.assert_settled().await;
 
     for item in [edited, deleted] {
         rig.farm
             .sharepoint
-            .grant(&site, Target::Item(list, item), user)
+            .grant(&site, RightsTarget::Item(list, item), user)
             .unwrap();
     }
     rig.retitle_copy(0, list, edited, "Budget of May");
@@ -316,21 +316,21 @@ async fn an_item_that_a_person_creates_in_the_mailbox_stays_their_own() {
     let list = rig.tasks_list("Plan");
     rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     let folder = rig.our_folders(0).pop().unwrap().id;
-    for place in [Some(folder.as_str()), None] {
+    for parent_folder in [Some(folder.as_str()), None] {
         let values = CopyEdit {
             subject: Some("Mine".into()),
             ..CopyEdit::default()
         };
         rig.farm
             .exchange
-            .person_creates(rig.smtp(0), place, values)
+            .person_creates(rig.smtp(0), parent_folder, values)
             .unwrap();
     }
     let before = rig.writes();
     let cycle = rig.cycle(0).await;
     assert!(matches!(cycle, Cycle::Synced(_)));
     assert_eq!(rig.writes(), before);
-    rig.calm().await;
+    rig.assert_settled().await;
 }

@@ -1,6 +1,6 @@
 //! Actions of people in Outlook on folders and items, apart from edits.
 
-use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
+use tasksync_loadtest::exchange::MailboxItemEdit as CopyEdit;
 
 use crate::rig::Rig;
 
@@ -16,7 +16,7 @@ async fn a_deleted_folder_comes_back_and_deletes_nothing() {
     rig.cycle(0).await;
     assert!(items.iter().all(|item| !rig.original(list, *item).recycled));
     assert_eq!(rig.our_folders(0).len(), 1);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A person may choose the name of a folder. It stays until the list is renamed.
@@ -30,7 +30,7 @@ async fn a_renamed_folder_stays_ours() {
         .unwrap();
     rig.retitle_original(list, items[0], "New title");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     assert_eq!(rig.our_folders(0).pop().unwrap().display_name, "My work");
 }
 
@@ -54,13 +54,13 @@ async fn an_item_moved_between_our_folders_stays_the_task() {
         .person_moves(rig.smtp(0), &copy.id, &target)
         .unwrap();
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     rig.retitle_copy(0, list, items[0], "Edited there");
     rig.cycle(0).await;
     assert_eq!(rig.original(list, items[0]).title, "Edited there");
     rig.retitle_original(list, items[0], "Edited at home");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     // The folder that it came from is deleted: the moved item is not created a second time.
     rig.farm
         .exchange
@@ -68,11 +68,11 @@ async fn an_item_moved_between_our_folders_stays_the_task() {
         .unwrap();
     rig.pass_time(jiff::SignedDuration::from_hours(7));
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     rig.delete_copy(0, list, items[0]);
     rig.cycle(0).await;
     assert!(rig.original(list, items[0]).recycled);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// An item that is moved to the person's own tasks is not deleted. It stays linked wherever it is, until it is
@@ -93,14 +93,14 @@ async fn an_item_moved_to_the_own_tasks_stays_linked() {
     let report = rig.cycle(0).await.report();
     assert_eq!((report.source_writes, report.mailbox_writes), (0, 0));
     assert!(!rig.original(list, items[0]).recycled);
-    rig.agrees();
+    rig.assert_sides_agree();
     // The signs of that folder are not watched, so the user is never idle. Edits still travel in both directions.
     rig.retitle_copy(0, list, items[0], "Edited in my tasks");
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, items[0]).title, "Edited in my tasks");
     rig.retitle_original(list, items[0], "Edited by a colleague");
     rig.cycle(0).await.report();
-    rig.agrees();
+    rig.assert_sides_agree();
     let before = rig.writes();
     rig.cycle(0).await.report();
     assert_eq!(rig.writes(), before);
@@ -108,11 +108,11 @@ async fn an_item_moved_to_the_own_tasks_stays_linked() {
     rig.registry.forget_sync_state(&rig.user(0)).await.unwrap();
     rig.cycle(0).await.report();
     assert_eq!(rig.writes(), before);
-    rig.agrees();
+    rig.assert_sides_agree();
     // Moved back: idle again.
     moved(&home);
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     // Moved away again, and deleted there.
     moved(&own);
     rig.cycle(0).await;
@@ -120,7 +120,7 @@ async fn an_item_moved_to_the_own_tasks_stays_linked() {
     let report = rig.cycle(0).await.report();
     assert_eq!(report.source_writes, 1);
     assert!(rig.original(list, items[0]).recycled);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A task folder may be anywhere in the mailbox. A copy that a person moves to one stays linked. A folder in Deleted
@@ -151,7 +151,7 @@ async fn an_item_moved_to_a_task_folder_anywhere_stays_linked() {
     for item in &items[..2] {
         assert!(!rig.original(list, *item).recycled);
     }
-    rig.agrees();
+    rig.assert_sides_agree();
     rig.retitle_copy(0, list, items[1], "Edited far away");
     rig.cycle(0).await;
     assert_eq!(rig.original(list, items[1]).title, "Edited far away");
@@ -160,7 +160,7 @@ async fn an_item_moved_to_a_task_folder_anywhere_stays_linked() {
         .person_deletes_folder(rig.smtp(0), &beside)
         .unwrap();
     rig.cycle(0).await;
-    rig.agrees();
+    rig.assert_sides_agree();
 }
 
 /// A moved item is removed if its task is removed at the source. A move together with an edit is an edit.
@@ -181,7 +181,7 @@ async fn a_moved_item_follows_its_task() {
     rig.delete_original(list, items[0]);
     rig.delete_original(list, items[1]);
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A second copy of a task becomes the person's own if it differs, and is removed if it does not: one task has one
@@ -208,7 +208,7 @@ async fn of_several_copies_one_represents_the_task() {
         }
         rig.cycle(0).await;
         assert_eq!(rig.copy(0, list, item).id, copy.id, "the linked item stays");
-        rig.calm().await;
+        rig.assert_settled().await;
     }
     let items = rig.farm.exchange.items(rig.smtp(0));
     let own = items.iter().find(|item| item.subject == "My version").unwrap();
@@ -236,5 +236,5 @@ async fn private_items_keep_their_text_and_recurring_ones_their_dates() {
     let original = rig.original(list, items[0]);
     assert_eq!((original.title.as_str(), original.priority), ("Task 0", 1));
     assert!(rig.original(list, items[1]).percent.abs() < 0.001);
-    rig.silent().await;
+    rig.assert_no_more_writes().await;
 }

@@ -28,13 +28,9 @@ mod faults;
 #[cfg(test)]
 mod first;
 #[cfg(test)]
-mod lies;
-#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod mailbox;
-#[cfg(test)]
-mod mixups;
 #[cfg(test)]
 mod one_host;
 #[cfg(test)]
@@ -50,4 +46,8 @@ mod source;
 #[cfg(test)]
 mod states;
 #[cfg(test)]
+mod swapped_answers;
+#[cfg(test)]
 mod upgrade;
+#[cfg(test)]
+mod wrong_answers;

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tasksync_common::error::{Code, ErrorClass};
 use tasksync_loadtest::trial::Farm;
-use tasksync_worker::source::{Person, Presence};
+use tasksync_worker::source::{Person, TaskPresence};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -102,7 +102,7 @@ async fn a_pause_that_exchange_asks_for_leaves_sharepoint_on_the_same_host_alone
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
 
     exchange.busy.store(true, Ordering::SeqCst);
     rig.retitle_original(list, item, "Report of May");
@@ -120,7 +120,7 @@ async fn a_pause_that_exchange_asks_for_leaves_sharepoint_on_the_same_host_alone
         .tasks
         .iter()
         .map(|(_, presence)| match presence {
-            Presence::Present(task) => task.task.title.as_str(),
+            TaskPresence::Present(task) => task.task.title.as_str(),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -133,5 +133,5 @@ async fn a_pause_that_exchange_asks_for_leaves_sharepoint_on_the_same_host_alone
     rig.pass_time(SignedDuration::from_mins(11));
     rig.cycle(0).await.report();
     assert_eq!(rig.copy(0, list, item).subject, "Report of May");
-    rig.calm().await;
+    rig.assert_settled().await;
 }

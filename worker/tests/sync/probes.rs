@@ -6,7 +6,7 @@ use tasksync_worker::work::Survey;
 
 use crate::rig::{Cycle, Rig, Spec};
 
-async fn ten(spec: Spec) -> Rig {
+async fn ten_people(spec: Spec) -> Rig {
     let mut rig = Rig::new(Spec { people: 10, ..spec }).await;
     let list = rig.tasks_list("Plan");
     for person in 0..10 {
@@ -20,7 +20,7 @@ async fn ten(spec: Spec) -> Rig {
 /// way.
 #[tokio::test]
 async fn mailboxes_of_another_server_are_queried_in_another_way() {
-    let rig = ten(Spec {
+    let rig = ten_people(Spec {
         servers: &["EX01", "EX02"],
         exchange: ExchangeSettings {
             refuse_cross_server: true,
@@ -29,14 +29,14 @@ async fn mailboxes_of_another_server_are_queried_in_another_way() {
         ..Spec::default()
     })
     .await;
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A mailbox that cannot be read is a failure of that user and not of the group.
 #[tokio::test]
 async fn one_unreadable_mailbox_leaves_nine_idle() {
-    let rig = ten(Spec::default()).await;
-    rig.calm().await;
+    let rig = ten_people(Spec::default()).await;
+    rig.assert_settled().await;
     rig.farm.exchange.faults.add(Rule {
         operation: None,
         subject: Some(rig.smtp(4).to_owned()),
@@ -52,7 +52,7 @@ async fn one_unreadable_mailbox_leaves_nine_idle() {
         }
     }
     rig.farm.exchange.faults.clear();
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// If a server does not provide the signs, its changes are read instead: the user is never idle, and nothing is
@@ -70,9 +70,9 @@ async fn without_signs_the_changes_are_read() {
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     rig.retitle_copy(0, list, item, "Edited");
     assert!(matches!(rig.cycle(0).await, Cycle::Synced(_)));
     assert_eq!(rig.original(list, item).title, "Edited");
-    rig.calm().await;
+    rig.assert_settled().await;
 }

@@ -30,7 +30,7 @@ struct TwoLists {
 }
 
 impl TwoLists {
-    async fn with(tasks_of_a: usize) -> Self {
+    async fn with_tasks(tasks_of_a: usize) -> Self {
         let mut rig = Rig::plain().await;
         let mut lists = [rig.tasks_list("Alpha"), rig.tasks_list("Beta")];
         lists.sort_by_key(|list| Farm::key(*list, 1));
@@ -42,7 +42,7 @@ impl TwoLists {
         };
         let (in_a, in_b) = (tasks(a, tasks_of_a), tasks(b, 4));
         rig.cycle(0).await;
-        rig.calm().await;
+        rig.assert_settled().await;
         Self {
             rig,
             a,
@@ -53,7 +53,7 @@ impl TwoLists {
     }
 
     /// Returns the edited tasks of A, and the one of B.
-    fn edited(&self) -> Vec<(ListId, ItemId)> {
+    fn edited_tasks(&self) -> Vec<(ListId, ItemId)> {
         let in_a = self.in_a.iter().take(EDITED).map(|item| (self.a, *item));
         in_a.chain([(self.b, self.in_b[0])]).collect()
     }
@@ -77,14 +77,14 @@ impl TwoLists {
     }
 
     /// Returns how many tasks are pending and how many are refused.
-    async fn left(&self) -> (usize, usize) {
+    async fn pending_and_parked(&self) -> (usize, usize) {
         let state = self.rig.state(0).await;
         (state.pending.len(), state.parked.len())
     }
 
     /// Runs two more cycles after the first. Then the `refused` tasks of A are parked with `reason`, and a plain cycle
     /// ignores them.
-    async fn refuses_after_three_passes(&self, refused: usize, reason: &str, what: &str) {
+    async fn assert_parked_after_three_passes(&self, refused: usize, reason: &str, what: &str) {
         for _ in 0..2 {
             self.rig.cycle(0).await;
         }
@@ -104,7 +104,7 @@ impl TwoLists {
             assert!(key.as_str().contains(&self.a.to_string()), "{what}: {key}");
         }
         let before = self.rig.writes();
-        self.rig.idle().await;
+        self.rig.assert_idle().await;
         self.rig.cycle(0).await;
         assert_eq!(
             self.rig.writes(),
@@ -114,13 +114,13 @@ impl TwoLists {
     }
 
     /// Removes the faults: the next full check carries out what was refused.
-    async fn heals(&self, what: &str) {
+    async fn assert_recovers(&self, what: &str) {
         self.rig.farm.exchange.faults.clear();
         self.rig.farm.sharepoint.faults.clear();
         self.rig.pass_time(SignedDuration::from_hours(7));
         self.rig.cycle(0).await.report();
-        assert_eq!(self.left().await, (0, 0), "{what}");
-        self.rig.calm().await;
+        assert_eq!(self.pending_and_parked().await, (0, 0), "{what}");
+        self.rig.assert_settled().await;
     }
 }
 
@@ -137,9 +137,9 @@ fn refusal(code: &str) -> Fault {
 
 #[tokio::test]
 async fn copies_that_a_mailbox_never_takes_hold_up_no_other_list() {
-    let lists = TwoLists::with(EDITED + 2).await;
+    let lists = TwoLists::with_tasks(EDITED + 2).await;
     lists.refuse("UpdateItem", &lists.in_a[..EDITED], &internal_error());
-    for (list, item) in lists.edited() {
+    for (list, item) in lists.edited_tasks() {
         lists.rig.retitle_original(list, item, "Edited");
     }
     lists.rig.cycle(0).await.report();
@@ -148,20 +148,20 @@ async fn copies_that_a_mailbox_never_takes_hold_up_no_other_list() {
         "Edited",
         "the other list is written in the first pass"
     );
-    assert_eq!(lists.left().await, (EDITED, 0));
+    assert_eq!(lists.pending_and_parked().await, (EDITED, 0));
     lists
-        .refuses_after_three_passes(EDITED, "ErrorInternalServerError", "UpdateItem")
+        .assert_parked_after_three_passes(EDITED, "ErrorInternalServerError", "UpdateItem")
         .await;
-    lists.heals("UpdateItem").await;
+    lists.assert_recovers("UpdateItem").await;
     assert_eq!(lists.rig.copy(0, lists.a, lists.in_a[0]).subject, "Edited");
 }
 
 #[tokio::test]
 async fn edits_that_a_list_never_takes_hold_up_no_other_list() {
     for code in REFUSALS {
-        let lists = TwoLists::with(EDITED + 2).await;
+        let lists = TwoLists::with_tasks(EDITED + 2).await;
         lists.refuse("items.update", &[], &refusal(code));
-        for (list, item) in lists.edited() {
+        for (list, item) in lists.edited_tasks() {
             lists.rig.retitle_copy(0, list, item, "Edited");
         }
         lists.rig.cycle(0).await.report();
@@ -171,9 +171,9 @@ async fn edits_that_a_list_never_takes_hold_up_no_other_list() {
             "{code}"
         );
         lists
-            .refuses_after_three_passes(EDITED, "The list refuses the item", code)
+            .assert_parked_after_three_passes(EDITED, "The list refuses the item", code)
             .await;
-        lists.heals(code).await;
+        lists.assert_recovers(code).await;
         assert_eq!(
             lists.rig.original(lists.a, lists.in_a[0]).title,
             "Edited",
@@ -185,7 +185,7 @@ async fn edits_that_a_list_never_takes_hold_up_no_other_list() {
 #[tokio::test]
 async fn new_copies_and_deletions_that_a_server_never_takes_hold_up_no_other_list() {
     for operation in ["CreateItem", "DeleteItem", "items.recycle"] {
-        let lists = TwoLists::with(EDITED + 2).await;
+        let lists = TwoLists::with_tasks(EDITED + 2).await;
         let rig = &lists.rig;
         let fault = if operation == "items.recycle" {
             refusal(REFUSALS[1])
@@ -203,14 +203,14 @@ async fn new_copies_and_deletions_that_a_server_never_takes_hold_up_no_other_lis
                 rig.copies(0, lists.b, new).len() == 1
             }
             "DeleteItem" => {
-                for (list, item) in lists.edited() {
+                for (list, item) in lists.edited_tasks() {
                     rig.delete_original(list, item);
                 }
                 rig.cycle(0).await.report();
                 rig.copies(0, lists.b, lists.in_b[0]).is_empty()
             }
             _ => {
-                for (list, item) in lists.edited() {
+                for (list, item) in lists.edited_tasks() {
                     rig.delete_copy(0, list, item);
                 }
                 rig.cycle(0).await.report();
@@ -223,8 +223,10 @@ async fn new_copies_and_deletions_that_a_server_never_takes_hold_up_no_other_lis
         } else {
             "ErrorInternalServerError"
         };
-        lists.refuses_after_three_passes(EDITED, reason, operation).await;
-        lists.heals(operation).await;
+        lists
+            .assert_parked_after_three_passes(EDITED, reason, operation)
+            .await;
+        lists.assert_recovers(operation).await;
     }
 }
 
@@ -232,7 +234,7 @@ async fn new_copies_and_deletions_that_a_server_never_takes_hold_up_no_other_lis
 /// the next pass, and the other one continues.
 #[tokio::test]
 async fn a_list_that_takes_nothing_holds_up_no_other_list() {
-    let lists = TwoLists::with(12).await;
+    let lists = TwoLists::with_tasks(12).await;
     lists.refuse("items.update", &[], &refusal(REFUSALS[1]));
     for item in &lists.in_a {
         lists.rig.retitle_copy(0, lists.a, *item, "Edited");
@@ -243,14 +245,14 @@ async fn a_list_that_takes_nothing_holds_up_no_other_list() {
     for _ in 0..5 {
         lists.rig.cycle(0).await.report();
     }
-    assert_eq!(lists.left().await, (0, 12));
-    lists.heals("a whole list").await;
+    assert_eq!(lists.pending_and_parked().await, (0, 12));
+    lists.assert_recovers("a whole list").await;
 }
 
 /// A failure in every list is the server's. The pass stops, and no task is refused because of it.
 #[tokio::test]
 async fn a_failure_in_every_list_is_blamed_on_no_task() {
-    let lists = TwoLists::with(10).await;
+    let lists = TwoLists::with_tasks(10).await;
     let fault = || refusal(REFUSALS[1]);
     lists
         .rig
@@ -258,7 +260,7 @@ async fn a_failure_in_every_list_is_blamed_on_no_task() {
         .sharepoint
         .faults
         .aim(Aim::at("items.update"), fault());
-    for (list, item) in lists.edited() {
+    for (list, item) in lists.edited_tasks() {
         lists.rig.retitle_copy(0, list, item, "Edited");
     }
     let third = lists.in_a.iter().skip(EDITED).map(|item| (lists.a, *item));
@@ -269,16 +271,16 @@ async fn a_failure_in_every_list_is_blamed_on_no_task() {
     for _ in 0..4 {
         lists.rig.try_cycle(0).await.unwrap_err();
     }
-    assert_eq!(lists.left().await, (11, 0));
+    assert_eq!(lists.pending_and_parked().await, (11, 0));
     lists.rig.farm.sharepoint.faults.clear();
     lists.rig.cycle(0).await.report();
-    lists.rig.calm().await;
+    lists.rig.assert_settled().await;
 }
 
 /// A folder that cannot be created delays only its own list.
 #[tokio::test]
 async fn a_folder_that_a_mailbox_never_makes_holds_up_no_other_list() {
-    let mut lists = TwoLists::with(1).await;
+    let mut lists = TwoLists::with_tasks(1).await;
     let other = lists.rig.tasks_list("Gamma");
     let aim = Aim::at("CreateFolder").containing(&other.to_string());
     lists.rig.farm.exchange.faults.aim(aim, internal_error());
@@ -291,7 +293,7 @@ async fn a_folder_that_a_mailbox_never_makes_holds_up_no_other_list() {
     }
     let state = lists.rig.state(0).await;
     assert_eq!((state.pending.len(), state.parked.len()), (0, 1), "{state:#?}");
-    lists.heals("CreateFolder").await;
+    lists.assert_recovers("CreateFolder").await;
 }
 
 /// A second copy that cannot be removed delays nothing. The next full check finds it again.
@@ -313,12 +315,12 @@ async fn a_second_copy_that_a_mailbox_never_removes_holds_up_nothing() {
     assert_eq!(rig.copy(0, list, items[1]).subject, "Edited");
     let state = rig.state(0).await;
     assert_eq!((state.pending.len(), state.parked.len()), (0, 0), "{state:#?}");
-    rig.idle().await;
+    rig.assert_idle().await;
     rig.farm.exchange.faults.clear();
     rig.pass_time(SignedDuration::from_hours(7));
     rig.cycle(0).await.report();
     assert_eq!(rig.copies(0, list, items[0]).len(), 1);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A site that is temporarily locked refuses one edit, and no further edit follows. The next full check carries it
@@ -345,7 +347,7 @@ async fn a_write_that_was_refused_once_is_retried_at_the_next_full_check() {
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, items[0]).title, "Edited");
     assert!(rig.state(0).await.parked.is_empty());
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A gateway that loses its SharePoint for some minutes does not count against the tasks written then: none of them
@@ -353,7 +355,7 @@ async fn a_write_that_was_refused_once_is_retried_at_the_next_full_check() {
 #[tokio::test]
 async fn a_gateway_without_its_server_refuses_no_task() {
     for status in [408, 502, 504] {
-        let lists = TwoLists::with(EDITED + 2).await;
+        let lists = TwoLists::with_tasks(EDITED + 2).await;
         lists.refuse("items.update", &lists.in_a, &Fault::Status(status));
         for item in &lists.in_a[..2] {
             lists.rig.retitle_copy(0, lists.a, *item, "Edited");
@@ -361,10 +363,10 @@ async fn a_gateway_without_its_server_refuses_no_task() {
         for _ in 0..4 {
             lists.rig.cycle(0).await;
         }
-        assert_eq!(lists.left().await, (2, 0), "{status}");
+        assert_eq!(lists.pending_and_parked().await, (2, 0), "{status}");
         lists.rig.farm.sharepoint.faults.clear();
         lists.rig.cycle(0).await.report();
-        assert_eq!(lists.left().await, (0, 0), "{status}");
-        lists.rig.calm().await;
+        assert_eq!(lists.pending_and_parked().await, (0, 0), "{status}");
+        lists.rig.assert_settled().await;
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Registry, SqlRegistry};
-use tasksync_common::seam::{Call, Hook, Intercept};
+use tasksync_common::seam::{Hook, Intercept, StoreCall};
 
 struct Counts {
     states_read: AtomicU64,
@@ -18,7 +18,7 @@ struct Counts {
 }
 
 impl Hook for Counts {
-    fn before(&self, call: Call) -> Result<(), Failure> {
+    fn before(&self, call: StoreCall) -> Result<(), Failure> {
         let counter = match call.operation {
             "enrolment" | "enrolments_of" | "enrolments_with_fingerprints" => &self.look_ups,
             "enrolment_with_state" | "sync_state" => &self.states_read,

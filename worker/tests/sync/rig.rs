@@ -16,13 +16,13 @@ use tasksync_common::registry::{Enrolment, EnrolmentState, SqlRegistry, Tenant};
 use tasksync_common::settings::{GuardSettings, OutboundSettings, Settings, WorkerSettings};
 use tasksync_common::state::SyncState;
 use tasksync_loadtest::exchange::{ExchangeSettings, MailboxSpec};
-use tasksync_loadtest::liar::Liar;
 use tasksync_loadtest::population::{AppliedTenant, Person, PopulationSpec, Tenant as SimTenant};
 use tasksync_loadtest::sharepoint::people::{ItemId, ListId, SiteSpec};
 use tasksync_loadtest::sharepoint::{Language, Settings as SharePointSettings};
 use tasksync_loadtest::trial::{Farm, FarmSpec, Oracle, TenantPlan};
+use tasksync_loadtest::wrong_answers::WrongAnswers;
 use tasksync_worker::connect::ServerConnector;
-use tasksync_worker::sync::{Known, SyncEngine, SyncSettings, Tenants, Work};
+use tasksync_worker::sync::{StoredUser, SyncEngine, SyncSettings, SyncWork, Tenants};
 use tasksync_worker::work::{Survey, SyncReport, UserSync};
 use tempfile::TempDir;
 
@@ -67,7 +67,7 @@ pub(crate) struct Spec {
     ),
     pub(crate) request_timeout: Duration,
     /// A proxy between the engine and both servers.
-    pub(crate) liar: Option<Arc<Liar>>,
+    pub(crate) wrong_answers: Option<Arc<WrongAnswers>>,
 }
 
 impl Default for Spec {
@@ -84,7 +84,7 @@ impl Default for Spec {
             guard: GuardSettings::default(),
             limits: |_, _| {},
             request_timeout: Duration::from_secs(10),
-            liar: None,
+            wrong_answers: None,
         }
     }
 }
@@ -121,7 +121,7 @@ impl Parts {
     fn engines(
         &self,
         registry: &CountingRegistry,
-        shared: &SharedClock,
+        shared_clock: &SharedClock,
     ) -> (Arc<Tenants>, Arc<SyncEngine>, SyncEngine) {
         let limits = self.limits;
         let outbound = OutboundSettings {
@@ -135,7 +135,7 @@ impl Parts {
             &outbound,
             &defaults.schedule,
             &defaults.worker,
-            Arc::clone(shared),
+            Arc::clone(shared_clock),
         )
         .unwrap()
         .with_limits(|source, mailbox| {
@@ -145,7 +145,7 @@ impl Parts {
         let tenants = Arc::new(Tenants::new(
             registry.store(),
             Arc::new(connector),
-            Arc::clone(shared),
+            Arc::clone(shared_clock),
             10,
             Duration::from_secs(10),
         ));
@@ -153,7 +153,7 @@ impl Parts {
             SyncEngine::new(
                 registry.store(),
                 Arc::clone(&tenants),
-                Arc::clone(shared),
+                Arc::clone(shared_clock),
                 SyncSettings::new(worker, &self.guard),
             )
         };
@@ -196,7 +196,7 @@ impl Rig {
             .map(|number| rig.add_task(list, 0, &format!("Task {number}")))
             .collect();
         rig.cycle(0).await;
-        rig.calm().await;
+        rig.assert_settled().await;
         (rig, list, items)
     }
 
@@ -217,7 +217,7 @@ impl Rig {
             plan: spec.plan,
             exchange: spec.exchange,
             sharepoint: spec.sharepoint,
-            liar: spec.liar,
+            wrong_answers: spec.wrong_answers,
             ..FarmSpec::default()
         })
         .await
@@ -301,7 +301,7 @@ impl Rig {
     ) -> Self {
         let tenant: Tenant = serde_json::from_value(settings).unwrap();
         let clock = Arc::new(MovedClock::default());
-        let shared: SharedClock = Arc::clone(&clock) as SharedClock;
+        let shared_clock: SharedClock = Arc::clone(&clock) as SharedClock;
         let url = format!("sqlite:{}", folder.path().join("registry.sqlite").display());
         let registry = Arc::new(CountingRegistry::new(
             SqlRegistry::open_sqlite(&url).await.unwrap(),
@@ -323,7 +323,7 @@ impl Rig {
             limits,
             request_timeout,
         };
-        let (tenants, engine, thorough) = parts.engines(&registry, &shared);
+        let (tenants, engine, thorough) = parts.engines(&registry, &shared_clock);
         Self {
             engine,
             tenants,
@@ -339,8 +339,8 @@ impl Rig {
 
     /// Simulates a new process. It knows nothing of the servers except what the registry contains.
     pub(crate) fn restart(&mut self) {
-        let shared: SharedClock = Arc::clone(&self.clock) as SharedClock;
-        (self.tenants, self.engine, self.thorough) = self.parts.engines(&self.registry, &shared);
+        let shared_clock: SharedClock = Arc::clone(&self.clock) as SharedClock;
+        (self.tenants, self.engine, self.thorough) = self.parts.engines(&self.registry, &shared_clock);
     }
 
     pub(crate) fn tenant_id(&self) -> TenantId {
@@ -357,7 +357,7 @@ impl Rig {
     }
 
     /// Surveys one user.
-    pub(crate) async fn survey(&self, person: usize) -> Result<Survey<Work>, Failure> {
+    pub(crate) async fn survey(&self, person: usize) -> Result<Survey<SyncWork>, Failure> {
         let users = [self.user(person).user];
         self.survey_all(&self.engine, &users).await.pop().unwrap()
     }
@@ -367,18 +367,18 @@ impl Rig {
         &self,
         engine: &SyncEngine,
         users: &[UserId],
-    ) -> Vec<Result<Survey<Work>, Failure>> {
-        let known = self.look_up(engine, users).await;
-        engine.survey(&self.tenant_id(), known).await
+    ) -> Vec<Result<Survey<SyncWork>, Failure>> {
+        let looked_up = self.look_up(engine, users).await;
+        engine.survey(&self.tenant_id(), looked_up).await
     }
 
     /// Looks users up. A failure is a panic.
-    pub(crate) async fn look_up(&self, engine: &SyncEngine, users: &[UserId]) -> Vec<(UserId, Known)> {
-        let known = engine.look_up(&self.tenant_id(), users).await;
+    pub(crate) async fn look_up(&self, engine: &SyncEngine, users: &[UserId]) -> Vec<(UserId, StoredUser)> {
+        let looked_up = engine.look_up(&self.tenant_id(), users).await;
         users
             .iter()
             .cloned()
-            .zip(known.into_iter().map(Result::unwrap))
+            .zip(looked_up.into_iter().map(Result::unwrap))
             .collect()
     }
 
@@ -425,20 +425,20 @@ impl Rig {
     }
 
     /// Asserts that both sides agree, that further passes write nothing, and that a survey finds every user idle.
-    pub(crate) async fn calm(&self) {
-        self.agrees();
-        self.silent().await;
-        self.agrees();
+    pub(crate) async fn assert_settled(&self) {
+        self.assert_sides_agree();
+        self.assert_no_more_writes().await;
+        self.assert_sides_agree();
     }
 
     /// Asserts that the oracle finds no difference.
-    pub(crate) fn agrees(&self) {
-        let verdict = Oracle::new(&self.farm).verdict();
+    pub(crate) fn assert_sides_agree(&self) {
+        let verdict = Oracle::new(&self.farm).compare_sides();
         assert!(verdict.agrees(), "{:#?}", verdict.lines(20));
     }
 
     /// Asserts that further passes write nothing, and that a survey finds every user idle.
-    pub(crate) async fn silent(&self) {
+    pub(crate) async fn assert_no_more_writes(&self) {
         let before = self.writes();
         self.cycle_all().await;
         assert_eq!(
@@ -446,18 +446,18 @@ impl Rig {
             before,
             "a second pass wrote (Exchange, SharePoint)"
         );
-        self.idle().await;
+        self.assert_idle().await;
         for person in 0..self.farm.population.tenants[0].people.len() {
             if let Err(failure) = self.cycle_of(&self.thorough, person).await {
                 panic!("the full pass of person {person} failed: {failure}");
             }
         }
         assert_eq!(self.writes(), before, "a full pass wrote (Exchange, SharePoint)");
-        self.idle().await;
+        self.assert_idle().await;
     }
 
     /// Asserts that a survey finds every user idle, if the server provides the signs.
-    pub(crate) async fn idle(&self) {
+    pub(crate) async fn assert_idle(&self) {
         if self.omits_signs {
             return;
         }

@@ -36,7 +36,7 @@ async fn large(lists: usize, tasks: usize) -> Rig {
 async fn pages_hide_nothing() {
     let rig = large(20, 500).await;
     rig.cycle(0).await.report();
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// docs/benchmarks.md states these numbers: the requests for one person with ten tasks in three lists.
@@ -50,7 +50,7 @@ async fn requests_of_a_full_check_and_of_a_comparison_of_all_values() {
         rig.add_task(lists[number % 3], 0, &format!("Task {number}"));
     }
     rig.cycle(0).await.report();
-    rig.calm().await;
+    rig.assert_settled().await;
     let requests = || {
         (
             rig.farm.exchange.stats.snapshot().total,
@@ -94,5 +94,5 @@ async fn an_unfinished_sync_is_continued() {
     }
     assert!(unfinished + failed > 0);
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use jiff::SignedDuration;
 use tasksync_common::error::Code;
 use tasksync_common::model::LocationKey;
-use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
-use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ListId, ListSpec};
+use tasksync_loadtest::exchange::MailboxItemEdit as CopyEdit;
+use tasksync_loadtest::sharepoint::people::{ItemId, ListId, ListItemEdit, ListSpec};
 use tasksync_loadtest::sharepoint::{Closed, Operation};
 use tasksync_loadtest::sim::answers::{Answer, Tamper};
 use tasksync_loadtest::sim::faults::{Aim, Fault};
@@ -39,7 +39,7 @@ async fn a_list_that_cannot_be_read_stops_neither_other_lists_nor_other_people()
         let kept = rig.add_task(broken, 0, "Kept");
         rig.add_task(good, 1, "First");
         rig.cycle_all().await;
-        rig.calm().await;
+        rig.assert_settled().await;
         rig.farm.sharepoint.faults.aim(
             Aim::at("getitems").containing(&broken.to_string()),
             Fault::Error(code.to_owned()),
@@ -73,7 +73,7 @@ async fn a_list_that_cannot_be_read_stops_neither_other_lists_nor_other_people()
         // It arrives before the next full check, which is hours later.
         assert!(rig.state(0).await.unread.is_empty());
         assert_eq!(rig.registry.alerts(None, 10).await.unwrap(), []);
-        rig.calm().await;
+        rig.assert_settled().await;
     }
 }
 
@@ -85,7 +85,7 @@ async fn an_edit_while_the_time_zone_is_not_known_changes_no_date() {
     let list = rig.tasks_list("Plan");
     let (titled, dated) = (rig.add_task(list, 0, "Titled"), rig.add_task(list, 0, "Dated"));
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     rig.farm
         .sharepoint
         .faults
@@ -115,7 +115,7 @@ async fn an_edit_while_the_time_zone_is_not_known_changes_no_date() {
     rig.cycle(0).await;
     assert_eq!(rig.original(list, dated).due, due);
     assert_eq!(rig.original(list, titled).due, Some(crate::rig::day(11, 20)));
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// If dates are not written, the status and an alert name the list and the reason until the time zone is known.
@@ -154,7 +154,7 @@ async fn a_list_whose_time_zone_was_never_known_is_named_with_the_reason() {
     assert_eq!(rig.state(0).await.without_dates.len(), 0);
     assert_eq!(rig.registry.alerts(None, 10).await.unwrap(), []);
     assert_eq!(rig.copy(0, list, item).due, Some(crate::rig::day(11, 20)));
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A new process takes the resolved person from the person's state. After a day the site is asked again, once.
@@ -175,7 +175,7 @@ async fn a_person_is_resolved_by_one_process_for_all() {
         assert_eq!(rig.copy(0, list, item).subject, title);
         assert_eq!(asked(&rig), times, "after {hours} hours");
     }
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// If an unreadable list becomes readable but has no usable dates, its alert shows the current reason.
@@ -230,7 +230,7 @@ async fn is_repaired(rig: &Rig, list: ListId, item: ItemId) {
     }
     assert_eq!(rig.original(list, item).title, "second");
     assert_eq!(rig.copy(0, list, item).subject, "second");
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// One answer contains a misread value, which is written into the copy, and the answer to that write is lost. The next
@@ -292,7 +292,7 @@ async fn one_wrong_answer_about_whose_a_task_is_takes_no_copy_away() {
     assert_eq!(rig.copies(0, list, items[0]).len(), 1);
     rig.cycle(0).await;
     assert_eq!(rig.original(list, items[0]).title, "Edited in the mailbox");
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// Half a character (one surrogate) in a title is read as U+FFFD. It stops nothing and is not written back.
@@ -328,7 +328,7 @@ async fn an_update_that_only_looks_like_a_success_arrives_later() {
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     let faults = &rig.farm.sharepoint.faults;
     faults.next(Some("items.update"), 1, Fault::Instead(Answer::new(200)));
     rig.retitle_copy(0, list, item, "Edited in the mailbox");
@@ -339,7 +339,7 @@ async fn an_update_that_only_looks_like_a_success_arrives_later() {
     rig.retitle_original(list, item, "Edited at the source");
     rig.cycle(0).await;
     assert_eq!(rig.copy(0, list, item).subject, "Edited at the source");
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// An update is carried out, but a device in front of SharePoint answers. It counts once it is read back.
@@ -349,14 +349,14 @@ async fn an_update_behind_a_foreign_answer_is_read_back() {
     let list = rig.tasks_list("Plan");
     let item = rig.add_task(list, 0, "Report");
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
     let page = Answer::html(200, "Thank you");
     let faults = &rig.farm.sharepoint.faults;
     faults.next(Some("items.update"), 1, Fault::Afterwards(page));
     rig.retitle_copy(0, list, item, "Edited in the mailbox");
     rig.cycle(0).await;
     assert_eq!(rig.original(list, item).title, "Edited in the mailbox");
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A sub-site that is closed to the service account keeps its copies, even after a restart and a full check.
@@ -371,13 +371,13 @@ async fn a_closed_sub_site_keeps_its_copies() {
         let spec = ListSpec::new("Hidden", 171);
         let list = rig.farm.sharepoint.add_list(&below, &spec).unwrap();
         rig.farm.applied[0].lists.push((list, Vec::new()));
-        let edit = ItemEdit {
+        let edit = ListItemEdit {
             title: Some("In the sub-site".into()),
-            ..ItemEdit::default()
+            ..ListItemEdit::default()
         };
         rig.add_task_with(list, 0, edit);
         rig.cycle(0).await;
-        rig.calm().await;
+        rig.assert_settled().await;
         let copies = |rig: &Rig| {
             let items = rig.farm.exchange.items(rig.smtp(0));
             items.iter().filter(|item| !item.in_deleted_items).count()
@@ -397,7 +397,7 @@ async fn a_closed_sub_site_keeps_its_copies() {
         rig.farm.sharepoint.close_web(&below, None).unwrap();
         rig.pass_time(SignedDuration::from_hours(7));
         rig.cycle(0).await;
-        rig.calm().await;
+        rig.assert_settled().await;
         assert_eq!(rig.registry.alerts(None, 10).await.unwrap(), []);
     }
 }

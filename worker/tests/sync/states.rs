@@ -17,7 +17,7 @@ async fn a_lost_state_is_found_again_without_a_write() {
     rig.registry.forget_sync_state(&rig.user(0)).await.unwrap();
     rig.cycle(0).await.report();
     assert_eq!(rig.writes(), before);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// Changes made while there was no state are resolved: edits by time, and deletions are never guessed.
@@ -37,7 +37,7 @@ async fn edits_made_before_a_state_is_lost_survive() {
     // Without a state, a missing copy does not prove a deletion: it is created again, and the task is not deleted.
     assert!(!rig.original(list, items[2]).recycled);
     assert_eq!(rig.copies(0, list, new).len(), 1);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// Exchange sometimes invalidates sync states. The folder is then listed completely, and edits and deletions are
@@ -52,7 +52,7 @@ async fn expired_sync_states_lose_nothing() {
     assert_eq!((report.source_writes, report.mailbox_writes), (2, 0));
     assert_eq!(rig.original(list, items[0]).title, "Edited meanwhile");
     assert!(rig.original(list, items[1]).recycled);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A change token that is too old is refused. Everything is compared, and nothing is lost.
@@ -66,7 +66,7 @@ async fn expired_change_tokens_lose_nothing() {
     rig.cycle(0).await;
     assert_eq!(rig.copy(0, list, items[0]).subject, "Edited meanwhile");
     assert!(rig.copies(0, list, items[1]).is_empty());
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// SharePoint Online was observed to answer a token that is too old with no error and no changes. The next regular
@@ -85,7 +85,7 @@ async fn silently_expired_change_tokens_are_made_good_by_the_full_comparison() {
     assert!(rig.copies(0, list, items[1]).is_empty());
     rig.retitle_original(list, items[2], "Edited later");
     rig.cycle(0).await.report();
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// A cursor that is refused once, on either side, costs one complete read and has no other effect.
@@ -104,11 +104,11 @@ async fn a_cursor_refused_once_does_no_harm() {
         .next(Some("getchanges"), 1, Fault::ExpireCursor);
     rig.cycle(0).await.report();
     rig.cycle(0).await;
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// Cuts off a pass in the middle: the process is killed after a write and before it saves the result.
-async fn cut(rig: &Rig, saves: u64) {
+async fn interrupt_pass(rig: &Rig, saves: u64) {
     rig.registry.save_only(saves);
     assert!(rig.try_cycle(0).await.is_err());
     rig.registry.save_only(u64::MAX);
@@ -126,50 +126,50 @@ async fn a_write_before_a_kill_does_not_win_over_an_edit() {
     };
 
     rig.retitle_original(list, items[0], "First");
-    cut(&rig, 1).await;
+    interrupt_pass(&rig, 1).await;
     assert_eq!(rig.copy(0, list, items[0]).subject, "First");
     at_source_meanwhile(items[0], "Second");
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, items[0]).title, "Second");
     assert_eq!(rig.copy(0, list, items[0]).subject, "Second");
-    rig.calm().await;
+    rig.assert_settled().await;
 
     // Reverting a value is an edit as well.
     rig.retitle_original(list, items[1], "First");
-    cut(&rig, 1).await;
+    interrupt_pass(&rig, 1).await;
     at_source_meanwhile(items[1], "Task 1");
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, items[1]).title, "Task 1");
     assert_eq!(rig.copy(0, list, items[1]).subject, "Task 1");
-    rig.calm().await;
+    rig.assert_settled().await;
 
     rig.retitle_copy(0, list, items[2], "First");
-    cut(&rig, 1).await;
+    interrupt_pass(&rig, 1).await;
     assert_eq!(rig.original(list, items[2]).title, "First");
     rig.farm.exchange.clock.set_skew(earlier);
     rig.retitle_copy(0, list, items[2], "Second");
     rig.farm.exchange.clock.set_skew(SignedDuration::ZERO);
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, items[2]).title, "Second");
-    rig.calm().await;
+    rig.assert_settled().await;
 
     // There is a new copy, and its task is edited before anything about the copy is saved.
     let new = rig.add_task(list, 0, "New");
-    cut(&rig, 1).await;
+    interrupt_pass(&rig, 1).await;
     assert_eq!(rig.copy(0, list, new).subject, "New");
     at_source_meanwhile(new, "Newer");
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, new).title, "Newer");
     assert_eq!(rig.copy(0, list, new).subject, "Newer");
-    rig.calm().await;
+    rig.assert_settled().await;
 
     // A new copy is edited in the same second in which it was created.
     let new = rig.add_task(list, 0, "Raw");
-    cut(&rig, 1).await;
+    interrupt_pass(&rig, 1).await;
     rig.retitle_copy(0, list, new, "Refined");
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, new).title, "Refined");
-    rig.calm().await;
+    rig.assert_settled().await;
     assert_eq!(
         rig.conflicts(0).await,
         <[&str; 0]>::default(),
@@ -183,7 +183,7 @@ async fn a_write_before_a_kill_does_not_win_over_an_edit() {
 async fn a_value_that_is_reverted_after_a_kill_stays_reverted() {
     let (rig, list, items) = Rig::with_tasks(4).await;
     rig.retitle_copy(0, list, items[0], "Mine");
-    cut(&rig, 1).await;
+    interrupt_pass(&rig, 1).await;
     assert_eq!(rig.original(list, items[0]).title, "Mine");
     rig.farm.sharepoint.clock.set_skew(SignedDuration::from_mins(1));
     rig.retitle_original(list, items[0], "Task 0");
@@ -191,7 +191,7 @@ async fn a_value_that_is_reverted_after_a_kill_stays_reverted() {
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, items[0]).title, "Task 0");
     assert_eq!(rig.copy(0, list, items[0]).subject, "Task 0");
-    rig.calm().await;
+    rig.assert_settled().await;
     // It cannot be known whether the write was carried out, so the value is kept in the journal.
     assert_eq!(rig.conflicts(0).await, ["conflict_lost_in_mailbox"]);
 }
@@ -201,28 +201,28 @@ async fn a_value_that_is_reverted_after_a_kill_stays_reverted() {
 async fn a_deletion_after_a_kill_is_a_deletion() {
     let (rig, list, items) = Rig::with_tasks(4).await;
     rig.retitle_copy(0, list, items[0], "Mine");
-    cut(&rig, 1).await;
+    interrupt_pass(&rig, 1).await;
     assert_eq!(rig.original(list, items[0]).title, "Mine");
     rig.delete_copy(0, list, items[0]);
     rig.cycle(0).await.report();
     assert!(rig.original(list, items[0]).recycled);
     assert!(rig.copies(0, list, items[0]).is_empty());
-    rig.calm().await;
+    rig.assert_settled().await;
 
     // For a copy that was updated or created, Deleted Items show that it existed.
     rig.retitle_original(list, items[1], "Theirs");
-    cut(&rig, 1).await;
+    interrupt_pass(&rig, 1).await;
     assert_eq!(rig.copy(0, list, items[1]).subject, "Theirs");
     rig.delete_copy(0, list, items[1]);
     let new = rig.add_task(list, 0, "New");
-    cut(&rig, 1).await;
+    interrupt_pass(&rig, 1).await;
     rig.delete_copy(0, list, new);
     for _ in 0..2 {
         rig.cycle(0).await;
     }
     assert!(rig.original(list, items[1]).recycled);
     assert!(rig.original(list, new).recycled);
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// If Deleted Items cannot be read, nothing is known about the copy. It is created again, and the user's sync
@@ -231,7 +231,7 @@ async fn a_deletion_after_a_kill_is_a_deletion() {
 async fn unreadable_deleted_items_stop_no_sync() {
     let (rig, list, _) = Rig::with_tasks(4).await;
     let new = rig.add_task(list, 0, "New");
-    cut(&rig, 1).await;
+    interrupt_pass(&rig, 1).await;
     rig.delete_copy(0, list, new);
     rig.farm.exchange.faults.next(
         Some("FindItem"),
@@ -241,7 +241,7 @@ async fn unreadable_deleted_items_stop_no_sync() {
     rig.cycle(0).await.report();
     rig.farm.exchange.faults.clear();
     assert_eq!(rig.copy(0, list, new).subject, "New");
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// SharePoint shows an old value with the new version, once. Both sides have the remembered versions but differ.
@@ -250,11 +250,11 @@ async fn a_difference_that_no_version_shows_is_in_the_plan_at_once_and_repaired_
     let (rig, list, items) = Rig::with_tasks(3).await;
     let misread = Tamper::replace("Edited", "Task 0");
     let faults = &rig.farm.sharepoint.faults;
-    faults.aim(Aim::at_all(), Fault::Tamper(misread));
+    faults.aim(Aim::every_request(), Fault::Tamper(misread));
     rig.retitle_original(list, items[0], "Edited");
     rig.cycle(0).await.report();
     rig.farm.sharepoint.faults.clear();
-    rig.idle().await;
+    rig.assert_idle().await;
     assert_eq!(rig.copy(0, list, items[0]).subject, "Task 0");
     let (plan, held) = rig.engine.preview(&rig.user(0)).await.unwrap();
     assert!(held.is_empty());
@@ -270,7 +270,7 @@ async fn a_difference_that_no_version_shows_is_in_the_plan_at_once_and_repaired_
     rig.pass_time(SignedDuration::from_hours(8 * 24));
     rig.cycle(0).await.report();
     assert_eq!(rig.copy(0, list, items[0]).subject, "Edited");
-    rig.calm().await;
+    rig.assert_settled().await;
 }
 
 /// Returns a listing of changes without its entries but with its cursor.
@@ -297,10 +297,10 @@ async fn an_edit_that_a_folder_does_not_report_arrives_with_the_next_full_check(
     rig.retitle_copy(0, list, items[0], "Edited");
     rig.cycle(0).await.report();
     assert_eq!(rig.farm.exchange.stats.snapshot().faults, 1);
-    rig.idle().await;
+    rig.assert_idle().await;
     assert_eq!(rig.original(list, items[0]).title, "Task 0");
     rig.pass_time(SignedDuration::from_hours(7));
     rig.cycle(0).await.report();
     assert_eq!(rig.original(list, items[0]).title, "Edited");
-    rig.calm().await;
+    rig.assert_settled().await;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use tasksync_common::contract::earlier;
-use tasksync_common::registry::Saved;
+use tasksync_common::registry::SaveResult;
 use tasksync_loadtest::sharepoint::people::{ItemId, ListId};
 
 use crate::rig::{Rig, Spec};
@@ -67,7 +67,7 @@ impl Upgrade {
                 .rig
                 .registry
                 .save_sync_state(&enrolment, stored.version, &fingerprint, &state);
-            assert_eq!(saved.await.unwrap(), Saved::Stored(stored.version + 1));
+            assert_eq!(saved.await.unwrap(), SaveResult::Stored(stored.version + 1));
         }
     }
 
@@ -101,7 +101,7 @@ impl Upgrade {
     /// Returns the number of our folders and items, and how many of them name their owner.
     fn markers(&self) -> (usize, usize) {
         let exchange = &self.rig.farm.exchange;
-        let (mut ours, mut named) = (0, 0);
+        let (mut marked, mut named) = (0, 0);
         for person in 0..self.people {
             let smtp = self.rig.smtp(person);
             let folders = exchange.folders(smtp).into_iter().map(|folder| folder.named);
@@ -110,11 +110,11 @@ impl Upgrade {
                 let is_ours = ["TaskSyncLocation", "TaskSyncSourceKey"]
                     .iter()
                     .any(|name| properties.contains_key(*name));
-                ours += usize::from(is_ours);
+                marked += usize::from(is_ours);
                 named += usize::from(properties.contains_key(OWNER));
             }
         }
-        (ours, named)
+        (marked, named)
     }
 }
 
@@ -128,7 +128,7 @@ async fn a_hundred_synced_people_are_upgraded_without_a_trace() {
     let (inventory, (mailbox_writes, source_writes)) = (upgrade.inventory(), rig.writes());
 
     // Idle users stay idle: the upgrade alone causes no work.
-    rig.idle().await;
+    rig.assert_idle().await;
     rig.pass_time(SignedDuration::from_hours(7));
     rig.cycle_all().await;
     assert_eq!(upgrade.inventory(), inventory);
@@ -137,7 +137,7 @@ async fn a_hundred_synced_people_are_upgraded_without_a_trace() {
     assert_eq!(rig.journal(0).await, <[&str; 0]>::default());
 
     upgrade.save_as_the_earlier_build().await;
-    rig.calm().await;
+    rig.assert_settled().await;
     assert_eq!(upgrade.inventory(), inventory);
     assert_eq!(rig.writes(), (mailbox_writes + 200, source_writes));
 }
@@ -162,8 +162,8 @@ async fn edits_and_deletions_during_an_upgrade_travel() {
         rig.pass_time(SignedDuration::from_hours(7));
         rig.cycle_all().await;
     }
-    rig.calm().await;
-    let (ours, named) = upgrade.markers();
+    rig.assert_settled().await;
+    let (marked, named) = upgrade.markers();
     // Copies that the person deleted are in Deleted Items with the markers they had.
-    assert!(named == ours || named + 2 >= ours, "{named} of {ours}");
+    assert!(named == marked || named + 2 >= marked, "{named} of {marked}");
 }

@@ -8,15 +8,15 @@ use tasksync_worker::mailbox::{Mailbox, MailboxCapabilities, Owner};
 use tasksync_worker::source::{Person, Source};
 
 use crate::contract::{MailboxBench, SourceBench, mailbox_contract, source_contract};
-use crate::engine::Shared;
+use crate::engine::SharedWorld;
 use crate::mailbox::ModelMailbox;
 use crate::source::ModelSource;
 use crate::world::{id, location};
 
-struct Bench(Shared);
+struct Bench(SharedWorld);
 
 async fn bench() -> Bench {
-    Bench(Shared::new(0))
+    Bench(SharedWorld::new(0))
 }
 
 #[async_trait]

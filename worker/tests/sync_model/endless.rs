@@ -4,7 +4,7 @@ use tasksync_common::error::Code;
 use tasksync_common::plan::Policy;
 use tasksync_worker::mailbox::MailboxCapabilities;
 
-use crate::engine::{Stage, Way};
+use crate::engine::{Stage, SyncCircumstances};
 use crate::faults::Fault;
 use crate::world::{Act, Edit};
 
@@ -12,17 +12,17 @@ use crate::world::{Act, Edit};
 /// were read.
 fn endless(bytes: usize) -> (Option<Code>, u32) {
     let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
-    stage.shared.world().act(&Act::Create(0));
-    assert!(stage.sync(&Way::PLAIN) && stage.sync(&Way::PLAIN));
-    stage.shared.world().act(&Act::EditItem(0, Edit::Title));
-    let way = Way {
+    stage.shared_world.world().act(&Act::Create(0));
+    assert!(stage.sync(&SyncCircumstances::PLAIN) && stage.sync(&SyncCircumstances::PLAIN));
+    stage.shared_world.world().act(&Act::EditItem(0, Edit::Title));
+    let way = SyncCircumstances {
         fault: Fault::Endless(bytes),
-        ..Way::PLAIN
+        ..SyncCircumstances::PLAIN
     };
     assert!(!stage.sync(&way), "{bytes}");
-    let (failure, pages) = (stage.failure(), stage.shared.world().pages);
+    let (failure, pages) = (stage.failure(), stage.shared_world.world().pages);
     // The edit arrives once the folder can be read to its end.
-    assert!(stage.sync(&Way::PLAIN));
+    assert!(stage.sync(&SyncCircumstances::PLAIN));
     (failure, pages)
 }
 

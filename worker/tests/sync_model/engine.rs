@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use tasksync_common::clock::{Clock, SharedClock};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::UserKey;
-use tasksync_common::plan::{Limits, Plan, Policy};
+use tasksync_common::plan::{GuardLimits, Plan, Policy};
 use tasksync_common::registry::{Registry, Tenant};
 use tasksync_worker::mailbox::MailboxCapabilities;
-use tasksync_worker::sync::{Connections, Connector, SyncEngine, SyncSettings, Tenants};
+use tasksync_worker::sync::{Connections, SyncEngine, SyncSettings, TenantConnector, Tenants};
 use tasksync_worker::work::{Survey, UserSync};
 use tokio::sync::Notify;
 
@@ -25,7 +25,7 @@ const BUDGET: Duration = Duration::from_secs(30);
 
 /// The circumstances of one sync.
 #[derive(Debug, Clone)]
-pub(crate) struct Way {
+pub(crate) struct SyncCircumstances {
     pub(crate) fault: Fault,
     /// Whether everything is compared.
     pub(crate) full: bool,
@@ -37,7 +37,7 @@ pub(crate) struct Way {
     pub(crate) before_writing: Option<Act>,
 }
 
-impl Way {
+impl SyncCircumstances {
     pub(crate) const PLAIN: Self = Self {
         fault: Fault::None,
         full: false,
@@ -48,22 +48,22 @@ impl Way {
 }
 
 #[derive(Default)]
-struct Meanwhile {
+struct PendingActs {
     while_reading: Option<Act>,
     before_writing: Option<Act>,
 }
 
 struct Inner {
     world: Mutex<World>,
-    meanwhile: Mutex<Meanwhile>,
+    meanwhile: Mutex<PendingActs>,
     killed: Notify,
 }
 
 /// The world, shared by the servers and the registry.
 #[derive(Clone)]
-pub(crate) struct Shared(Arc<Inner>);
+pub(crate) struct SharedWorld(Arc<Inner>);
 
-impl Shared {
+impl SharedWorld {
     pub(crate) fn new(skew: i64) -> Self {
         Self(Arc::new(Inner {
             world: Mutex::new(World::new(skew)),
@@ -85,7 +85,7 @@ impl Shared {
     /// Performs a read of a server.
     pub(crate) async fn read<T: Send>(
         &self,
-        look: impl FnOnce(&mut World, Answer) -> Result<T, Failure> + Send,
+        operation: impl FnOnce(&mut World, Answer) -> Result<T, Failure> + Send,
     ) -> Result<T, Failure> {
         let result = {
             let mut world = self.world();
@@ -93,7 +93,7 @@ impl Shared {
             if world.faults.killed {
                 None
             } else {
-                Some(answer.and_then(|answer| look(&mut world, answer)))
+                Some(answer.and_then(|answer| operation(&mut world, answer)))
             }
         };
         match result {
@@ -179,7 +179,7 @@ impl Shared {
     }
 }
 
-struct WorldClock(Shared);
+struct WorldClock(SharedWorld);
 
 impl Clock for WorldClock {
     fn now(&self) -> Timestamp {
@@ -188,18 +188,18 @@ impl Clock for WorldClock {
 }
 
 struct ModelConnector {
-    shared: Shared,
+    shared_world: SharedWorld,
     capabilities: MailboxCapabilities,
 }
 
-impl Connector for ModelConnector {
+impl TenantConnector for ModelConnector {
     fn connect(&self, _: &Tenant) -> Result<Connections, Failure> {
         Ok(Connections {
             source: Arc::new(ModelSource {
-                world: self.shared.clone(),
+                world: self.shared_world.clone(),
             }),
             mailbox: Arc::new(ModelMailbox {
-                world: self.shared.clone(),
+                world: self.shared_world.clone(),
                 capabilities: self.capabilities,
             }),
         })
@@ -208,7 +208,7 @@ impl Connector for ModelConnector {
 
 /// A world with two engines.
 pub(crate) struct Stage {
-    pub(crate) shared: Shared,
+    pub(crate) shared_world: SharedWorld,
     engine: SyncEngine,
     /// An engine that compares everything in every sync.
     thorough: SyncEngine,
@@ -219,16 +219,16 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(skew: i64, capabilities: MailboxCapabilities, policy: Policy) -> Self {
-        let shared = Shared::new(skew);
+        let shared_world = SharedWorld::new(skew);
         {
-            let mut world = shared.world();
+            let mut world = shared_world.world();
             world.lists_deleted_items = capabilities.deleted_items;
             world.policy = policy;
         }
-        let registry: Arc<dyn Registry> = Arc::new(ModelRegistry(shared.clone()));
-        let clock: SharedClock = Arc::new(WorldClock(shared.clone()));
+        let registry: Arc<dyn Registry> = Arc::new(ModelRegistry(shared_world.clone()));
+        let clock: SharedClock = Arc::new(WorldClock(shared_world.clone()));
         let connector = ModelConnector {
-            shared: shared.clone(),
+            shared_world: shared_world.clone(),
             capabilities,
         };
         let tenants = Arc::new(Tenants::new(
@@ -246,7 +246,7 @@ impl Stage {
                 SyncSettings {
                     full_check_interval,
                     deep_check_interval: Duration::from_secs(7 * 24 * 3_600),
-                    limits: Limits {
+                    limits: GuardLimits {
                         deletions: usize::MAX,
                         percent: 100,
                         emptied_from: usize::MAX,
@@ -257,7 +257,7 @@ impl Stage {
         Self {
             engine: engine(Duration::from_secs(1_000_000_000)),
             thorough: engine(Duration::ZERO),
-            shared,
+            shared_world,
             user: user(),
             failure: Mutex::default(),
             runtime: tokio::runtime::Builder::new_current_thread()
@@ -270,9 +270,11 @@ impl Stage {
 
     /// Runs one turn of the person: look-up, survey, and a sync if there may be something to do. Returns whether it
     /// went without any fault.
-    pub(crate) fn sync(&self, way: &Way) -> bool {
-        self.shared.world().begin_sync(Faults::of(way.fault, way.relist));
-        *self.shared.0.meanwhile.lock().unwrap() = Meanwhile {
+    pub(crate) fn sync(&self, way: &SyncCircumstances) -> bool {
+        self.shared_world
+            .world()
+            .begin_sync(Faults::of(way.fault, way.relist));
+        *self.shared_world.0.meanwhile.lock().unwrap() = PendingActs {
             while_reading: way.while_reading.clone(),
             before_writing: way.before_writing.clone(),
         };
@@ -284,14 +286,14 @@ impl Stage {
         let ended = self.runtime.block_on(async {
             tokio::select! {
                 biased;
-                ended = turn(engine, &self.user) => Some(ended),
-                () = self.shared.0.killed.notified() => None,
+                ended = survey_and_sync(engine, &self.user) => Some(ended),
+                () = self.shared_world.0.killed.notified() => None,
             }
         });
-        *self.shared.0.meanwhile.lock().unwrap() = Meanwhile::default();
+        *self.shared_world.0.meanwhile.lock().unwrap() = PendingActs::default();
         {
-            let mut world = self.shared.world();
-            world.deceived |= world.faults.deceived;
+            let mut world = self.shared_world.world();
+            world.deceived |= world.faults.wrong_or_refused;
             world.faults = Faults::default();
             let parked = world.saved.iter().flat_map(|state| state.parked.keys().cloned());
             let parked: Vec<_> = parked.collect();
@@ -309,24 +311,24 @@ impl Stage {
 
     /// Returns the plan of a sync that compares the values of every pair.
     pub(crate) fn preview(&self) -> Plan {
-        self.shared.world().faults = Faults::default();
+        self.shared_world.world().faults = Faults::default();
         let (plan, held) = self.runtime.block_on(self.engine.preview(&self.user)).unwrap();
         assert!(held.is_empty());
         plan
     }
 
     pub(crate) fn lose_state(&self) {
-        let mut world = self.shared.world();
+        let mut world = self.shared_world.world();
         world.saved = None;
-        world.oracle.lost_state();
+        world.oracle.record_lost_state();
     }
 }
 
-async fn turn(engine: &SyncEngine, user: &UserKey) -> Result<(), Failure> {
+async fn survey_and_sync(engine: &SyncEngine, user: &UserKey) -> Result<(), Failure> {
     let users = [user.user.clone()];
-    let known = engine.look_up(&user.tenant, &users).await.pop().unwrap()?;
+    let looked_up = engine.look_up(&user.tenant, &users).await.pop().unwrap()?;
     let surveyed = engine
-        .survey(&user.tenant, vec![(user.user.clone(), known)])
+        .survey(&user.tenant, vec![(user.user.clone(), looked_up)])
         .await
         .pop()
         .unwrap()?;

@@ -30,7 +30,7 @@ pub(crate) enum Fault {
     /// One item or task of this read cannot be read.
     ReadRefused(u32),
     /// This read omits an object that exists, or reports it as missing.
-    Lie(u32),
+    WrongAnswer(u32),
     /// The changes of a folder continue for 2,000 pages, each with an id of this many bytes.
     Endless(usize),
 }
@@ -45,15 +45,15 @@ pub(crate) struct Faults {
     pub(crate) writes: u32,
     pub(crate) killed: bool,
     /// Whether a read lied or something was refused. The next full check resolves the effects at the latest.
-    pub(crate) deceived: bool,
+    pub(crate) wrong_or_refused: bool,
 }
 
 /// The way a read is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Honest,
+    Correct,
     /// One object is omitted or reported as missing.
-    Lie,
+    Omission,
     /// One object cannot be read.
     Refusal,
 }
@@ -88,10 +88,10 @@ impl Faults {
         let answer = match self.fault {
             Fault::ReadFails(at) if at == self.reads => return Err(failure(ErrorClass::Transient)),
             Fault::ReadRefused(at) if at == self.reads => Answer::Refusal,
-            Fault::Lie(at) if at == self.reads => Answer::Lie,
-            _ => return Ok(Answer::Honest),
+            Fault::WrongAnswer(at) if at == self.reads => Answer::Omission,
+            _ => return Ok(Answer::Correct),
         };
-        self.deceived = true;
+        self.wrong_or_refused = true;
         Ok(answer)
     }
 
@@ -102,12 +102,12 @@ impl Faults {
         match self.fault {
             Fault::Busy(at) if at == self.writes => Err(failure(ErrorClass::Transient)),
             Fault::Fails(at) if at <= self.writes => {
-                self.deceived = true;
+                self.wrong_or_refused = true;
                 Err(failure(ErrorClass::Transient).about(Scope::Item))
             }
             Fault::Refused(at) if at == self.writes => {
                 // If dealing with a second copy failed, the next full check finds the copy again.
-                self.deceived = true;
+                self.wrong_or_refused = true;
                 Err(refusal())
             }
             _ => Ok(()),
@@ -120,7 +120,7 @@ impl Faults {
         match self.fault {
             Fault::LostAnswer(at) if at == self.writes => Err(failure(ErrorClass::OutcomeUnknown)),
             Fault::FalseRefusal(at) if at == self.writes => {
-                self.deceived = true;
+                self.wrong_or_refused = true;
                 Err(refusal())
             }
             Fault::FalseConflict(at) if at == self.writes => Err(failure(ErrorClass::Conflict)),

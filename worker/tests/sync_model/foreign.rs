@@ -4,7 +4,7 @@ use tasksync_common::error::Code;
 use tasksync_common::plan::Policy;
 use tasksync_worker::mailbox::{MailboxCapabilities, MarkedFor};
 
-use crate::engine::{Stage, Way};
+use crate::engine::{Stage, SyncCircumstances};
 use crate::faults::Fault;
 use crate::world::{Act, Item, World, location};
 
@@ -18,9 +18,9 @@ fn owners() -> [MarkedFor; 3] {
     ]
 }
 
-const FULL: Way = Way {
+const FULL: SyncCircumstances = SyncCircumstances {
     full: true,
-    ..Way::PLAIN
+    ..SyncCircumstances::PLAIN
 };
 
 /// Adds a folder of another owner that contains an item for a task of the person.
@@ -54,18 +54,21 @@ fn foreign_item(world: &mut World, folder: u32, owner: &MarkedFor) -> u32 {
 fn a_folder_of_a_colleague_is_neither_adopted_nor_written_nor_removed() {
     for owner in [owners()[0].clone(), owners()[2].clone()] {
         let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
-        let (folder, item) = foreign_folder(&mut stage.shared.world(), &owner);
-        let before = stage.shared.world().items[&item].clone();
-        assert!(stage.sync(&Way::PLAIN) && stage.sync(&FULL));
-        let world = stage.shared.world();
+        let (folder, item) = foreign_folder(&mut stage.shared_world.world(), &owner);
+        let before = stage.shared_world.world().items[&item].clone();
+        assert!(stage.sync(&SyncCircumstances::PLAIN) && stage.sync(&FULL));
+        let world = stage.shared_world.world();
         assert_eq!(world.items[&item].change_key, before.change_key);
         let saved = world.saved.clone().unwrap();
-        let ours: Vec<u32> = saved
+        let own_folders: Vec<u32> = saved
             .locations
             .values()
-            .map(|place| place.folder.parse().unwrap())
+            .map(|stored| stored.folder.parse().unwrap())
             .collect();
-        assert!(ours.len() == 1 && ours[0] != folder, "{ours:?}");
+        assert!(
+            own_folders.len() == 1 && own_folders[0] != folder,
+            "{own_folders:?}"
+        );
         assert!(saved.foreign.contains_key(location(0).as_str()));
         // The person's own copy was created beside it, once.
         assert_eq!(saved.links.len(), 1);
@@ -76,10 +79,10 @@ fn a_folder_of_a_colleague_is_neither_adopted_nor_written_nor_removed() {
 #[test]
 fn a_mailbox_of_another_installation_is_left_alone_and_reported() {
     let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
-    foreign_folder(&mut stage.shared.world(), &owners()[1]);
-    assert!(!stage.sync(&Way::PLAIN));
+    foreign_folder(&mut stage.shared_world.world(), &owners()[1]);
+    assert!(!stage.sync(&SyncCircumstances::PLAIN));
     assert_eq!(stage.failure(), Some(Code::MailboxOfAnotherInstallation));
-    let world = stage.shared.world();
+    let world = stage.shared_world.world();
     assert_eq!(world.all_writes, 0);
     assert_eq!(world.source.len(), 1);
 }
@@ -88,21 +91,21 @@ fn a_mailbox_of_another_installation_is_left_alone_and_reported() {
 fn an_item_of_another_owner_in_our_folder_stays_as_it_is() {
     for owner in owners() {
         let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
-        stage.shared.world().act(&Act::Create(0));
-        assert!(stage.sync(&Way::PLAIN));
+        stage.shared_world.world().act(&Act::Create(0));
+        assert!(stage.sync(&SyncCircumstances::PLAIN));
         let item = {
-            let mut world = stage.shared.world();
+            let mut world = stage.shared_world.world();
             let folder = *world.folders.keys().next().unwrap();
             let item = foreign_item(&mut world, folder, &owner);
             world.touch_item(item);
             item
         };
         let (before, writes) = {
-            let world = stage.shared.world();
+            let world = stage.shared_world.world();
             (world.items[&item].change_key, world.all_writes)
         };
-        assert!(stage.sync(&Way::PLAIN) && stage.sync(&FULL));
-        let world = stage.shared.world();
+        assert!(stage.sync(&SyncCircumstances::PLAIN) && stage.sync(&FULL));
+        let world = stage.shared_world.world();
         assert_eq!(
             (world.items[&item].change_key, world.all_writes),
             (before, writes)
@@ -119,10 +122,10 @@ fn a_copy_deleted_beside_another_owners_item_was_deleted() {
         .flat_map(|owner| [(owner.clone(), false), (owner, true)])
     {
         let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
-        stage.shared.world().act(&Act::Create(0));
-        assert!(stage.sync(&Way::PLAIN));
+        stage.shared_world.world().act(&Act::Create(0));
+        assert!(stage.sync(&SyncCircumstances::PLAIN));
         {
-            let mut world = stage.shared.world();
+            let mut world = stage.shared_world.world();
             if archived {
                 world.archive = world.source.keys().cloned().collect();
                 world.archive_owner = owner.clone();
@@ -132,10 +135,10 @@ fn a_copy_deleted_beside_another_owners_item_was_deleted() {
                 world.touch_item(item);
             }
         }
-        assert!(stage.sync(&Way::PLAIN));
-        stage.shared.world().act(&Act::DeleteItem(0));
-        assert!(stage.sync(&Way::PLAIN));
-        let world = stage.shared.world();
+        assert!(stage.sync(&SyncCircumstances::PLAIN));
+        stage.shared_world.world().act(&Act::DeleteItem(0));
+        assert!(stage.sync(&SyncCircumstances::PLAIN));
+        let world = stage.shared_world.world();
         assert!(world.source.is_empty(), "{owner:?}, archived {archived}");
     }
 }
@@ -147,22 +150,22 @@ fn a_creation_without_an_answer_is_not_linked_to_another_owners_item() {
         // The model's search by key fails at every second state of its counter.
         for numbers in 0..2 {
             let stage = Stage::new(0, MailboxCapabilities::ALL, Policy::default());
-            stage.shared.world().act(&Act::Create(0));
-            assert!(stage.sync(&Way::PLAIN));
+            stage.shared_world.world().act(&Act::Create(0));
+            assert!(stage.sync(&SyncCircumstances::PLAIN));
             {
-                let mut world = stage.shared.world();
+                let mut world = stage.shared_world.world();
                 world.counter += numbers;
                 world.act(&Act::Create(0));
                 let folder = *world.folders.keys().next().unwrap();
                 let item = foreign_item(&mut world, folder, &owner);
                 world.touch_item(item);
             }
-            stage.sync(&Way {
+            stage.sync(&SyncCircumstances {
                 fault: Fault::LostAnswer(1),
-                ..Way::PLAIN
+                ..SyncCircumstances::PLAIN
             });
-            assert!(stage.sync(&Way::PLAIN) && stage.sync(&FULL));
-            let world = stage.shared.world();
+            assert!(stage.sync(&SyncCircumstances::PLAIN) && stage.sync(&FULL));
+            let world = stage.shared_world.world();
             let links = &world.saved.as_ref().unwrap().links;
             let copies: Vec<String> = world.copies().map(|(item, _, _)| item.to_string()).collect();
             assert_eq!((links.len(), copies.len()), (2, 2), "{owner:?}");

@@ -9,17 +9,17 @@ use tasksync_common::model::{Field, FieldSet, LocationKey, SourceKey, Task};
 use tasksync_common::plan::DeletionPolicy;
 use tasksync_worker::mailbox::{
     ChangePage, DeletedItem, Folder, FolderId, FolderPresence, ItemChange, ItemChanges, ItemRef, Mailbox,
-    MailboxCapabilities, MailboxItem, Marker, NewItem, Owner, PlacedItem, ProbeRequest, Probed, Signs,
+    MailboxCapabilities, MailboxItem, MarkedItem, Marker, NewItem, Owner, ProbeRequest, Probed, Signs,
     Whereabouts,
 };
 
-use crate::engine::Shared;
+use crate::engine::SharedWorld;
 use crate::faults::{Answer, Fault, failure, refusal};
 use crate::world::{Item, OWN_FOLDER, World, holds, id, number_of};
 
 /// A mailbox server over the world.
 pub(crate) struct ModelMailbox {
-    pub(crate) world: Shared,
+    pub(crate) world: SharedWorld,
     pub(crate) capabilities: MailboxCapabilities,
 }
 
@@ -139,7 +139,7 @@ impl Mailbox for ModelMailbox {
                         signs: None,
                     })
                     .collect();
-                if answer == Answer::Lie {
+                if answer == Answer::Omission {
                     listed.pop();
                 }
                 Ok(listed)
@@ -151,11 +151,11 @@ impl Mailbox for ModelMailbox {
         self.world
             .write(|world| {
                 // A folder with our marker already has this name.
-                let ours = |number: &u32| !world.owners.contains_key(number);
+                let is_ours = |number: &u32| !world.owners.contains_key(number);
                 let there = world
                     .folders
                     .iter()
-                    .find(|(number, marker)| *marker == location && ours(number));
+                    .find(|(number, marker)| *marker == location && is_ours(number));
                 let folder = there.map(|(number, _)| *number);
                 let folder = folder.unwrap_or_else(|| world.next());
                 world.folders.insert(folder, location.clone());
@@ -186,9 +186,9 @@ impl Mailbox for ModelMailbox {
                     })
                     .collect();
                 match (answers.first_mut(), answer) {
-                    (Some(first), Answer::Lie) => *first = Ok(FolderPresence::NotFound),
+                    (Some(first), Answer::Omission) => *first = Ok(FolderPresence::NotFound),
                     (Some(first), Answer::Refusal) => *first = Err(refusal()),
-                    (None, _) | (_, Answer::Honest) => {}
+                    (None, _) | (_, Answer::Correct) => {}
                 }
                 Ok(answers)
             })
@@ -231,14 +231,15 @@ impl Mailbox for ModelMailbox {
                         last: world.pages == 2_000,
                     });
                 }
-                let here = |item: u32| world.items.get(&item).is_some_and(|found| found.folder == number);
+                let is_in_folder =
+                    |item: u32| world.items.get(&item).is_some_and(|found| found.folder == number);
                 let mut changes = Vec::new();
                 if let Some(cursor) = &cursor {
                     let from: usize = cursor.parse().unwrap();
-                    let mut told = std::collections::BTreeSet::new();
+                    let mut reported = std::collections::BTreeSet::new();
                     for (_, item) in world.mailbox_log[from..].iter().filter(|(of, _)| *of == number) {
-                        if told.insert(*item) {
-                            changes.push(if here(*item) {
+                        if reported.insert(*item) {
+                            changes.push(if is_in_folder(*item) {
                                 ItemChange::Present(world.item_ref(*item))
                             } else {
                                 ItemChange::Gone { id: item.to_string() }
@@ -249,15 +250,15 @@ impl Mailbox for ModelMailbox {
                     let all = world.items.iter().filter(|(_, item)| item.folder == number);
                     changes.extend(all.map(|(item, _)| ItemChange::Present(world.item_ref(*item))));
                 }
-                if answer == Answer::Lie {
+                if answer == Answer::Omission {
                     // A wrong listing omits an item. A wrong list of changes reports it as gone.
-                    let there = world.items.iter().find(|(_, item)| item.folder == number);
-                    let there = there.map(|(item, _)| item.to_string());
+                    let omitted = world.items.iter().find(|(_, item)| item.folder == number);
+                    let omitted = omitted.map(|(item, _)| item.to_string());
                     changes.retain(|change| {
-                        !matches!(change, ItemChange::Present(item) if Some(&item.id) == there.as_ref())
+                        !matches!(change, ItemChange::Present(item) if Some(&item.id) == omitted.as_ref())
                     });
                     if cursor.is_some() {
-                        changes.extend(there.map(|id| ItemChange::Gone { id }));
+                        changes.extend(omitted.map(|id| ItemChange::Gone { id }));
                     }
                 }
                 Ok(ChangePage {
@@ -283,9 +284,9 @@ impl Mailbox for ModelMailbox {
                     })
                     .collect();
                 match (answers.first_mut(), answer) {
-                    (Some(first), Answer::Lie) => *first = Err(failure(ErrorClass::Gone)),
+                    (Some(first), Answer::Omission) => *first = Err(failure(ErrorClass::Gone)),
                     (Some(first), Answer::Refusal) if first.is_ok() => *first = Err(refusal()),
-                    (Some(_), Answer::Refusal) | (None, _) | (_, Answer::Honest) => {}
+                    (Some(_), Answer::Refusal) | (None, _) | (_, Answer::Correct) => {}
                 }
                 Ok(answers)
             })
@@ -309,7 +310,7 @@ impl Mailbox for ModelMailbox {
             .await
     }
 
-    async fn ours(&self, _: &Owner, folders: &[FolderId]) -> Result<Vec<PlacedItem>, Failure> {
+    async fn list_marked(&self, _: &Owner, folders: &[FolderId]) -> Result<Vec<MarkedItem>, Failure> {
         assert!(self.capabilities.search_by_key, "this server searches nothing");
         self.world
             .read(|world, answer| {
@@ -317,16 +318,16 @@ impl Mailbox for ModelMailbox {
                     item.folder == OWN_FOLDER || folders.iter().any(|folder| id(&folder.0) == item.folder)
                 };
                 let found = world.items.iter().filter(|(_, item)| inside(item));
-                let mut found: Vec<PlacedItem> = found
+                let mut found: Vec<MarkedItem> = found
                     .filter_map(|(number, item)| {
-                        Some(PlacedItem {
+                        Some(MarkedItem {
                             item: world.item_ref(*number),
                             marker: world.marker(*number, item.key.clone()?),
                             folder: (item.folder != OWN_FOLDER).then(|| FolderId(item.folder.to_string())),
                         })
                     })
                     .collect();
-                if answer == Answer::Lie {
+                if answer == Answer::Omission {
                     found.pop();
                 }
                 Ok(found)
@@ -353,20 +354,20 @@ impl Mailbox for ModelMailbox {
                     })
                     .collect();
                 match (answers.first_mut(), answer) {
-                    (Some(first), Answer::Lie) => *first = Ok(Whereabouts::NotFound),
+                    (Some(first), Answer::Omission) => *first = Ok(Whereabouts::NotFound),
                     (Some(first), Answer::Refusal) => *first = Err(refusal()),
-                    (None, _) | (_, Answer::Honest) => {}
+                    (None, _) | (_, Answer::Correct) => {}
                 }
                 Ok(answers)
             })
             .await
     }
 
-    async fn archived(&self, _: &Owner) -> Result<Vec<PlacedItem>, Failure> {
+    async fn list_archived(&self, _: &Owner) -> Result<Vec<MarkedItem>, Failure> {
         assert!(self.capabilities.archive, "this server has no archive");
         self.world
             .read(|world, answer| {
-                let found = world.archive.iter().map(|key| PlacedItem {
+                let found = world.archive.iter().map(|key| MarkedItem {
                     item: ItemRef {
                         id: format!("archived-{key}"),
                         change_key: String::new(),
@@ -378,9 +379,9 @@ impl Mailbox for ModelMailbox {
                     folder: None,
                 });
                 match answer {
-                    Answer::Honest => Ok(found.collect()),
+                    Answer::Correct => Ok(found.collect()),
                     // One archive is one answer, so it cannot be read in part.
-                    Answer::Lie | Answer::Refusal => Err(refusal()),
+                    Answer::Omission | Answer::Refusal => Err(refusal()),
                 }
             })
             .await
@@ -394,7 +395,7 @@ impl Mailbox for ModelMailbox {
         Ok(items.iter().cloned().map(Ok).collect())
     }
 
-    async fn deleted(&self, _: &Owner) -> Result<Vec<DeletedItem>, Failure> {
+    async fn list_deleted(&self, _: &Owner) -> Result<Vec<DeletedItem>, Failure> {
         assert!(
             self.capabilities.deleted_items,
             "this server lists no deleted items"
@@ -406,8 +407,8 @@ impl Mailbox for ModelMailbox {
                     write_id: write_id.clone(),
                 });
                 match answer {
-                    Answer::Honest => Ok(found.collect()),
-                    Answer::Lie => Ok(found.skip(1).collect()),
+                    Answer::Correct => Ok(found.collect()),
+                    Answer::Omission => Ok(found.skip(1).collect()),
                     Answer::Refusal => Err(refusal()),
                 }
             })
@@ -423,7 +424,7 @@ impl Mailbox for ModelMailbox {
                 if !world.folders.contains_key(&folder) {
                     return Err(failure(ErrorClass::Gone));
                 }
-                world.oracle.created(&key, &task);
+                world.oracle.record_created(&key, &task);
                 let now = world.now + world.skew;
                 let created = world.add_item(Item {
                     key: Some(key),
@@ -466,7 +467,7 @@ impl Mailbox for ModelMailbox {
                         changes.fields.except(holds(&key.location())).is_empty(),
                         "{key}: a field the source lacks"
                     );
-                    world.oracle.sent(&key, changes.task.clone());
+                    world.oracle.record_sent(&key, changes.task.clone());
                 }
                 Ok(world.item_ref(number))
             })
@@ -495,7 +496,7 @@ impl Mailbox for ModelMailbox {
                     && found.change_key.to_string() != item.change_key
                     && let Some(key) = &found.key
                 {
-                    world.oracle.raced(key, &found.task);
+                    world.oracle.record_race(key, &found.task);
                 }
                 Ok(())
             })

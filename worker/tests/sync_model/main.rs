@@ -24,8 +24,6 @@ mod engine;
 mod faults;
 #[cfg(test)]
 mod foreign;
-#[cfg(test)]
-mod lies;
 mod mailbox;
 mod oracle;
 mod registry;
@@ -33,6 +31,8 @@ mod registry;
 mod regressions;
 mod source;
 mod world;
+#[cfg(test)]
+mod wrong_answers;
 
 use jiff::SignedDuration;
 use proptest::prelude::*;
@@ -41,22 +41,22 @@ use tasksync_common::model::{Importance, Status};
 use tasksync_common::plan::{ConflictPolicy, DeletionPolicy, Policy};
 use tasksync_worker::mailbox::MailboxCapabilities;
 
-use engine::{Stage, Way};
+use engine::{Stage, SyncCircumstances};
 use faults::Fault;
 use oracle::Oracle;
-use world::{Act, Edit, OWN_FOLDER, Place};
+use world::{Act, Edit, MoveTarget, OWN_FOLDER};
 
 #[derive(Debug, Clone)]
 enum Op {
     /// A person's action, this many milliseconds after the previous step.
     Act(i64, Act),
-    Sync(Way),
+    Sync(SyncCircumstances),
     LoseState,
 }
 
 /// What people do in the end about tasks whose writes were refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refused {
+enum RefusedTasks {
     /// They edit each of them.
     Edited,
     /// Nothing: only the next full check tries them again.
@@ -87,9 +87,9 @@ fn edit() -> impl Strategy<Value = Edit> {
 
 fn act() -> impl Strategy<Value = Act> {
     let which = 0..6_usize;
-    let place = prop_oneof![
-        1 => Just(Place::Own),
-        4 => (0..2_usize).prop_map(Place::Ours),
+    let target = prop_oneof![
+        1 => Just(MoveTarget::Own),
+        4 => (0..2_usize).prop_map(MoveTarget::Ours),
     ];
     prop_oneof![
         6 => (0..2_usize).prop_map(Act::Create),
@@ -99,7 +99,7 @@ fn act() -> impl Strategy<Value = Act> {
         4 => which.clone().prop_map(Act::DeleteItem),
         2 => which.clone().prop_map(Act::Unassign),
         2 => which.clone().prop_map(Act::Reassign),
-        3 => (which.clone(), place).prop_map(|(which, place)| Act::Move(which, place)),
+        3 => (which.clone(), target).prop_map(|(which, target)| Act::Move(which, target)),
         2 => which.prop_map(Act::Copy),
         1 => (0..2_usize).prop_map(Act::DeleteFolder),
         1 => (0..6_usize).prop_map(Act::Archive),
@@ -130,7 +130,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     )
 }
 
-fn way() -> impl Strategy<Value = Way> {
+fn circumstances() -> impl Strategy<Value = SyncCircumstances> {
     let at = 1..8_u32;
     let fault = prop_oneof![
         3 => Just(Fault::None),
@@ -145,7 +145,7 @@ fn way() -> impl Strategy<Value = Way> {
         2 => (1..30_u32).prop_map(Fault::Kill),
         1 => (1..20_u32).prop_map(Fault::ReadFails),
         1 => (1..20_u32).prop_map(Fault::ReadRefused),
-        2 => (1..20_u32).prop_map(Fault::Lie),
+        2 => (1..20_u32).prop_map(Fault::WrongAnswer),
     ];
     (
         fault,
@@ -154,40 +154,42 @@ fn way() -> impl Strategy<Value = Way> {
         prop::option::weighted(0.15, act()),
         prop::option::weighted(0.15, act()),
     )
-        .prop_map(|(fault, full, relist, while_reading, before_writing)| Way {
-            fault,
-            full,
-            relist,
-            while_reading,
-            before_writing,
-        })
+        .prop_map(
+            |(fault, full, relist, while_reading, before_writing)| SyncCircumstances {
+                fault,
+                full,
+                relist,
+                while_reading,
+                before_writing,
+            },
+        )
 }
 
-fn refused() -> impl Strategy<Value = Refused> {
-    prop::sample::select(vec![Refused::Edited, Refused::LeftAlone])
+fn refused() -> impl Strategy<Value = RefusedTasks> {
+    prop::sample::select(vec![RefusedTasks::Edited, RefusedTasks::LeftAlone])
 }
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (0..2_500_i64, act()).prop_map(|(later, act)| Op::Act(later, act)),
-        6 => way().prop_map(Op::Sync),
+        6 => circumstances().prop_map(Op::Sync),
         1 => Just(Op::LoseState),
     ]
 }
 
-fn one_sync(stage: &Stage, way: &Way) {
+fn one_sync(stage: &Stage, way: &SyncCircumstances) {
     let clean = way.fault == Fault::None && way.while_reading.is_none() && way.before_writing.is_none();
     if clean {
-        Oracle::expect_winners(&mut stage.shared.world());
+        Oracle::expect_winners(&mut stage.shared_world.world());
     }
     let ended = stage.sync(way);
     assert!(ended || !clean, "a sync without faults succeeds");
-    Oracle::observe(&mut stage.shared.world(), clean);
+    Oracle::observe(&mut stage.shared_world.world(), clean);
 }
 
 /// Runs a history to its end and checks the result.
 fn run(skew: i64, history: &[Op]) {
-    for refused in [Refused::Edited, Refused::LeftAlone] {
+    for refused in [RefusedTasks::Edited, RefusedTasks::LeftAlone] {
         run_with(
             skew,
             MailboxCapabilities::ALL,
@@ -198,12 +200,18 @@ fn run(skew: i64, history: &[Op]) {
     }
 }
 
-fn run_with(skew: i64, capabilities: MailboxCapabilities, policy: Policy, refused: Refused, history: &[Op]) {
+fn run_with(
+    skew: i64,
+    capabilities: MailboxCapabilities,
+    policy: Policy,
+    refused: RefusedTasks,
+    history: &[Op],
+) {
     let stage = Stage::new(skew, capabilities, policy);
     for op in history {
         match op {
             Op::Act(later, act) => {
-                let mut world = stage.shared.world();
+                let mut world = stage.shared_world.world();
                 world.now += later;
                 world.act(act);
             }
@@ -212,38 +220,38 @@ fn run_with(skew: i64, capabilities: MailboxCapabilities, policy: Policy, refuse
         }
     }
     {
-        let mut world = stage.shared.world();
+        let mut world = stage.shared_world.world();
         world.now += 60_000;
         match refused {
-            Refused::Edited => world.edit_refused(),
-            Refused::LeftAlone => {}
+            RefusedTasks::Edited => world.edit_refused(),
+            RefusedTasks::LeftAlone => {}
         }
     }
     // The next full check finds what a wrong answer hid, and second copies outside the watched folders. It also
     // retries what was refused.
     let deceived = {
-        let world = stage.shared.world();
+        let world = stage.shared_world.world();
         let outside = world.copies().any(|(_, _, item)| item.folder == OWN_FOLDER);
         world.deceived || outside || !world.saved.clone().unwrap_or_default().parked.is_empty()
     };
     for turn in 0..4 {
-        let way = Way {
+        let way = SyncCircumstances {
             full: deceived && turn == 0,
-            ..Way::PLAIN
+            ..SyncCircumstances::PLAIN
         };
         one_sync(&stage, &way);
     }
-    Oracle::check_at_rest(&stage.shared.world());
-    let writes = |way: &Way| {
-        let before = stage.shared.world().all_writes;
+    Oracle::check_at_rest(&stage.shared_world.world());
+    let writes = |way: &SyncCircumstances| {
+        let before = stage.shared_world.world().all_writes;
         one_sync(&stage, way);
-        stage.shared.world().all_writes - before
+        stage.shared_world.world().all_writes - before
     };
     for (full, relist) in [(false, false), (true, false), (true, true)] {
-        let way = Way {
+        let way = SyncCircumstances {
             full,
             relist,
-            ..Way::PLAIN
+            ..SyncCircumstances::PLAIN
         };
         assert_eq!(writes(&way), 0, "at rest, full {full}, relisted {relist}");
     }
@@ -254,10 +262,10 @@ fn run_with(skew: i64, capabilities: MailboxCapabilities, policy: Policy, refuse
     );
     // A loss of the state costs a comparison and nothing else.
     stage.lose_state();
-    let clear = Oracle::is_clear(&stage.shared.world());
-    let wrote = writes(&Way::PLAIN);
+    let clear = Oracle::is_clear(&stage.shared_world.world());
+    let wrote = writes(&SyncCircumstances::PLAIN);
     assert!(wrote == 0 || !clear, "after a loss of state: {wrote} writes");
-    Oracle::check_at_rest(&stage.shared.world());
+    Oracle::check_at_rest(&stage.shared_world.world());
 }
 
 /// Replaces moves and copies. Without a search by key, a moved copy with a new id looks the same as a deleted one. A

@@ -90,24 +90,24 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn archived(&mut self, key: &SourceKey, _task: &Task) {
+    pub(crate) fn record_archived(&mut self, key: &SourceKey, _task: &Task) {
         self.must_go.remove(key);
         self.forget_open(key, Side::Mailbox);
         self.archived.insert(key.clone());
     }
 
-    pub(crate) fn lost_folder(&mut self, key: &SourceKey, _task: &Task) {
+    pub(crate) fn record_lost_folder(&mut self, key: &SourceKey, _task: &Task) {
         self.must_go.remove(key);
         self.forget_open(key, Side::Mailbox);
     }
 
-    pub(crate) fn copied(&mut self, key: &SourceKey) {
+    pub(crate) fn record_copied(&mut self, key: &SourceKey) {
         self.must_go.remove(key);
         self.unclear.insert(key.clone());
         self.forget_open(key, Side::Mailbox);
     }
 
-    pub(crate) fn reassigned(&mut self, key: &SourceKey) {
+    pub(crate) fn record_reassigned(&mut self, key: &SourceKey) {
         self.must_go.remove(key);
         self.reassigned.insert(key.clone());
     }
@@ -117,25 +117,25 @@ impl Oracle {
         self.reassigned.contains(key) || self.taken.contains(key)
     }
 
-    pub(crate) fn lost_state(&mut self) {
+    pub(crate) fn record_lost_state(&mut self) {
         self.must_go.clear();
     }
 
     /// Records that an item was removed which a person edited at that moment.
-    pub(crate) fn raced(&mut self, _key: &SourceKey, task: &Task) {
+    pub(crate) fn record_race(&mut self, _key: &SourceKey, task: &Task) {
         self.open.remove(&number_of(task));
     }
 
     /// Records that a copy was created with the source's values. From now on a change of it is the person's edit and
     /// not a conflict.
-    pub(crate) fn created(&mut self, key: &SourceKey, task: &Task) {
+    pub(crate) fn record_created(&mut self, key: &SourceKey, task: &Task) {
         self.taken.remove(key);
         self.open.retain(|number, _| task.title != format!("t{number}"));
-        self.sent(key, task.clone());
+        self.record_sent(key, task.clone());
     }
 
     /// Records that one side's values were written to the other side, even if they have changed since.
-    pub(crate) fn sent(&mut self, key: &SourceKey, task: Task) {
+    pub(crate) fn record_sent(&mut self, key: &SourceKey, task: Task) {
         self.equal.entry(key.clone()).or_default().push(task);
     }
 
@@ -184,10 +184,12 @@ impl Oracle {
         );
         if let Some(equal) = self.equal.get(key).filter(|_| !self.unclear.contains(key)) {
             let due = |task: &Task| task.due.max(task.start);
-            let of = |task: &Task| (task.title.clone(), task.start, due(task), task.importance);
-            let known = equal.iter().any(|equal| of(equal) == of(task));
+            let compared_values = |task: &Task| (task.title.clone(), task.start, due(task), task.importance);
+            let is_known = equal
+                .iter()
+                .any(|equal| compared_values(equal) == compared_values(task));
             assert!(
-                known,
+                is_known,
                 "{key} is deleted although it was edited: {task:?}, not {equal:?}"
             );
         }
@@ -199,9 +201,9 @@ impl Oracle {
         for (key, task) in world.source.iter().filter(|(_, task)| task.assigned) {
             let oracle = &world.oracle;
             // If the state is lost, it is unknown whether an item was edited in the second of its creation.
-            let told = |item: &Item| world.saved.is_some() || item.modified > item.created + 2_000;
+            let edit_is_visible = |item: &Item| world.saved.is_some() || item.modified > item.created + 2_000;
             if let [(_, item)] = world.copies_of(key)[..]
-                && told(item)
+                && edit_is_visible(item)
                 && !oracle.unclear.contains(key)
                 && !oracle.refused.contains(key)
             {
@@ -263,11 +265,11 @@ impl Oracle {
             world.oracle.settled.insert(key, number);
         }
         for (key, task) in equal {
-            let known = world.oracle.equal.entry(key).or_default();
+            let equal_tasks = world.oracle.equal.entry(key).or_default();
             if clean {
-                known.clear();
+                equal_tasks.clear();
             }
-            known.push(task);
+            equal_tasks.push(task);
         }
     }
 
@@ -277,7 +279,7 @@ impl Oracle {
         let mut assigned = world.source.iter().filter(|(_, task)| task.assigned);
         world.archive.is_empty()
             && assigned.all(|(key, _)| !world.copies_of(key).is_empty())
-            && world.source.values().all(|task| consistent(&task.task))
+            && world.source.values().all(|task| is_consistent(&task.task))
     }
 
     /// Returns whether a task needs no copy: the copy is in the archive, or the person removed it and the tenant's
@@ -337,10 +339,10 @@ impl Oracle {
 
 /// Returns the first common field in which a task and its copy differ.
 fn difference(key: &SourceKey, task: &Task, item: &Item) -> Option<Field> {
-    let held = holds(&key.location());
-    let start = task.start.filter(|_| held.contains(Field::Start));
+    let supported = holds(&key.location());
+    let start = task.start.filter(|_| supported.contains(Field::Start));
     // A start that only the mailbox has determines a due date there.
-    let own_start = item.task.start.filter(|_| !held.contains(Field::Start));
+    let own_start = item.task.start.filter(|_| !supported.contains(Field::Start));
     let same = |field: Field| match field {
         Field::Title => item.private || item.task.title == task.title,
         Field::Start => item.task.start == start,
@@ -349,7 +351,7 @@ fn difference(key: &SourceKey, task: &Task, item: &Item) -> Option<Field> {
         Field::Importance => item.task.importance == task.importance,
         Field::Body | Field::ActualWork | Field::TotalWork | Field::Categories => true,
     };
-    held.iter().find(|field| !same(*field))
+    supported.iter().find(|field| !same(*field))
 }
 
 /// Returns whether a copy of this task is a completed one.
@@ -358,7 +360,7 @@ fn is_done(task: &SourceTask) -> bool {
 }
 
 /// Returns whether status and percentage are consistent.
-fn consistent(task: &Task) -> bool {
+fn is_consistent(task: &Task) -> bool {
     match task.status {
         Status::NotStarted => task.percent == Percent::ZERO,
         Status::InProgress | Status::WaitingOnOthers | Status::Deferred => task.percent < Percent::DONE,
@@ -370,7 +372,7 @@ fn consistent(task: &Task) -> bool {
 /// source, their meaning depends on their history, and this function accepts any progress.
 fn same_progress(task: &Task, item: &Task) -> bool {
     let barely = |task: &Task| task.status == Status::InProgress && task.percent.as_percent() <= 1.0;
-    !consistent(task)
+    !is_consistent(task)
         || (task.status, task.percent) == (item.status, item.percent)
         || (barely(task) && barely(item))
 }

@@ -6,19 +6,19 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{InstallationId, LocationKey, TenantId, UserId, UserKey};
 use tasksync_common::plan::Policy;
 use tasksync_common::registry::{
-    Access, Alert, Alerts, Credentials, DeletionPermit, DeletionPermits, Enrolled, Enrolment,
-    EnrolmentCounts, EnrolmentState, EnrolmentStore, InstallationStore, Journal, JournalEntry, Late,
-    MailboxConnection, MarkStore, Saved, SharePointConnection, SourceConnection, StampStore, StateStore,
+    Access, Alert, Alerts, Credentials, DeletionPermit, DeletionPermits, Enrolment, EnrolmentCounts,
+    EnrolmentResult, EnrolmentState, EnrolmentStore, InstallationStore, Journal, JournalEntry, LateUsers,
+    MailboxConnection, MarkStore, SaveResult, SharePointConnection, SourceConnection, StampStore, StateStore,
     StoredState, Tenant, TenantStore, WriteProbe,
 };
-use tasksync_common::schedule::{Mark, Members, SavedStamp};
+use tasksync_common::schedule::{Mark, SavedStamp, TenantUsers};
 use tasksync_common::state::SyncState;
 
-use crate::engine::Shared;
+use crate::engine::SharedWorld;
 use crate::world::World;
 
 /// A registry over the world.
-pub(crate) struct ModelRegistry(pub(crate) Shared);
+pub(crate) struct ModelRegistry(pub(crate) SharedWorld);
 
 /// Returns the only user.
 pub(crate) fn user() -> UserKey {
@@ -105,17 +105,17 @@ impl TenantStore for ModelRegistry {
         &self,
         _: Option<&TenantId>,
         _: u32,
-    ) -> Result<Vec<(TenantId, Members)>, Failure> {
+    ) -> Result<Vec<(TenantId, TenantUsers)>, Failure> {
         Err(unused())
     }
 }
 
 #[async_trait]
 impl EnrolmentStore for ModelRegistry {
-    async fn enrol(&self, _: &Enrolment) -> Result<Enrolled, Failure> {
+    async fn enrol(&self, _: &Enrolment) -> Result<EnrolmentResult, Failure> {
         Err(unused())
     }
-    async fn enrol_many(&self, _: &[Enrolment]) -> Result<Vec<Enrolled>, Failure> {
+    async fn enrol_many(&self, _: &[Enrolment]) -> Result<Vec<EnrolmentResult>, Failure> {
         Err(unused())
     }
     async fn withdraw(&self, _: &UserKey) -> Result<bool, Failure> {
@@ -165,7 +165,7 @@ impl StateStore for ModelRegistry {
         version: u64,
         _: &[u8],
         blob: &[u8],
-    ) -> Result<Saved, Failure> {
+    ) -> Result<SaveResult, Failure> {
         self.0.act_before_writing();
         let saved = self
             .0
@@ -174,7 +174,7 @@ impl StateStore for ModelRegistry {
                 assert_eq!(version, stored, "one process at a time");
                 world.version += 1;
                 world.saved = Some(SyncState::decode(blob).unwrap());
-                Saved::Stored(world.version)
+                SaveResult::Stored(world.version)
             })
             .await;
         self.0.late_before_first_write().await;
@@ -190,7 +190,7 @@ impl StampStore for ModelRegistry {
     async fn stamps(&self, _: &TenantId, _: Option<&UserId>, _: u32) -> Result<Vec<SavedStamp>, Failure> {
         Err(unused())
     }
-    async fn late(&self, _: Timestamp, _: u32) -> Result<Vec<Late>, Failure> {
+    async fn late(&self, _: Timestamp, _: u32) -> Result<Vec<LateUsers>, Failure> {
         Err(unused())
     }
     async fn oldest_success(&self, _: Option<&TenantId>) -> Result<Option<Timestamp>, Failure> {

@@ -5,15 +5,15 @@ mod answers;
 use tasksync_common::model::Status;
 
 use crate::Op::{self, LoseState};
-use crate::engine::Way;
+use crate::engine::SyncCircumstances;
 use crate::faults::Fault;
 use crate::world::Act::{
     Copy, Create, DeleteFolder, DeleteItem, DeleteTask, EditItem, EditSource, Move, Unassign,
 };
-use crate::world::{Act, Edit, Place};
-use crate::{Refused, run};
+use crate::world::{Act, Edit, MoveTarget};
+use crate::{RefusedTasks, run};
 
-const SYNC: Op = Op::Sync(Way::PLAIN);
+const SYNC: Op = Op::Sync(SyncCircumstances::PLAIN);
 
 fn act(act: Act) -> Op {
     Op::Act(0, act)
@@ -25,13 +25,16 @@ fn later(act: Act) -> Op {
 }
 
 fn failing(fault: Fault) -> Op {
-    Op::Sync(Way { fault, ..Way::PLAIN })
+    Op::Sync(SyncCircumstances {
+        fault,
+        ..SyncCircumstances::PLAIN
+    })
 }
 
 fn meanwhile(act: Act) -> Op {
-    Op::Sync(Way {
+    Op::Sync(SyncCircumstances {
         while_reading: Some(act),
-        ..Way::PLAIN
+        ..SyncCircumstances::PLAIN
     })
 }
 
@@ -136,7 +139,7 @@ fn a_moved_copy_and_a_busy_server() {
                 act(Create(0)),
                 act(Create(1)),
                 SYNC,
-                act(Move(0, Place::Ours(1))),
+                act(Move(0, MoveTarget::Ours(1))),
                 later(EditItem(1, TITLE)),
                 later(EditItem(0, TITLE)),
                 failing(fault),
@@ -155,7 +158,7 @@ fn a_moved_copy_and_its_folder() {
             act(Create(0)),
             act(Create(1)),
             SYNC,
-            act(Move(0, Place::Ours(1))),
+            act(Move(0, MoveTarget::Ours(1))),
         ];
         history.extend(synced.then_some(SYNC));
         history.extend([act(DeleteFolder(folder)), SYNC]);
@@ -166,14 +169,14 @@ fn a_moved_copy_and_its_folder() {
 /// A copy met in its new folder was taken for a second one and removed, and then its task was deleted too.
 #[test]
 fn a_copy_moved_while_the_folders_are_read() {
-    for place in [0, 1] {
+    for index in [0, 1] {
         run(
             0,
             &[
                 act(Create(0)),
                 act(Create(1)),
                 SYNC,
-                meanwhile(Move(0, Place::Ours(1 - place))),
+                meanwhile(Move(0, MoveTarget::Ours(1 - index))),
                 SYNC,
             ],
         );
@@ -183,8 +186,8 @@ fn a_copy_moved_while_the_folders_are_read() {
                 act(Create(0)),
                 act(Create(1)),
                 SYNC,
-                act(Move(1 - place, Place::Ours(place))),
-                meanwhile(Move(1, Place::Ours(1 - place))),
+                act(Move(1 - index, MoveTarget::Ours(index))),
+                meanwhile(Move(1, MoveTarget::Ours(1 - index))),
                 SYNC,
             ],
         );
@@ -235,7 +238,7 @@ fn a_moved_copy_that_is_removed() {
                 act(Create(0)),
                 act(Create(1)),
                 SYNC,
-                act(Move(0, Place::Ours(1))),
+                act(Move(0, MoveTarget::Ours(1))),
                 act(Unassign(0)),
                 failing(fault),
                 act(Act::Reassign(0)),
@@ -339,7 +342,7 @@ fn a_move_into_a_folder_left_by_a_crash() {
             act(Create(0)),
             failing(Fault::Crash(1)),
             act(DeleteTask(0)),
-            act(Move(0, Place::Ours(0))),
+            act(Move(0, MoveTarget::Ours(0))),
             SYNC,
         ],
     );
@@ -353,11 +356,11 @@ fn dates_that_move_each_other() {
         (Edit::Start(Some(10)), Edit::Due(Some(5))),
         (Edit::Due(Some(10)), Edit::Start(Some(12))),
     ] {
-        for place in [0, 1] {
+        for location_number in [0, 1] {
             run(
                 0,
                 &[
-                    act(Create(place)),
+                    act(Create(location_number)),
                     act(EditSource(0, source)),
                     SYNC,
                     later(EditItem(0, item)),
@@ -369,7 +372,7 @@ fn dates_that_move_each_other() {
             run(
                 0,
                 &[
-                    act(Create(place)),
+                    act(Create(location_number)),
                     act(EditSource(0, source)),
                     SYNC,
                     later(EditSource(0, TITLE)),
@@ -382,7 +385,7 @@ fn dates_that_move_each_other() {
             run(
                 0,
                 &[
-                    act(Create(place)),
+                    act(Create(location_number)),
                     act(EditSource(0, source)),
                     SYNC,
                     later(EditItem(0, item)),
@@ -428,13 +431,13 @@ fn a_copy_deleted_with_an_unknown_folder() {
             act(EditSource(0, TITLE)),
             act(Create(1)),
             act(Create(1)),
-            Op::Sync(Way {
+            Op::Sync(SyncCircumstances {
                 fault: Fault::Busy(1),
                 before_writing: Some(DeleteFolder(0)),
-                ..Way::PLAIN
+                ..SyncCircumstances::PLAIN
             }),
             failing(Fault::LostAnswer(2)),
-            act(Move(0, Place::Ours(1))),
+            act(Move(0, MoveTarget::Ours(1))),
             act(DeleteFolder(1)),
         ],
     );
@@ -443,10 +446,10 @@ fn a_copy_deleted_with_an_unknown_folder() {
 /// The moved item looked like a second copy beside the linked one, and was removed.
 #[test]
 fn a_copy_moved_during_a_full_check() {
-    let move_meanwhile = Op::Sync(Way {
+    let move_meanwhile = Op::Sync(SyncCircumstances {
         full: true,
-        while_reading: Some(Move(0, Place::Own)),
-        ..Way::PLAIN
+        while_reading: Some(Move(0, MoveTarget::Own)),
+        ..SyncCircumstances::PLAIN
     });
     run(
         0,
@@ -458,13 +461,13 @@ fn a_copy_moved_during_a_full_check() {
 #[test]
 fn a_folder_left_out_after_a_lost_state() {
     for left_out in 1..12 {
-        for place in [None, Some(Place::Own), Some(Place::Ours(1))] {
+        for target in [None, Some(MoveTarget::Own), Some(MoveTarget::Ours(1))] {
             let mut history = vec![act(Create(0)), act(Create(1)), SYNC];
-            history.extend(place.map(|place| act(Move(0, place))));
+            history.extend(target.map(|target| act(Move(0, target))));
             history.extend([
                 later(EditItem(0, TITLE)),
                 LoseState,
-                failing(Fault::Lie(left_out)),
+                failing(Fault::WrongAnswer(left_out)),
             ]);
             run(0, &history);
         }

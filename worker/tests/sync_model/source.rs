@@ -9,23 +9,23 @@ use tasksync_common::facts::SiteCheck;
 use tasksync_common::model::{LocationKey, SourceKey};
 use tasksync_common::plan::DeletionPolicy;
 use tasksync_worker::source::{
-    Absence, Location, Person, Presence, Source, SourceCapabilities, SourceChanges, SourceItem, TaskChanges,
-    Written,
+    Absence, Location, Person, Source, SourceCapabilities, SourceChanges, SourceItem, TaskChanges,
+    TaskPresence, WrittenTask,
 };
 
-use crate::engine::Shared;
+use crate::engine::SharedWorld;
 use crate::faults::{Answer, failure, refusal};
 use crate::world::{World, holds, location};
 
 /// A source over the world.
 pub(crate) struct ModelSource {
-    pub(crate) world: Shared,
+    pub(crate) world: SharedWorld,
 }
 
 impl World {
-    fn presence(&self, key: &SourceKey) -> Presence {
+    fn presence(&self, key: &SourceKey) -> TaskPresence {
         match self.source.get(key) {
-            Some(found) if found.assigned => Presence::Present(Box::new(SourceItem {
+            Some(found) if found.assigned => TaskPresence::Present(Box::new(SourceItem {
                 key: key.clone(),
                 version: found.version.to_string(),
                 task: found.task.clone(),
@@ -33,8 +33,8 @@ impl World {
                 web_url: String::new(),
                 writable: found.writable,
             })),
-            Some(_) => Presence::Absent(Absence::NotAssigned),
-            None => Presence::Absent(Absence::Deleted),
+            Some(_) => TaskPresence::Absent(Absence::NotAssigned),
+            None => TaskPresence::Absent(Absence::Deleted),
         }
     }
 
@@ -51,17 +51,17 @@ impl World {
         Err(refusal())
     }
 
-    fn everything(&self) -> Vec<(SourceKey, Presence)> {
+    fn everything(&self) -> Vec<(SourceKey, TaskPresence)> {
         let assigned = self.source.iter().filter(|(_, task)| task.assigned);
         assigned
             .map(|(key, _)| (key.clone(), self.presence(key)))
             .collect()
     }
 
-    fn changes(&self, tasks: Vec<(SourceKey, Presence)>, complete: bool) -> SourceChanges {
+    fn changes(&self, tasks: Vec<(SourceKey, TaskPresence)>, complete: bool) -> SourceChanges {
         SourceChanges {
             tasks,
-            locations: vec![place(&location(0)), place(&location(1))],
+            locations: vec![location_of(&location(0)), location_of(&location(1))],
             unread: Vec::new(),
             cursor: self.source_log.len().to_string(),
             complete,
@@ -70,7 +70,7 @@ impl World {
     }
 }
 
-fn place(key: &LocationKey) -> Location {
+fn location_of(key: &LocationKey) -> Location {
     Location {
         key: key.clone(),
         name: key.to_string(),
@@ -109,8 +109,8 @@ impl Source for ModelSource {
                 let changed: BTreeSet<&SourceKey> = world.source_log[from..].iter().collect();
                 let tasks = changed.into_iter().filter_map(|key| {
                     let presence = world.presence(key);
-                    let told = matches!(presence, Presence::Present(_)) || linked.contains(key);
-                    told.then(|| (key.clone(), presence))
+                    let is_reported = matches!(presence, TaskPresence::Present(_)) || linked.contains(key);
+                    is_reported.then(|| (key.clone(), presence))
                 });
                 Ok(world.changes(tasks.collect(), false))
             })
@@ -122,30 +122,30 @@ impl Source for ModelSource {
             .read(|world, answer| {
                 let mut tasks = world.everything();
                 match answer {
-                    Answer::Lie => drop(tasks.pop()),
+                    Answer::Omission => drop(tasks.pop()),
                     Answer::Refusal => {
                         if let Some((_, presence)) = tasks.last_mut() {
-                            *presence = Presence::Unreadable(refusal());
+                            *presence = TaskPresence::Unreadable(refusal());
                         }
                     }
-                    Answer::Honest => {}
+                    Answer::Correct => {}
                 }
                 Ok(world.changes(tasks, true))
             })
             .await
     }
 
-    async fn tasks(&self, _: &Person, keys: &[SourceKey]) -> Result<Vec<(SourceKey, Presence)>, Failure> {
+    async fn tasks(&self, _: &Person, keys: &[SourceKey]) -> Result<Vec<(SourceKey, TaskPresence)>, Failure> {
         self.world
             .read(|world, answer| {
-                let mut answers: Vec<(SourceKey, Presence)> = keys
+                let mut answers: Vec<(SourceKey, TaskPresence)> = keys
                     .iter()
                     .map(|key| (key.clone(), world.presence(key)))
                     .collect();
                 match (answers.first_mut(), answer) {
-                    (Some((_, first)), Answer::Lie) => *first = Presence::Absent(Absence::Deleted),
-                    (Some((_, first)), Answer::Refusal) => *first = Presence::Unreadable(refusal()),
-                    (None, _) | (_, Answer::Honest) => {}
+                    (Some((_, first)), Answer::Omission) => *first = TaskPresence::Absent(Absence::Deleted),
+                    (Some((_, first)), Answer::Refusal) => *first = TaskPresence::Unreadable(refusal()),
+                    (None, _) | (_, Answer::Correct) => {}
                 }
                 Ok(answers)
             })
@@ -153,7 +153,7 @@ impl Source for ModelSource {
     }
 
     async fn location(&self, key: &LocationKey) -> Result<Option<Location>, Failure> {
-        self.world.read(|_, _| Ok(Some(place(key)))).await
+        self.world.read(|_, _| Ok(Some(location_of(key)))).await
     }
 
     async fn update(
@@ -161,7 +161,7 @@ impl Source for ModelSource {
         key: &SourceKey,
         version: &str,
         changes: &TaskChanges,
-    ) -> Result<Written, Failure> {
+    ) -> Result<WrittenTask, Failure> {
         self.world
             .write(|world| {
                 world.check_right(key)?;
@@ -179,8 +179,8 @@ impl Source for ModelSource {
                 );
                 found.task.take(&changes.task, changes.fields);
                 let now = found.task.clone();
-                world.oracle.sent(key, now);
-                Ok(Written {
+                world.oracle.record_sent(key, now);
+                Ok(WrittenTask {
                     version: world.touch_task(key).to_string(),
                 })
             })

@@ -11,7 +11,7 @@ use tasksync_common::state::SyncState;
 
 use tasksync_worker::mailbox::{MarkedFor, Marker};
 
-pub(crate) use self::acts::{Act, Edit, Place};
+pub(crate) use self::acts::{Act, Edit, MoveTarget};
 use crate::faults::Faults;
 use crate::oracle::Oracle;
 
@@ -177,8 +177,8 @@ impl World {
 
     /// Returns whether the person has a private item with this number in its title, even in a deleted folder.
     pub(crate) fn has_own_item(&self, title: u32) -> bool {
-        let own = |item: &Item| item.key.is_none() && number_of(&item.task) == title;
-        self.items.values().chain(self.binned.values()).any(own)
+        let is_own_item = |item: &Item| item.key.is_none() && number_of(&item.task) == title;
+        self.items.values().chain(self.binned.values()).any(is_own_item)
     }
 
     pub(crate) fn copies_of(&self, key: &SourceKey) -> Vec<(u32, &Item)> {

@@ -152,7 +152,7 @@ impl Bench {
     }
 
     /// Waits until no job is waiting or unacknowledged.
-    pub(crate) async fn settled(&self) {
+    pub(crate) async fn wait_until_idle(&self) {
         for _ in 0..100_000 {
             let depth = self.memory.depth(QueueName::Background).await.unwrap();
             if depth.ready + depth.unacknowledged.unwrap() == 0 {
@@ -176,7 +176,7 @@ impl Bench {
         self.registry.enrolment(user).await.unwrap().unwrap().state
     }
 
-    pub(crate) fn counted(&self) -> WorkSnapshot {
+    pub(crate) fn metrics_snapshot(&self) -> WorkSnapshot {
         self.metrics.snapshot()
     }
 }

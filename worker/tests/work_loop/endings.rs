@@ -30,7 +30,7 @@ async fn a_panic_is_the_failure_of_one_user_only() {
     bench.sync.set(key("contoso", "u013"), Act::SyncPanics);
     bench.send("contoso", &users).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     for user in &users {
         let status = bench.status("contoso", user).await;
         assert!(!status.claimed, "{user}");
@@ -44,7 +44,13 @@ async fn a_panic_is_the_failure_of_one_user_only() {
             _ => assert_eq!(status.last_failure, None, "{user}"),
         }
     }
-    assert_eq!((bench.counted().panics, bench.counted().users_synced), (2, 18));
+    assert_eq!(
+        (
+            bench.metrics_snapshot().panics,
+            bench.metrics_snapshot().users_synced
+        ),
+        (2, 18)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -55,13 +61,13 @@ async fn a_mailbox_that_is_missing_twice_disables_the_user_and_a_later_success_e
     bench.sync.set(ana.clone(), Act::SurveyFails(mailbox_missing()));
     bench.send("contoso", &users).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     // One answer may be a mistake.
     assert_eq!(bench.enrolment_state(&ana).await, EnrolmentState::Enabled);
     assert!(bench.open_alerts().await.is_empty());
     sleep(MINUTE * 5).await;
     bench.send("contoso", &users[..1]).await;
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert!(
         matches!(bench.enrolment_state(&ana).await, EnrolmentState::Disabled { failure, .. } if failure == mailbox_missing())
     );
@@ -79,7 +85,7 @@ async fn a_mailbox_that_is_missing_twice_disables_the_user_and_a_later_success_e
     bench.sync.set(ana.clone(), Act::SurveyFails(denied));
     sleep(MINUTE * 60).await;
     bench.send("contoso", &users[..1]).await;
-    bench.settled().await;
+    bench.wait_until_idle().await;
     let codes: Vec<_> = bench
         .open_alerts()
         .await
@@ -92,18 +98,21 @@ async fn a_mailbox_that_is_missing_twice_disables_the_user_and_a_later_success_e
     bench.sync.set_all(Act::Idle);
     bench.registry.set_down(true);
     bench.send("contoso", &users[..1]).await;
-    bench.settled().await;
+    bench.wait_until_idle().await;
     bench.registry.set_down(false);
     assert!(matches!(
         bench.enrolment_state(&ana).await,
         EnrolmentState::Disabled { .. }
     ));
     bench.send("contoso", &users[..1]).await;
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert_eq!(bench.enrolment_state(&ana).await, EnrolmentState::Enabled);
     assert!(bench.open_alerts().await.is_empty());
     assert_eq!(
-        (bench.counted().users_disabled, bench.counted().users_recovered),
+        (
+            bench.metrics_snapshot().users_disabled,
+            bench.metrics_snapshot().users_recovered
+        ),
         (1, 1)
     );
 }
@@ -121,7 +130,7 @@ async fn a_throttled_user_waits_as_long_as_the_server_asked_and_is_not_counted_a
         .set(key("contoso", "u000"), Act::SyncFails(SECOND, busy));
     bench.send("contoso", &users).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     let status = bench.status("contoso", &users[0]).await;
     assert_eq!(status.history.failures, 0);
     let due_after = status.stamp.duration_since(status.last_attempt.unwrap());
@@ -130,7 +139,7 @@ async fn a_throttled_user_waits_as_long_as_the_server_asked_and_is_not_counted_a
         MINUTE * 15,
         "20 minutes less the minimum of 5"
     );
-    assert_eq!(bench.counted().users_throttled, 1);
+    assert_eq!(bench.metrics_snapshot().users_throttled, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,7 +150,7 @@ async fn a_user_who_has_opted_out_leaves_the_schedule() {
     bench.sync.set(key("contoso", "u001"), Act::SurveyFails(gone));
     bench.send("contoso", &users).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert_eq!(bench.order.status(&key("contoso", "u001")).await.unwrap(), None);
     assert_eq!(bench.order.summary(None).await.unwrap().users, 1);
 }
@@ -157,13 +166,13 @@ async fn a_tenant_that_cannot_be_synced_is_postponed_as_a_whole_and_probed_by_on
     bench.send("contoso", &users).await;
     bench.send("fabrikam", &others).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert_eq!(
         bench.sync.surveys().len(),
         2,
         "one group of contoso was enough, fabrikam was not touched"
     );
-    assert_eq!(bench.counted().users_postponed, 100);
+    assert_eq!(bench.metrics_snapshot().users_postponed, 100);
     for user in &users {
         let status = bench.status("contoso", user).await;
         assert_eq!((status.claimed, status.history.failures), (false, 0), "{user}");
@@ -179,13 +188,13 @@ async fn a_tenant_that_cannot_be_synced_is_postponed_as_a_whole_and_probed_by_on
     // During the pause no request is sent.
     sleep(MINUTE).await;
     bench.send("contoso", &users).await;
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert_eq!(bench.sync.surveys().len(), 2);
 
     // After the pause one user is tried, and the pause grows.
     sleep(MINUTE * 10).await;
     bench.send("contoso", &users).await;
-    bench.settled().await;
+    bench.wait_until_idle().await;
     let surveys = bench.sync.surveys();
     assert_eq!((surveys.len(), surveys[2].len()), (3, 1));
     assert_eq!(bench.open_alerts().await.len(), 1);
@@ -194,7 +203,7 @@ async fn a_tenant_that_cannot_be_synced_is_postponed_as_a_whole_and_probed_by_on
     bench.sync.set_all(Act::Idle);
     sleep(MINUTE * 20).await;
     bench.send("contoso", &users).await;
-    bench.settled().await;
+    bench.wait_until_idle().await;
     let surveys = bench.sync.surveys();
     assert_eq!((surveys[3].len(), surveys[4].len()), (1, 10));
     for user in &users {

@@ -18,12 +18,15 @@ async fn a_job_that_cannot_be_read_goes_to_the_dead_letters_with_the_reason() {
     let users = bench.enrol("contoso", 1).await;
     bench.send("contoso", &users).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     let dead = bench.memory.dead_letters(10).await.unwrap();
     assert_eq!(dead.len(), 1);
     assert!(dead[0].reason.contains("not a sync job"), "{}", dead[0].reason);
     assert_eq!(
-        (bench.counted().batches_unreadable, bench.counted().users_idle),
+        (
+            bench.metrics_snapshot().batches_unreadable,
+            bench.metrics_snapshot().users_idle
+        ),
         (1, 1)
     );
 }
@@ -39,10 +42,10 @@ async fn users_whose_claim_is_gone_before_the_start_are_skipped() {
         .await
         .unwrap();
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     let asked: Vec<_> = bench.sync.surveys().concat();
     assert_eq!(asked, [key("contoso", "u002")]);
-    assert_eq!(bench.counted().claims_lost, 2);
+    assert_eq!(bench.metrics_snapshot().claims_lost, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,11 +60,11 @@ async fn a_claim_that_is_lost_during_the_work_makes_the_report_change_nothing() 
         .release(&tenant_id("contoso"), token, &users[..1])
         .await
         .unwrap();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     let lost = bench.status("contoso", &users[0]).await;
     assert_eq!((lost.stamp, lost.last_attempt), (bench.stamp(0), None));
     assert!(bench.status("contoso", &users[1]).await.last_success.is_some());
-    assert_eq!(bench.counted().claims_lost, 1);
+    assert_eq!(bench.metrics_snapshot().claims_lost, 1);
     assert_eq!(
         bench.stamps.waiting_and_dropped(),
         (1, 0),
@@ -86,9 +89,9 @@ async fn a_schedule_that_does_not_answer_for_a_while_costs_nothing_but_time() {
     bench.schedule.set_down(true);
     sleep(SECOND * 20).await;
     bench.schedule.set_down(false);
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert_eq!(bench.sync.started().len(), 3);
-    assert_eq!(bench.counted().batches_requeued, 0);
+    assert_eq!(bench.metrics_snapshot().batches_requeued, 0);
     for user in &users {
         assert!(bench.status("contoso", user).await.last_success.is_some());
     }
@@ -104,8 +107,8 @@ async fn a_job_is_acknowledged_only_after_its_results_are_stored() {
     bench.schedule.set_down(true);
     // This is longer than the claim: the results are discarded, and the job goes back to the queue.
     sleep(SECOND * 130).await;
-    assert_eq!(bench.counted().batches_requeued, 1);
-    assert_eq!(bench.counted().reports_failed, 1);
+    assert_eq!(bench.metrics_snapshot().batches_requeued, 1);
+    assert_eq!(bench.metrics_snapshot().reports_failed, 1);
     let depth = bench.memory.depth(QueueName::Background).await.unwrap();
     assert_eq!(
         depth.ready + depth.unacknowledged.unwrap(),
@@ -114,7 +117,7 @@ async fn a_job_is_acknowledged_only_after_its_results_are_stored() {
     );
     bench.order.reclaim(10).await.unwrap();
     bench.schedule.set_down(false);
-    bench.settled().await;
+    bench.wait_until_idle().await;
     for (index, user) in users.iter().enumerate() {
         let status = bench.status("contoso", user).await;
         assert_eq!(
@@ -152,11 +155,11 @@ async fn a_user_whose_look_up_panics_fails_alone() {
     bench.look_ups.panic_at(users[3].clone());
     bench.send("contoso", &users).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert_eq!(bench.look_ups.all().len(), 1 + 12);
     let broken = bench.status("contoso", &users[3]).await;
     assert_eq!(broken.last_failure.unwrap().code, Code::Panic);
-    let counted = bench.counted();
+    let counted = bench.metrics_snapshot();
     assert_eq!((counted.users_idle, counted.users_failed), (11, 1));
 }
 
@@ -172,7 +175,7 @@ async fn when_no_user_can_be_looked_up_no_user_is_surveyed_or_blamed() {
     bench.look_ups.fail(Some(down.clone()));
     bench.send("contoso", &users).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert_eq!(bench.look_ups.all().len(), 1);
     assert!(bench.sync.surveys().is_empty());
     for user in &users {
@@ -186,8 +189,8 @@ async fn when_no_user_can_be_looked_up_no_user_is_surveyed_or_blamed() {
     bench.look_ups.fail(None);
     sleep(MINUTE * 6).await;
     bench.send("contoso", &users).await;
-    bench.settled().await;
-    assert_eq!(bench.counted().users_idle, 25);
+    bench.wait_until_idle().await;
+    assert_eq!(bench.metrics_snapshot().users_idle, 25);
 }
 
 /// The service account is refused for several users in a row. This is the server's failure, and no user is disabled.
@@ -207,9 +210,12 @@ async fn a_refusal_of_several_people_is_one_circuit_and_each_persons_text_names_
     }
     bench.send("contoso", &users).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert_eq!(
-        (bench.counted().users_disabled, bench.counted().circuits_opened),
+        (
+            bench.metrics_snapshot().users_disabled,
+            bench.metrics_snapshot().circuits_opened
+        ),
         (0, 1)
     );
     let alerts = bench.open_alerts().await;

@@ -14,7 +14,7 @@ async fn idle_users_are_surveyed_in_groups_and_nothing_else_happens() {
     let users = bench.enrol("contoso", 25).await;
     bench.send("contoso", &users).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     let sizes: Vec<_> = bench.sync.surveys().iter().map(Vec::len).collect();
     assert_eq!(sizes, [10, 10, 5]);
     assert_eq!(
@@ -28,7 +28,7 @@ async fn idle_users_are_surveyed_in_groups_and_nothing_else_happens() {
         assert!(!status.claimed && status.last_success.is_some(), "{user}");
         assert_eq!(status.history.idle_cycles, 1);
     }
-    let counted = bench.counted();
+    let counted = bench.metrics_snapshot();
     assert_eq!(
         (counted.users_idle, counted.batches, counted.batches_running),
         (25, 1, 0)
@@ -48,7 +48,7 @@ async fn ten_users_of_a_batch_run_at_once_and_never_more() {
     }
     bench.send("contoso", &users).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert_eq!(bench.sync.running(), (0, 10));
     let started: Vec<_> = bench
         .sync
@@ -57,7 +57,7 @@ async fn ten_users_of_a_batch_run_at_once_and_never_more() {
         .map(|(key, _)| key.user)
         .collect();
     assert_eq!(started, users, "in the order of the job");
-    assert_eq!(bench.counted().users_synced, 100);
+    assert_eq!(bench.metrics_snapshot().users_synced, 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,7 +73,7 @@ async fn batches_run_side_by_side_up_to_the_permits() {
     assert_eq!(bench.sync.running(), (3, 3));
     let depth = bench.memory.depth(QueueName::Background).await.unwrap();
     assert_eq!((depth.ready, depth.unacknowledged, depth.wanted), (2, Some(3), 0));
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert_eq!(bench.sync.running(), (0, 3));
 }
 
@@ -83,18 +83,18 @@ async fn after_the_budget_no_user_starts_and_the_unreached_lead_the_next_run() {
     let users = bench.enrol("contoso", 100).await;
     bench.send("contoso", &users).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     let started = bench.sync.started();
     assert_eq!(started.len(), 50);
     let last = started.iter().map(|(_, at)| *at).max().unwrap();
     assert!(last < bench.began + SECOND * 46);
     assert_eq!(bench.sync.ended().len(), 50);
     assert_eq!(
-        bench.counted().users_synced,
+        bench.metrics_snapshot().users_synced,
         50,
         "running users got the rest of their budget"
     );
-    assert_eq!(bench.counted().users_released, 50);
+    assert_eq!(bench.metrics_snapshot().users_released, 50);
     for (index, user) in users.iter().enumerate().skip(50) {
         let status = bench.status("contoso", user).await;
         assert_eq!(
@@ -117,15 +117,15 @@ async fn a_user_that_never_ends_is_cut_while_the_claim_holds() {
     bench.sync.set(key("contoso", "u000"), Act::Hangs);
     bench.send("contoso", &users).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert!(Instant::now() < bench.began + bench.limits.claim_lifetime);
     assert!(Instant::now() > bench.began + bench.limits.batch_budget + bench.limits.user_budget);
     assert_eq!(bench.sync.running().0, 0, "the future was dropped");
     let cut = bench.status("contoso", &users[0]).await;
     assert_eq!(cut.last_failure.unwrap().code, Code::BudgetExhausted);
     assert_eq!((cut.claimed, cut.history.failures), (false, 1));
-    assert_eq!(bench.counted().users_cut, 1);
-    assert_eq!(bench.counted().claims_lost, 0);
+    assert_eq!(bench.metrics_snapshot().users_cut, 1);
+    assert_eq!(bench.metrics_snapshot().claims_lost, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,11 +134,11 @@ async fn a_slow_user_stops_at_its_budget_and_goes_on_later() {
     let users = bench.enrol("contoso", 1).await;
     bench.send("contoso", &users).await;
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     let status = bench.status("contoso", &users[0]).await;
     assert_eq!((status.claimed, status.last_failure), (false, None));
     assert_eq!(status.history.failures, 0);
-    assert_eq!(bench.counted().users_cut, 0);
+    assert_eq!(bench.metrics_snapshot().users_cut, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,12 +151,12 @@ async fn a_job_delivered_for_the_third_time_is_worked_on_one_user_at_a_time() {
         consumer.next().await.unwrap().requeue().await.unwrap();
     }
     bench.start();
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert_eq!(bench.sync.running(), (0, 1));
     assert!(bench.sync.surveys().iter().all(|group| group.len() == 1));
     assert!(bench.look_ups.all().iter().all(|users| users.len() == 1));
-    assert_eq!(bench.counted().users_synced, 12);
-    assert_eq!(bench.counted().batches_serial, 1);
+    assert_eq!(bench.metrics_snapshot().users_synced, 12);
+    assert_eq!(bench.metrics_snapshot().batches_serial, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,14 +169,17 @@ async fn a_consumer_that_ends_at_once_is_opened_again_with_growing_pauses() {
     // every 15 s.
     let opened = bench.queue.opened();
     assert!((20..=2 * 48).contains(&opened), "{opened}");
-    assert_eq!(bench.consumers.open().unwrap_err().code, Code::QueueUnavailable);
+    assert_eq!(
+        bench.consumers.check_open().unwrap_err().code,
+        Code::QueueUnavailable
+    );
     bench.queue.set_ends(false);
     sleep(SECOND * 16).await;
-    assert_eq!(bench.consumers.open(), Ok(()));
+    assert_eq!(bench.consumers.check_open(), Ok(()));
     let users = bench.enrol("contoso", 3).await;
     bench.send("contoso", &users).await;
-    bench.settled().await;
-    assert_eq!(bench.counted().users_idle, 3);
+    bench.wait_until_idle().await;
+    assert_eq!(bench.metrics_snapshot().users_idle, 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,7 +204,7 @@ async fn a_worker_that_waits_or_retries_counts_as_alive() {
     running.await.unwrap();
     sleep(MINUTE * 60).await;
     assert!(!stuck(), "ended gracefully");
-    assert!(bench.consumers.open().is_err(), "and not open");
+    assert!(bench.consumers.check_open().is_err(), "and not open");
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,8 +220,8 @@ async fn a_stopping_worker_lets_running_users_end_and_gives_the_others_back() {
     bench.send("fabrikam", &late).await;
     running.await.unwrap();
     assert_eq!(bench.sync.started().len(), 20);
-    assert_eq!(bench.counted().users_synced, 20);
-    assert_eq!(bench.counted().users_released, 20);
+    assert_eq!(bench.metrics_snapshot().users_synced, 20);
+    assert_eq!(bench.metrics_snapshot().users_released, 20);
     for (index, user) in users.iter().enumerate().skip(20) {
         let status = bench.status("contoso", user).await;
         assert_eq!((status.claimed, status.stamp), (false, bench.stamp(index)));

@@ -45,7 +45,7 @@ impl LookUps {
 
 #[async_trait]
 impl UserSync for LookUps {
-    type Known = UserKey;
+    type LookedUp = UserKey;
     type Work = Act;
 
     async fn look_up(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Result<UserKey, Failure>> {

@@ -46,7 +46,7 @@ async fn failures(reply: fn() -> Reply, users: &[UserId]) -> Vec<Act> {
     std::fs::write(password.path(), "secret").unwrap();
     let url = server.url("/EWS/Exchange.asmx");
     let servers = Servers::new(10, clock.clone());
-    let limits = servers.of(&url, Kind::Ews, TENANT);
+    let limits = servers.limits_of(&url, Kind::Ews, TENANT);
     let mailbox = EwsMailbox::new(
         http.clone(),
         Authenticator::new(http),
@@ -103,7 +103,7 @@ fn failure_of(act: &Act) -> &Failure {
 }
 
 /// Returns a worker whose tenant's server fails for these people, on paused time.
-async fn sick(reply: fn() -> Reply, code: Code, people: usize) -> (Bench, Vec<UserId>) {
+async fn failing_tenant(reply: fn() -> Reply, code: Code, people: usize) -> (Bench, Vec<UserId>) {
     let names: Vec<UserId> = (0..people)
         .map(|number| format!("u{number:03}").parse().unwrap())
         .collect();
@@ -138,12 +138,12 @@ async fn lead(bench: &Bench, each_alone: bool, mut goes_on: impl FnMut() -> bool
 }
 
 /// Returns for how many people requests were made to the server so far.
-fn asked(bench: &Bench) -> usize {
+fn surveyed_people(bench: &Bench) -> usize {
     bench.sync.surveys().iter().map(Vec::len).sum()
 }
 
-async fn nobody_is_disabled(bench: &Bench, users: &[UserId]) {
-    assert_eq!(bench.counted().users_disabled, 0);
+async fn assert_nobody_disabled(bench: &Bench, users: &[UserId]) {
+    assert_eq!(bench.metrics_snapshot().users_disabled, 0);
     for user in users {
         let state = bench.enrolment_state(&key(TENANT, user.as_str())).await;
         assert_eq!(state, EnrolmentState::Enabled, "{user}");
@@ -155,19 +155,19 @@ async fn nobody_is_disabled(bench: &Bench, users: &[UserId]) {
 /// Runs ten rounds of an outage, and its end.
 async fn an_outage(reply: fn() -> Reply, code: Code, each_alone: bool) {
     const ROUNDS: u32 = 10;
-    let (bench, users) = sick(reply, code, 5).await;
+    let (bench, users) = failing_tenant(reply, code, 5).await;
     let step = bench.limits.pace.minimum;
     // The first round meets all five users. Each later one is a probe of a single user.
     lead(&bench, each_alone, || {
-        asked(&bench) + 1 < users.len() + ROUNDS as usize
+        surveyed_people(&bench) + 1 < users.len() + ROUNDS as usize
     })
     .await;
     let ended = Instant::now();
-    assert_eq!(bench.counted().circuits_opened, 1);
+    assert_eq!(bench.metrics_snapshot().circuits_opened, 1);
     let alerts = bench.open_alerts().await;
     assert_eq!(alerts.len(), 1, "{alerts:#?}");
     assert_eq!((alerts[0].user.clone(), alerts[0].failure.code), (None, code));
-    nobody_is_disabled(&bench, &users).await;
+    assert_nobody_disabled(&bench, &users).await;
 
     bench.sync.set_all(Act::Work(SECOND));
     let before = bench.sync.ended().len();
@@ -188,9 +188,9 @@ async fn an_outage(reply: fn() -> Reply, code: Code, each_alone: bool) {
         );
         assert!(bench.status(TENANT, user).await.last_success.is_some());
     }
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert_eq!(bench.open_alerts().await, []);
-    nobody_is_disabled(&bench, &users).await;
+    assert_nobody_disabled(&bench, &users).await;
 }
 
 #[tokio::test]
@@ -216,12 +216,12 @@ async fn an_outage_in_more_than_one_way_is_one_circuit_and_one_alert() {
     let ana = ["u000".parse().unwrap()];
     let timeout = failure_of(&failures(silence, &ana).await[0]).clone();
     let page = failure_of(&failures(maintenance, &ana).await[0]).clone();
-    let (bench, users) = sick(maintenance, Code::ExchangeBadAnswer, 5).await;
+    let (bench, users) = failing_tenant(maintenance, Code::ExchangeBadAnswer, 5).await;
     let mut since = None;
     let mut shown = std::collections::BTreeSet::new();
     for round in 0..8 {
-        let before = asked(&bench);
-        lead(&bench, false, || asked(&bench) == before).await;
+        let before = surveyed_people(&bench);
+        lead(&bench, false, || surveyed_people(&bench) == before).await;
         let alerts = bench.open_alerts().await;
         assert!(alerts.len() <= 1, "{alerts:#?}");
         for alert in alerts {
@@ -235,41 +235,49 @@ async fn an_outage_in_more_than_one_way_is_one_circuit_and_one_alert() {
         };
         bench.sync.set_all(act);
     }
-    assert_eq!(bench.counted().circuits_opened, 1);
+    assert_eq!(bench.metrics_snapshot().circuits_opened, 1);
     assert_eq!(shown.len(), 2, "{shown:?}");
-    nobody_is_disabled(&bench, &users).await;
+    assert_nobody_disabled(&bench, &users).await;
     bench.sync.set_all(Act::Idle);
     let before = bench.sync.ended().len();
     lead(&bench, false, || bench.sync.ended().len() < before + users.len()).await;
-    bench.settled().await;
+    bench.wait_until_idle().await;
     assert_eq!(bench.open_alerts().await, []);
 }
 
 #[tokio::test]
 async fn a_refusal_of_everything_is_one_alert_and_few_requests() {
-    let (bench, users) = sick(bad_request, Code::ExchangeError, 5).await;
+    let (bench, users) = failing_tenant(bad_request, Code::ExchangeError, 5).await;
     let began = Instant::now();
     lead(&bench, false, || began.elapsed() < SECOND * 3_600).await;
     // All five once; then one each 5, 15, 30 and 50 minutes after the first.
-    assert_eq!(asked(&bench), 9);
+    assert_eq!(surveyed_people(&bench), 9);
     let alerts = bench.open_alerts().await;
     assert_eq!(alerts.len(), 1, "{alerts:#?}");
     assert_eq!(alerts[0].user, None);
-    nobody_is_disabled(&bench, &users).await;
+    assert_nobody_disabled(&bench, &users).await;
     lead(&bench, false, || began.elapsed() < SECOND * 24 * 3_600).await;
     // There is never more than an hour between two probes, and hardly more than one probe per hour.
-    assert!((20..=35).contains(&asked(&bench)), "{}", asked(&bench));
+    assert!(
+        (20..=35).contains(&surveyed_people(&bench)),
+        "{}",
+        surveyed_people(&bench)
+    );
     assert_eq!(bench.open_alerts().await.len(), 1);
-    nobody_is_disabled(&bench, &users).await;
+    assert_nobody_disabled(&bench, &users).await;
 }
 
 /// Without other users, a server's failure cannot be told from a person's.
 #[tokio::test]
 async fn a_refusal_of_everything_that_the_tenants_only_person_meets_is_one_alert_and_few_requests() {
-    let (bench, _) = sick(bad_request, Code::ExchangeError, 1).await;
+    let (bench, _) = failing_tenant(bad_request, Code::ExchangeError, 1).await;
     let began = Instant::now();
     lead(&bench, false, || began.elapsed() < SECOND * 24 * 3_600).await;
     // Ten within four hours, and then after one, two, four and eight hours.
-    assert!((10..=15).contains(&asked(&bench)), "{}", asked(&bench));
+    assert!(
+        (10..=15).contains(&surveyed_people(&bench)),
+        "{}",
+        surveyed_people(&bench)
+    );
     assert_eq!(bench.open_alerts().await.len(), 1);
 }

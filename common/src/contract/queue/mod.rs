@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::{QueueBench, tenant_id, user_id};
 use crate::error::{Code, ErrorClass};
 use crate::queue::{
-    Consumer, Delivery, JobError, JobQueue, Letters, QueueName, Reason, SyncJob, VERSION, Workload,
+    Consumer, DeadLetterSelection, Delivery, JobError, JobQueue, QueueName, Reason, SyncJob, VERSION,
+    Workload,
 };
 use crate::schedule::Token;
 use crate::settings::QueueSettings;
@@ -71,7 +72,7 @@ pub fn number(delivery: &dyn Delivery) -> u128 {
 
 /// Waits until the queue has these numbers of waiting and unsettled jobs. The bench counts the unsettled ones
 /// if the queue does not report them.
-async fn settles(bench: &dyn QueueBench, name: QueueName, ready: u64, unacknowledged: u64) {
+async fn wait_for_depth(bench: &dyn QueueBench, name: QueueName, ready: u64, unacknowledged: u64) {
     let queue = bench.queue();
     let mut last = (0, 0);
     for _ in 0..200 {
@@ -90,7 +91,7 @@ async fn settles(bench: &dyn QueueBench, name: QueueName, ready: u64, unacknowle
 }
 
 /// Waits until the queue has this number of dead letters.
-async fn dead_letters_are(queue: &dyn JobQueue, count: usize) {
+async fn wait_for_dead_letters(queue: &dyn JobQueue, count: usize) {
     let mut last = 0;
     for _ in 0..200 {
         last = queue.dead_letter_count().await.unwrap();
@@ -119,14 +120,14 @@ pub async fn a_job_is_delivered_once_and_gone_when_acknowledged(bench: &dyn Queu
         .publish(Background, &job(1), &TraceContext::default())
         .await
         .unwrap();
-    settles(bench, Background, 1, 0).await;
+    wait_for_depth(bench, Background, 1, 0).await;
     let mut consumer = queue.consume(Background, 5).await.unwrap();
     let delivery = next(&mut consumer).await;
     assert_eq!(delivery.job(), &Ok(job(1)));
-    assert_eq!(delivery.redelivered(), 0);
-    settles(bench, Background, 0, 1).await;
+    assert_eq!(delivery.redelivery_count(), 0);
+    wait_for_depth(bench, Background, 0, 1).await;
     delivery.acknowledge().await.unwrap();
-    settles(bench, Background, 0, 0).await;
+    wait_for_depth(bench, Background, 0, 0).await;
     assert!(nothing_comes(&mut consumer).await);
     assert!(queue.dead_letters(10).await.unwrap().is_empty());
 }
@@ -136,8 +137,8 @@ pub async fn jobs_come_in_order_and_the_two_queues_are_apart(bench: &dyn QueueBe
     let queue = bench.queue();
     publish(&*queue, Background, 0..5).await;
     publish(&*queue, Interactive, 100..102).await;
-    settles(bench, Background, 5, 0).await;
-    settles(bench, Interactive, 2, 0).await;
+    wait_for_depth(bench, Background, 5, 0).await;
+    wait_for_depth(bench, Interactive, 2, 0).await;
     let mut interactive = queue.consume(Interactive, 5).await.unwrap();
     for expected in 100..102 {
         let delivery = next(&mut interactive).await;
@@ -170,7 +171,7 @@ pub async fn a_consumer_waits_for_a_job(bench: &dyn QueueBench) {
         .await
         .unwrap();
     assert_eq!(waits.await.unwrap(), 9);
-    settles(bench, Background, 0, 0).await;
+    wait_for_depth(bench, Background, 0, 0).await;
 }
 
 /// A settled delivery makes room for the next one; the remaining jobs go to other consumers.
@@ -181,7 +182,7 @@ pub async fn a_consumer_holds_no_more_than_its_permits(bench: &dyn QueueBench) {
     let first = next(&mut consumer).await;
     let second = next(&mut consumer).await;
     assert!(nothing_comes(&mut consumer).await);
-    settles(bench, Background, 2, 2).await;
+    wait_for_depth(bench, Background, 2, 2).await;
     let mut other = queue.consume(Background, 1).await.unwrap();
     let third = next(&mut other).await;
     first.acknowledge().await.unwrap();
@@ -191,7 +192,7 @@ pub async fn a_consumer_holds_no_more_than_its_permits(bench: &dyn QueueBench) {
     for delivery in [second, third, fourth] {
         delivery.acknowledge().await.unwrap();
     }
-    settles(bench, Background, 0, 0).await;
+    wait_for_depth(bench, Background, 0, 0).await;
 }
 
 /// Every job is delivered once, although two consumers take jobs while others are published.
@@ -237,7 +238,7 @@ pub async fn two_consumers_share_the_jobs(bench: &dyn QueueBench) {
         assert!(found.insert(number), "job {number} was worked on twice");
     }
     publishing.await.unwrap();
-    settles(bench, Background, 0, 0).await;
+    wait_for_depth(bench, Background, 0, 0).await;
     for worker in workers {
         worker.abort();
     }
@@ -254,16 +255,16 @@ pub async fn what_is_dropped_or_requeued_is_delivered_again(bench: &dyn QueueBen
     let mut consumer = queue.consume(Background, 1).await.unwrap();
     drop(next(&mut consumer).await);
     let again = next(&mut consumer).await;
-    assert_eq!((number(&*again), again.redelivered()), (1, 1));
+    assert_eq!((number(&*again), again.redelivery_count()), (1, 1));
     let mut other = queue.consume(Background, 1).await.unwrap();
     assert!(nothing_comes(&mut other).await);
     drop(consumer);
     again.requeue().await.unwrap();
     let third = next(&mut other).await;
     assert_eq!(number(&*third), 1);
-    assert!(third.redelivered() >= 1);
+    assert!(third.redelivery_count() >= 1);
     third.acknowledge().await.unwrap();
-    settles(bench, Background, 0, 0).await;
+    wait_for_depth(bench, Background, 0, 0).await;
 }
 
 /// A job that every worker fails to finish is not delivered for ever.
@@ -295,7 +296,7 @@ pub async fn a_job_never_finished_ends_in_the_dead_letters(bench: &dyn QueueBenc
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].job, Ok(job(1)));
     assert!(!letters[0].reason.is_empty());
-    settles(bench, Background, 0, 0).await;
+    wait_for_depth(bench, Background, 0, 0).await;
 }
 
 /// Dead letters are listed oldest first, up to the limit, each with its own id. The other jobs go on.
@@ -310,7 +311,7 @@ pub async fn a_rejected_job_is_a_dead_letter_with_its_reason(bench: &dyn QueueBe
             let reason = format!("tenant gone, job {}", number(&*delivery));
             delivery.reject(&reason).await.unwrap();
             let number = usize::try_from(number_of(&reason)).unwrap();
-            dead_letters_are(&*queue, number + 1).await;
+            wait_for_dead_letters(&*queue, number + 1).await;
         }
     }
     let letters = queue.dead_letters(10).await.unwrap();
@@ -329,7 +330,7 @@ pub async fn a_rejected_job_is_a_dead_letter_with_its_reason(bench: &dyn QueueBe
         letters,
         "looking changes neither order nor ids"
     );
-    settles(bench, Background, 0, 0).await;
+    wait_for_depth(bench, Background, 0, 0).await;
 }
 
 fn number_of(reason: &str) -> u64 {
@@ -344,18 +345,21 @@ pub async fn bytes_that_are_no_job_are_delivered_as_such(bench: &dyn QueueBench)
     let delivery = next(&mut consumer).await;
     assert!(matches!(delivery.job(), Err(JobError::Unreadable(_))));
     delivery.reject("not a sync job").await.unwrap();
-    dead_letters_are(&*queue, 1).await;
+    wait_for_dead_letters(&*queue, 1).await;
     let letters = queue.dead_letters(10).await.unwrap();
     assert!(matches!(letters[0].job, Err(JobError::Unreadable(_))));
     assert_eq!(letters[0].reason, "not a sync job");
     let id = letters[0].id.clone();
     assert_eq!(queue.dead_letters(10).await.unwrap()[0].id, id);
     assert_eq!(
-        queue.discard_dead_letters(&Letters::Id(id)).await.unwrap(),
+        queue
+            .discard_dead_letters(&DeadLetterSelection::Id(id))
+            .await
+            .unwrap(),
         1,
         "it can be named"
     );
-    dead_letters_are(&*queue, 0).await;
+    wait_for_dead_letters(&*queue, 0).await;
 }
 
 /// The trace travels with the job. A job published without a trace has none.
@@ -374,8 +378,14 @@ pub async fn a_job_carries_its_trace(bench: &dyn QueueBench) {
     assert!(second.trace().is_empty());
     second.acknowledge().await.unwrap();
     first.reject("for the trace's sake").await.unwrap();
-    dead_letters_are(&*queue, 1).await;
-    assert_eq!(queue.replay_dead_letters(&Letters::Oldest(1)).await.unwrap(), 1);
+    wait_for_dead_letters(&*queue, 1).await;
+    assert_eq!(
+        queue
+            .replay_dead_letters(&DeadLetterSelection::Oldest(1))
+            .await
+            .unwrap(),
+        1
+    );
     let again = next(&mut consumer).await;
     assert_eq!(again.trace(), &trace);
     again.acknowledge().await.unwrap();
@@ -390,41 +400,47 @@ pub async fn deliveries_are_settled_after_their_consumer_is_gone(bench: &dyn Que
     let second = next(&mut consumer).await;
     // The broker may have sent the third job ahead; it must go back.
     drop(consumer);
-    settles(bench, Background, 1, 2).await;
+    wait_for_depth(bench, Background, 1, 2).await;
     first.acknowledge().await.unwrap();
     second.requeue().await.unwrap();
-    settles(bench, Background, 2, 0).await;
+    wait_for_depth(bench, Background, 2, 0).await;
     let mut other = queue.consume(Background, 3).await.unwrap();
     let found: BTreeSet<u128> = [number(&*next(&mut other).await), number(&*next(&mut other).await)].into();
     assert_eq!(found, BTreeSet::from([1, 2]));
 }
 
-async fn bury(queue: &dyn JobQueue, name: QueueName, numbers: std::ops::Range<u128>, already: usize) {
+async fn reject_jobs(queue: &dyn JobQueue, name: QueueName, numbers: std::ops::Range<u128>, already: usize) {
     let mut consumer = queue.consume(name, 1).await.unwrap();
     for (count, number) in numbers.enumerate() {
         publish(queue, name, number..number + 1).await;
         next(&mut consumer).await.reject("because").await.unwrap();
-        dead_letters_are(queue, already + count + 1).await;
+        wait_for_dead_letters(queue, already + count + 1).await;
     }
 }
 
 /// They are selected by id, or as the oldest. Each returns to its own queue with a new count of deliveries.
 pub async fn dead_letters_are_replayed_to_where_they_came_from(bench: &dyn QueueBench) {
     let queue = bench.queue();
-    bury(&*queue, Background, 0..3, 0).await;
-    bury(&*queue, Interactive, 3..5, 3).await;
-    let id = |number: u128| Letters::Id(Uuid::from_u128(number).to_string());
+    reject_jobs(&*queue, Background, 0..3, 0).await;
+    reject_jobs(&*queue, Interactive, 3..5, 3).await;
+    let id = |number: u128| DeadLetterSelection::Id(Uuid::from_u128(number).to_string());
     assert_eq!(queue.replay_dead_letters(&id(77)).await.unwrap(), 0);
     assert_eq!(queue.replay_dead_letters(&id(4)).await.unwrap(), 1);
     let mut interactive = queue.consume(Interactive, 1).await.unwrap();
     let delivery = next(&mut interactive).await;
-    assert_eq!((number(&*delivery), delivery.redelivered()), (4, 0));
+    assert_eq!((number(&*delivery), delivery.redelivery_count()), (4, 0));
     delivery.acknowledge().await.unwrap();
-    assert_eq!(queue.replay_dead_letters(&Letters::Oldest(2)).await.unwrap(), 2);
+    assert_eq!(
+        queue
+            .replay_dead_letters(&DeadLetterSelection::Oldest(2))
+            .await
+            .unwrap(),
+        2
+    );
     let mut background = queue.consume(Background, 1).await.unwrap();
     for expected in 0..2 {
         let delivery = next(&mut background).await;
-        assert_eq!((number(&*delivery), delivery.redelivered()), (expected, 0));
+        assert_eq!((number(&*delivery), delivery.redelivery_count()), (expected, 0));
         delivery.acknowledge().await.unwrap();
     }
     let left = queue.dead_letters(10).await.unwrap();
@@ -435,15 +451,21 @@ pub async fn dead_letters_are_replayed_to_where_they_came_from(bench: &dyn Queue
     assert_eq!(left, [2, 3]);
     // A waiting consumer would be sent jobs ahead, so no consumer is left.
     drop((interactive, background));
-    assert_eq!(queue.replay_dead_letters(&Letters::Oldest(100)).await.unwrap(), 2);
-    dead_letters_are(&*queue, 0).await;
-    settles(bench, Background, 1, 0).await;
+    assert_eq!(
+        queue
+            .replay_dead_letters(&DeadLetterSelection::Oldest(100))
+            .await
+            .unwrap(),
+        2
+    );
+    wait_for_dead_letters(&*queue, 0).await;
+    wait_for_depth(bench, Background, 1, 0).await;
 }
 
 /// A letter for which there is no room stays a dead letter.
 pub async fn a_replay_into_a_full_queue_loses_nothing(bench: &dyn QueueBench) {
     let queue = bench.queue();
-    bury(&*queue, Background, 0..2, 0).await;
+    reject_jobs(&*queue, Background, 0..2, 0).await;
     let mut put_in = 100;
     while queue
         .publish(Background, &job(put_in), &TraceContext::default())
@@ -453,44 +475,59 @@ pub async fn a_replay_into_a_full_queue_loses_nothing(bench: &dyn QueueBench) {
         put_in += 1;
         assert!(put_in < 200, "the queue has no limit");
     }
-    let failure = queue.replay_dead_letters(&Letters::Oldest(2)).await.unwrap_err();
+    let failure = queue
+        .replay_dead_letters(&DeadLetterSelection::Oldest(2))
+        .await
+        .unwrap_err();
     assert_eq!(failure.code, Code::QueueFull);
-    dead_letters_are(&*queue, 2).await;
+    wait_for_dead_letters(&*queue, 2).await;
     let mut consumer = queue.consume(Background, 1).await.unwrap();
     for expected in 100..put_in {
         let delivery = next(&mut consumer).await;
         assert_eq!(number(&*delivery), expected);
         delivery.acknowledge().await.unwrap();
     }
-    settles(bench, Background, 0, 0).await;
-    assert_eq!(queue.replay_dead_letters(&Letters::Oldest(2)).await.unwrap(), 2);
+    wait_for_depth(bench, Background, 0, 0).await;
+    assert_eq!(
+        queue
+            .replay_dead_letters(&DeadLetterSelection::Oldest(2))
+            .await
+            .unwrap(),
+        2
+    );
 }
 
 /// They are selected by id, or as the oldest. No consumer receives them again.
 pub async fn dead_letters_are_discarded(bench: &dyn QueueBench) {
     let queue = bench.queue();
-    bury(&*queue, Background, 0..4, 0).await;
-    let id = Letters::Id(Uuid::from_u128(2).to_string());
+    reject_jobs(&*queue, Background, 0..4, 0).await;
+    let id = DeadLetterSelection::Id(Uuid::from_u128(2).to_string());
     assert_eq!(queue.discard_dead_letters(&id).await.unwrap(), 1);
     assert_eq!(queue.discard_dead_letters(&id).await.unwrap(), 0);
-    assert_eq!(queue.discard_dead_letters(&Letters::Oldest(1)).await.unwrap(), 1);
+    assert_eq!(
+        queue
+            .discard_dead_letters(&DeadLetterSelection::Oldest(1))
+            .await
+            .unwrap(),
+        1
+    );
     let left = queue.dead_letters(10).await.unwrap();
     let left: Vec<_> = left
         .iter()
         .map(|letter| letter.job.as_ref().unwrap().id.as_u128())
         .collect();
     assert_eq!(left, [1, 3]);
-    settles(bench, Background, 0, 0).await;
+    wait_for_depth(bench, Background, 0, 0).await;
 }
 
 /// The publisher gets a failure, and no job is lost or overwritten.
 pub async fn a_full_queue_refuses_and_takes_again_when_there_is_room(bench: &dyn QueueBench) {
     let queue = bench.queue();
-    let room = settings().maximum_length as u128;
-    publish(&*queue, Background, 0..room).await;
-    settles(bench, Background, settings().maximum_length as u64, 0).await;
+    let capacity = settings().maximum_length as u128;
+    publish(&*queue, Background, 0..capacity).await;
+    wait_for_depth(bench, Background, settings().maximum_length as u64, 0).await;
     // A broker may accept a few more jobs before it notices the limit, but not any number.
-    let mut published = room;
+    let mut published = capacity;
     let failure = loop {
         match queue
             .publish(Background, &job(published), &TraceContext::default())
@@ -499,7 +536,7 @@ pub async fn a_full_queue_refuses_and_takes_again_when_there_is_room(bench: &dyn
             Ok(()) => published += 1,
             Err(failure) => break failure,
         }
-        assert!(published < room * 10, "the queue has no limit");
+        assert!(published < capacity * 10, "the queue has no limit");
     };
     assert_eq!(failure.code, Code::QueueFull);
     assert!(
@@ -519,7 +556,7 @@ pub async fn a_full_queue_refuses_and_takes_again_when_there_is_room(bench: &dyn
         assert_eq!(number(&*delivery), expected);
         delivery.acknowledge().await.unwrap();
     }
-    settles(bench, Background, 0, 0).await;
+    wait_for_depth(bench, Background, 0, 0).await;
     queue
         .publish(Background, &job(900), &TraceContext::default())
         .await
@@ -547,5 +584,5 @@ pub async fn a_job_that_breaks_the_rules_is_refused(bench: &dyn QueueBench) {
             .unwrap_err();
         assert_eq!(failure.code, Code::JobRefused);
     }
-    settles(bench, Background, 0, 0).await;
+    wait_for_depth(bench, Background, 0, 0).await;
 }

@@ -10,7 +10,7 @@ pub async fn a_user_enrols_is_updated_and_withdraws(registry: Arc<dyn Registry>)
     let ana = enrolment("a", "ana");
     registry.put_tenant(&tenant("a")).await.unwrap();
     assert_eq!(registry.enrolment(&ana.key).await.unwrap(), None);
-    assert_eq!(registry.enrol(&ana).await.unwrap(), Enrolled::Added);
+    assert_eq!(registry.enrol(&ana).await.unwrap(), EnrolmentResult::Added);
     assert_eq!(registry.enrolment(&ana.key).await.unwrap(), Some(ana.clone()));
     let moved = Enrolment {
         source_login: "i:0#.f|members|ana".to_owned(),
@@ -19,7 +19,7 @@ pub async fn a_user_enrols_is_updated_and_withdraws(registry: Arc<dyn Registry>)
         opted_in_at: at(99),
         ..ana.clone()
     };
-    assert_eq!(registry.enrol(&moved).await.unwrap(), Enrolled::Updated);
+    assert_eq!(registry.enrol(&moved).await.unwrap(), EnrolmentResult::Updated);
     let stored = registry.enrolment(&ana.key).await.unwrap().unwrap();
     assert_eq!(
         stored,
@@ -56,10 +56,10 @@ pub async fn many_are_enrolled_together_and_each_is_answered(registry: Arc<dyn R
     assert_eq!(
         answers,
         [
-            Enrolled::Added,
-            Enrolled::MailboxTaken(owner),
-            Enrolled::Updated,
-            Enrolled::Updated
+            EnrolmentResult::Added,
+            EnrolmentResult::MailboxTaken(owner),
+            EnrolmentResult::Updated,
+            EnrolmentResult::Updated
         ]
     );
     assert!(registry.enrolment(&key("b", "ben")).await.unwrap().is_some());
@@ -79,7 +79,7 @@ pub async fn a_mailbox_belongs_to_one_user_of_the_installation(registry: Arc<dyn
     let owner = key("a", "ana");
     assert_eq!(
         registry.enrol(&taken).await.unwrap(),
-        Enrolled::MailboxTaken(owner.clone())
+        EnrolmentResult::MailboxTaken(owner.clone())
     );
     assert_eq!(registry.enrolment(&taken.key).await.unwrap(), None);
     let moving = Enrolment {
@@ -89,7 +89,7 @@ pub async fn a_mailbox_belongs_to_one_user_of_the_installation(registry: Arc<dyn
     };
     assert_eq!(
         registry.enrol(&moving).await.unwrap(),
-        Enrolled::MailboxTaken(owner.clone())
+        EnrolmentResult::MailboxTaken(owner.clone())
     );
     assert_eq!(
         registry.enrolment(&moving.key).await.unwrap(),
@@ -109,7 +109,7 @@ pub async fn a_withdrawn_user_s_mailbox_is_free_again(registry: Arc<dyn Registry
         mailbox: "ana@a.example".parse().unwrap(),
         ..enrolment("b", "ben")
     };
-    assert_eq!(registry.enrol(&heir).await.unwrap(), Enrolled::Added);
+    assert_eq!(registry.enrol(&heir).await.unwrap(), EnrolmentResult::Added);
 }
 
 /// The failure names the tenant, and nothing is stored.

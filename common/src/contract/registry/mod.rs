@@ -13,8 +13,8 @@ use jiff::Timestamp;
 
 use crate::error::{Code, ErrorClass, Failure};
 use crate::registry::{
-    Access, Credentials, DeletionPermit, Enrolled, Enrolment, EnrolmentState, MailboxConnection, Registry,
-    SharePointConnection, SourceConnection, Tenant,
+    Access, Credentials, DeletionPermit, Enrolment, EnrolmentResult, EnrolmentState, MailboxConnection,
+    Registry, SharePointConnection, SourceConnection, Tenant,
 };
 
 use super::{key, tenant_id, user_id};
@@ -83,7 +83,7 @@ async fn with_users(registry: &dyn Registry, tenants: &[&str], users: &[&str]) {
         for user in users {
             assert_eq!(
                 registry.enrol(&enrolment(name, user)).await.unwrap(),
-                Enrolled::Added
+                EnrolmentResult::Added
             );
         }
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::registry::Late;
-use crate::schedule::{Failing, SavedStamp};
+use crate::registry::LateUsers;
+use crate::schedule::{FailureStreak, SavedStamp};
 
 fn stamp(user: &str, stamp: i64, last_success: Option<i64>) -> SavedStamp {
     SavedStamp {
@@ -65,7 +65,7 @@ pub async fn withdrawn_and_foreign_users_have_no_stamp_and_disabled_ones_say_so(
         .unwrap();
     registry.withdraw(&key("a", "ben")).await.unwrap();
     let failing = |since, attempts| SavedStamp {
-        failing: Some(Failing {
+        failing: Some(FailureStreak {
             since: at(since),
             attempts,
             failure: failure(),
@@ -98,7 +98,7 @@ pub async fn failures_in_a_row_are_kept_until_a_success(registry: Arc<dyn Regist
     with_users(&*registry, &["a"], &["ana"]).await;
     let a = tenant_id("a");
     let failed = |second, attempts| SavedStamp {
-        failing: Some(Failing {
+        failing: Some(FailureStreak {
             since: at(second),
             attempts,
             failure: failure(),
@@ -146,7 +146,7 @@ pub async fn late_users_are_counted_by_tenant(registry: Arc<dyn Registry>) {
         ..tenant("off")
     };
     registry.put_tenant(&off).await.unwrap();
-    let late = Late {
+    let late = LateUsers {
         tenant: tenant_id("a"),
         users: 2,
         oldest: at(0),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::registry::{Saved, StoredState};
+use crate::registry::{SaveResult, StoredState};
 
 /// The first state is saved over nothing, the next ones over the present version, and none over another
 /// version.
@@ -20,14 +20,14 @@ pub async fn a_state_is_saved_only_over_the_version_expected(registry: Arc<dyn R
         }
     };
     assert_eq!(registry.sync_state(&ana).await.unwrap(), None);
-    assert_eq!(save(1, b"too early").await, Saved::VersionConflict);
+    assert_eq!(save(1, b"too early").await, SaveResult::VersionConflict);
     assert_eq!(registry.sync_state(&ana).await.unwrap(), None);
-    assert_eq!(save(0, b"one").await, Saved::Stored(1));
-    assert_eq!(save(0, b"again").await, Saved::VersionConflict);
-    assert_eq!(save(1, b"two").await, Saved::Stored(2));
-    assert_eq!(save(1, b"late").await, Saved::VersionConflict);
-    assert_eq!(save(3, b"early").await, Saved::VersionConflict);
-    assert_eq!(save(u64::MAX, b"absurd").await, Saved::VersionConflict);
+    assert_eq!(save(0, b"one").await, SaveResult::Stored(1));
+    assert_eq!(save(0, b"again").await, SaveResult::VersionConflict);
+    assert_eq!(save(1, b"two").await, SaveResult::Stored(2));
+    assert_eq!(save(1, b"late").await, SaveResult::VersionConflict);
+    assert_eq!(save(3, b"early").await, SaveResult::VersionConflict);
+    assert_eq!(save(u64::MAX, b"absurd").await, SaveResult::VersionConflict);
     assert_eq!(
         registry.sync_state(&ana).await.unwrap(),
         Some(StoredState {
@@ -53,7 +53,7 @@ pub async fn a_withdrawn_user_s_state_is_neither_kept_nor_saved(registry: Arc<dy
                 .save_sync_state(&enrolment("a", "ana"), expected, b"f", b"late")
                 .await
                 .unwrap(),
-            Saved::VersionConflict
+            SaveResult::VersionConflict
         );
     }
     registry.enrol(&enrolment("a", "ana")).await.unwrap();
@@ -63,7 +63,7 @@ pub async fn a_withdrawn_user_s_state_is_neither_kept_nor_saved(registry: Arc<dy
             .save_sync_state(&enrolment("ghost", "ana"), 0, b"f", b"x")
             .await
             .unwrap(),
-        Saved::VersionConflict
+        SaveResult::VersionConflict
     );
 }
 
@@ -74,7 +74,7 @@ async fn forget(registry: &dyn Registry, of: &Enrolment) {
         ..of.clone()
     };
     for enrolment in [&elsewhere, of] {
-        assert_eq!(registry.enrol(enrolment).await.unwrap(), Enrolled::Updated);
+        assert_eq!(registry.enrol(enrolment).await.unwrap(), EnrolmentResult::Updated);
     }
 }
 
@@ -97,11 +97,11 @@ pub async fn a_forgotten_state_starts_anew_with_a_version_never_used(registry: A
         [(enrolled.clone(), None)]
     );
     let save = |expected| registry.save_sync_state(&enrolled, expected, b"f", b"new");
-    assert_eq!(save(1).await.unwrap(), Saved::VersionConflict);
-    assert_eq!(save(0).await.unwrap(), Saved::Stored(2));
+    assert_eq!(save(1).await.unwrap(), SaveResult::VersionConflict);
+    assert_eq!(save(0).await.unwrap(), SaveResult::Stored(2));
     assert_eq!(
         save(1).await.unwrap(),
-        Saved::VersionConflict,
+        SaveResult::VersionConflict,
         "1 was another state"
     );
     assert_eq!(registry.sync_state(&ana).await.unwrap().unwrap().version, 2);
@@ -122,7 +122,7 @@ pub async fn another_mailbox_forgets_the_state(registry: Arc<dyn Registry>) {
     assert_eq!(registry.sync_state(&ana.key).await.unwrap(), None);
     assert_eq!(
         registry.save_sync_state(&ana, 1, b"f", b"late").await.unwrap(),
-        Saved::VersionConflict
+        SaveResult::VersionConflict
     );
 }
 
@@ -137,13 +137,16 @@ pub async fn a_first_state_of_another_mailbox_is_not_saved(registry: Arc<dyn Reg
     };
     registry.enrol(&moved).await.unwrap();
     let save = |of, expected| registry.save_sync_state(of, expected, b"f", b"state");
-    assert_eq!(save(&before, 0).await.unwrap(), Saved::VersionConflict);
+    assert_eq!(save(&before, 0).await.unwrap(), SaveResult::VersionConflict);
     assert_eq!(registry.sync_state(&before.key).await.unwrap(), None);
-    assert_eq!(save(&moved, 0).await.unwrap(), Saved::Stored(1));
+    assert_eq!(save(&moved, 0).await.unwrap(), SaveResult::Stored(1));
     for expected in [0, 1] {
-        assert_eq!(save(&before, expected).await.unwrap(), Saved::VersionConflict);
+        assert_eq!(
+            save(&before, expected).await.unwrap(),
+            SaveResult::VersionConflict
+        );
     }
-    assert_eq!(save(&moved, 1).await.unwrap(), Saved::Stored(2));
+    assert_eq!(save(&moved, 1).await.unwrap(), SaveResult::Stored(2));
 }
 
 /// Versions begin anew with an opt-in, so a state under an earlier opt-in must not match one.
@@ -151,16 +154,16 @@ pub async fn a_state_of_an_earlier_opt_in_is_not_saved(registry: Arc<dyn Registr
     with_users(&*registry, &["a"], &["ana"]).await;
     let before = enrolment("a", "ana");
     let save = |of, expected| registry.save_sync_state(of, expected, b"f", b"state");
-    assert_eq!(save(&before, 0).await.unwrap(), Saved::Stored(1));
+    assert_eq!(save(&before, 0).await.unwrap(), SaveResult::Stored(1));
     registry.withdraw(&before.key).await.unwrap();
     let again = Enrolment {
         opted_in_at: at(5),
         ..before.clone()
     };
     registry.enrol(&again).await.unwrap();
-    assert_eq!(save(&before, 0).await.unwrap(), Saved::VersionConflict);
-    assert_eq!(save(&again, 0).await.unwrap(), Saved::Stored(1));
-    assert_eq!(save(&before, 1).await.unwrap(), Saved::VersionConflict);
+    assert_eq!(save(&before, 0).await.unwrap(), SaveResult::VersionConflict);
+    assert_eq!(save(&again, 0).await.unwrap(), SaveResult::Stored(1));
+    assert_eq!(save(&before, 1).await.unwrap(), SaveResult::VersionConflict);
     // Another opt-in that changes only the name at the source leaves the enrolment the same.
     let renamed = Enrolment {
         source_login: "renamed".to_owned(),
@@ -168,23 +171,23 @@ pub async fn a_state_of_an_earlier_opt_in_is_not_saved(registry: Arc<dyn Registr
         ..again.clone()
     };
     registry.enrol(&renamed).await.unwrap();
-    assert_eq!(save(&again, 1).await.unwrap(), Saved::Stored(2));
+    assert_eq!(save(&again, 1).await.unwrap(), SaveResult::Stored(2));
 }
 
 /// The mailbox changes while its first state is being saved. Whichever comes first, the new mailbox begins
 /// without a state.
 pub async fn a_first_state_never_survives_a_change_of_mailbox_at_the_same_time(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a"], &["ana"]).await;
-    let mut known = enrolment("a", "ana");
+    let mut current = enrolment("a", "ana");
     for round in 0..20_u32 {
         let moved = Enrolment {
             mailbox: format!("ana{round}@new.example").parse().unwrap(),
-            ..known.clone()
+            ..current.clone()
         };
         let (saved, enrolled) = tokio::join!(
             tokio::spawn({
-                let (registry, known) = (registry.clone(), known.clone());
-                async move { registry.save_sync_state(&known, 0, b"f", b"old").await }
+                let (registry, current) = (registry.clone(), current.clone());
+                async move { registry.save_sync_state(&current, 0, b"f", b"old").await }
             }),
             tokio::spawn({
                 let (registry, moved) = (registry.clone(), moved.clone());
@@ -194,11 +197,11 @@ pub async fn a_first_state_never_survives_a_change_of_mailbox_at_the_same_time(r
         saved.unwrap().unwrap();
         enrolled.unwrap().unwrap();
         assert_eq!(
-            registry.sync_state(&known.key).await.unwrap(),
+            registry.sync_state(&current.key).await.unwrap(),
             None,
             "round {round}"
         );
-        known = moved;
+        current = moved;
     }
 }
 
@@ -288,7 +291,7 @@ pub async fn of_many_savers_one_wins(registry: Arc<dyn Registry>) {
         let stored = answers
             .into_iter()
             .map(Result::unwrap)
-            .filter(|answer| *answer == Saved::Stored(round + 1))
+            .filter(|answer| *answer == SaveResult::Stored(round + 1))
             .count();
         assert_eq!(stored, 1, "round {round}");
         let state = registry.sync_state(&ana).await.unwrap().unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::model::SourceKey;
 use crate::registry::{Alert, JournalEntry, JournalKind};
-use crate::schedule::{Members, SavedStamp, digest_of, digest_of_all};
+use crate::schedule::{SavedStamp, TenantUsers, digest_of, digest_of_all};
 
 /// A tenant is added once, replaced after that, read as stored, and removed once.
 pub async fn a_tenant_is_added_replaced_read_and_removed(registry: Arc<dyn Registry>) {
@@ -54,7 +54,7 @@ pub async fn only_enabled_tenants_with_users_are_active(registry: Arc<dyn Regist
         .unwrap();
     registry.withdraw(&key("b", "ben")).await.unwrap();
     let of = |tenant: &str, users: &[&str]| {
-        let members = Members {
+        let members = TenantUsers {
             users: users.len() as u64,
             names: Some(digest_of_all(users.iter().map(|user| digest_of(&user_id(user))))),
         };

@@ -27,7 +27,7 @@ pub async fn claimed_users_leave_the_order_and_come_back_with_their_stamp(bench:
         [before[1].clone(), before[0].clone()],
         "in the order asked for"
     );
-    assert_eq!(waiting(schedule, "a").await, ["cem"]);
+    assert_eq!(waiting_users(schedule, "a").await, ["cem"]);
     let heads = schedule.heads(9).await.unwrap();
     assert_eq!((heads[0].stamp, heads[0].in_flight), (before[2].1, 2));
     assert!(schedule.status(&key("a", "ana")).await.unwrap().unwrap().claimed);
@@ -67,7 +67,7 @@ pub async fn unknown_and_foreign_users_are_left_out_of_a_claim(bench: &dyn Sched
     let epoch = leader(schedule).await;
     let (_, claimed) = claim(schedule, epoch, "a", &["ben", "nobody", "ana"], LONG).await;
     assert_eq!(claimed, ["ana"]);
-    assert_eq!(waiting(schedule, "b").await, ["ben"]);
+    assert_eq!(waiting_users(schedule, "b").await, ["ben"]);
     let (_, claimed) = claim(schedule, epoch, "ghost", &["ana"], LONG).await;
     assert!(claimed.is_empty());
     assert_eq!(schedule.status(&key("ghost", "ana")).await.unwrap(), None);
@@ -84,13 +84,13 @@ pub async fn an_old_token_changes_nothing(bench: &dyn ScheduleBench) {
     let (new, _) = claim(schedule, epoch, "a", &["ana"], LONG).await;
     let before = schedule.status(&key("a", "ana")).await.unwrap();
     for wrong in [old, Token(0), Token(new.0 + 1)] {
-        assert!(held(schedule, &a, wrong, &ana).await.is_empty());
-        let finish = [success("ana", bench.minimum())];
+        assert!(renew_claim(schedule, &a, wrong, &ana).await.is_empty());
+        let finish = [successful_attempt("ana", bench.minimum())];
         assert!(schedule.finish(&a, wrong, &finish).await.unwrap().is_empty());
         assert!(schedule.release(&a, wrong, &ana).await.unwrap().is_empty());
         assert_eq!(schedule.status(&key("a", "ana")).await.unwrap(), before);
     }
-    assert_eq!(held(schedule, &a, new, &ana).await.len(), 1);
+    assert_eq!(renew_claim(schedule, &a, new, &ana).await.len(), 1);
 }
 
 /// An ended claim cannot be ended again. Of a group, those that are still claimed are ended.
@@ -103,20 +103,20 @@ pub async fn a_lost_claim_cannot_be_renewed_finished_or_released(bench: &dyn Sch
     let epoch = leader(schedule).await;
     let (token, _) = claim(schedule, epoch, "a", &["ana", "ben"], LONG).await;
     let a = tenant_id("a");
-    let first = [success("ana", bench.minimum())];
+    let first = [successful_attempt("ana", bench.minimum())];
     assert_eq!(
         schedule.finish(&a, token, &first).await.unwrap(),
         [user_id("ana")]
     );
     let stamp_after = schedule.status(&key("a", "ana")).await.unwrap().unwrap().stamp;
     let both = [
-        failed("ana", LONG),
-        success("ben", bench.minimum()),
-        success("nobody", LONG),
+        failed_attempt("ana", LONG),
+        successful_attempt("ben", bench.minimum()),
+        successful_attempt("nobody", LONG),
     ];
     assert_eq!(schedule.finish(&a, token, &both).await.unwrap(), [user_id("ben")]);
     let users = ["ana", "ben", "nobody"].map(user_id);
-    assert!(held(schedule, &a, token, &users).await.is_empty());
+    assert!(renew_claim(schedule, &a, token, &users).await.is_empty());
     assert!(schedule.release(&a, token, &users).await.unwrap().is_empty());
     let status = schedule.status(&key("a", "ana")).await.unwrap().unwrap();
     assert_eq!((status.stamp, status.last_failure), (stamp_after, None));
@@ -149,12 +149,12 @@ pub async fn expired_claims_are_reclaimed_with_their_stamps_a_few_at_a_time(benc
         schedule.oldest(&tenant_id("a"), Timestamp::MAX, 9).await.unwrap(),
         before[..4]
     );
-    assert_eq!(waiting(schedule, "b").await, ["ana"]);
+    assert_eq!(waiting_users(schedule, "b").await, ["ana"]);
     let a = tenant_id("a");
-    let finish = [success("ana", LONG)];
+    let finish = [successful_attempt("ana", LONG)];
     assert!(schedule.finish(&a, token, &finish).await.unwrap().is_empty());
     let users = names.map(user_id);
-    assert!(held(schedule, &a, token, &users).await.is_empty());
+    assert!(renew_claim(schedule, &a, token, &users).await.is_empty());
     assert!(schedule.release(&a, token, &users).await.unwrap().is_empty());
     assert_eq!(
         schedule.oldest(&tenant_id("a"), Timestamp::MAX, 9).await.unwrap(),
@@ -174,7 +174,7 @@ pub async fn a_renewed_claim_does_not_expire(bench: &dyn ScheduleBench) {
     let a = tenant_id("a");
     let (token, _) = claim(schedule, epoch, "a", &["ana"], LONG).await;
     schedule
-        .finish(&a, token, &[failed("ana", Duration::ZERO)])
+        .finish(&a, token, &[failed_attempt("ana", Duration::ZERO)])
         .await
         .unwrap();
     let (token, _) = claim(schedule, epoch, "a", &["ana", "ben"], bench.unit()).await;
@@ -188,8 +188,8 @@ pub async fn a_renewed_claim_does_not_expire(bench: &dyn ScheduleBench) {
     };
     assert_eq!(
         renewed,
-        Renewed {
-            held: vec![Held {
+        ClaimRenewal {
+            still_claimed: vec![RenewedUser {
                 user: user_id("ana"),
                 history,
             }],
@@ -205,7 +205,7 @@ pub async fn a_renewed_claim_does_not_expire(bench: &dyn ScheduleBench) {
     bench.pass_time(bench.unit() * 4).await;
     assert_eq!(schedule.reclaim(9).await.unwrap(), [key("a", "ben")]);
     assert!(
-        held(schedule, &a, token, &["ana", "ben"].map(user_id))
+        renew_claim(schedule, &a, token, &["ana", "ben"].map(user_id))
             .await
             .is_empty()
     );
@@ -221,8 +221,8 @@ pub async fn a_withdrawn_user_s_claim_is_void_even_when_enrolled_again(bench: &d
     let (a, ana) = (tenant_id("a"), [user_id("ana")]);
     schedule.withdraw(&key("a", "ana")).await.unwrap();
     enrol(schedule, "a", "ana", at).await;
-    assert!(held(schedule, &a, token, &ana).await.is_empty());
-    let finish = [success("ana", LONG)];
+    assert!(renew_claim(schedule, &a, token, &ana).await.is_empty());
+    let finish = [successful_attempt("ana", LONG)];
     assert!(schedule.finish(&a, token, &finish).await.unwrap().is_empty());
     bench.pass_time(bench.unit() * 2).await;
     assert!(schedule.reclaim(9).await.unwrap().is_empty());
@@ -251,10 +251,10 @@ pub async fn the_others_of_a_batch_stay_claimed_when_one_of_it_is_withdrawn(benc
     let summary = schedule.summary(Some(&a)).await.unwrap();
     assert_eq!((summary.users, summary.claimed), (3, 3));
     let users = names.map(user_id);
-    let renewed = held(schedule, &a, token, &users).await;
-    let renewed: Vec<&str> = renewed.iter().map(|held| held.user.as_str()).collect();
+    let renewed = renew_claim(schedule, &a, token, &users).await;
+    let renewed: Vec<&str> = renewed.iter().map(|renewed| renewed.user.as_str()).collect();
     assert_eq!(renewed, ["ana", "cem", "dora"]);
-    let ended = ["ana", "ben", "dora"].map(|user| success(user, LONG));
+    let ended = ["ana", "ben", "dora"].map(|user| successful_attempt(user, LONG));
     assert_eq!(
         schedule.finish(&a, token, &ended).await.unwrap(),
         ["ana", "dora"].map(user_id)
@@ -264,7 +264,7 @@ pub async fn the_others_of_a_batch_stay_claimed_when_one_of_it_is_withdrawn(benc
         [user_id("cem")]
     );
     assert_eq!(
-        waiting(schedule, "a").await,
+        waiting_users(schedule, "a").await,
         ["cem", "dora", "ana"],
         "who was asked for is due at once"
     );
@@ -280,7 +280,7 @@ pub async fn a_finished_user_is_due_again_after_the_wait(bench: &dyn ScheduleBen
     let wait = bench.minimum() + Duration::from_secs(420);
     let before = schedule.now().await.unwrap();
     let finished = schedule
-        .finish(&tenant_id("a"), token, &[success("ana", wait)])
+        .finish(&tenant_id("a"), token, &[successful_attempt("ana", wait)])
         .await
         .unwrap();
     let after = schedule.now().await.unwrap();
@@ -305,7 +305,7 @@ pub async fn a_failure_keeps_the_last_success(bench: &dyn ScheduleBench) {
     let (token, _) = claim(schedule, epoch, "a", &["ana"], LONG).await;
     let a = tenant_id("a");
     schedule
-        .finish(&a, token, &[failed("ana", bench.minimum())])
+        .finish(&a, token, &[failed_attempt("ana", bench.minimum())])
         .await
         .unwrap();
     let status = schedule.status(&ana).await.unwrap().unwrap();
@@ -315,7 +315,7 @@ pub async fn a_failure_keeps_the_last_success(bench: &dyn ScheduleBench) {
     assert_eq!(status.history.failures, 2);
     let (token, _) = claim(schedule, epoch, "a", &["ana"], LONG).await;
     schedule
-        .finish(&a, token, &[success("ana", bench.minimum())])
+        .finish(&a, token, &[successful_attempt("ana", bench.minimum())])
         .await
         .unwrap();
     let status = schedule.status(&ana).await.unwrap().unwrap();
@@ -331,7 +331,7 @@ pub async fn a_user_made_due_while_claimed_is_due_when_the_attempt_ends(bench: &
     let (token, _) = claim(schedule, epoch, "a", &["ana"], LONG).await;
     assert!(schedule.make_due(&ana).await.unwrap());
     assert!(schedule.status(&ana).await.unwrap().unwrap().claimed);
-    let finish = [success("ana", LONG)];
+    let finish = [successful_attempt("ana", LONG)];
     assert_eq!(schedule.finish(&a, token, &finish).await.unwrap().len(), 1);
     let now = schedule.now().await.unwrap();
     let status = schedule.status(&ana).await.unwrap().unwrap();

@@ -51,7 +51,10 @@ pub async fn intervals_and_ages_follow_the_attempts(bench: &dyn ScheduleBench) {
     let epoch = leader(schedule).await;
     for attempt in 0..2 {
         let (token, _) = claim(schedule, epoch, "a", &["ana", "ben"], LONG).await;
-        let results = [success("ana", bench.minimum()), failed("ben", bench.minimum())];
+        let results = [
+            successful_attempt("ana", bench.minimum()),
+            failed_attempt("ben", bench.minimum()),
+        ];
         let finished = schedule.finish(&tenant_id("a"), token, &results).await.unwrap();
         assert_eq!(finished.len(), 2);
         let summary = schedule.summary(None).await.unwrap();

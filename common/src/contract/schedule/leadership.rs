@@ -46,13 +46,13 @@ pub async fn a_stale_epoch_claims_nothing(bench: &dyn ScheduleBench) {
             ClaimAnswer::StaleEpoch
         );
     }
-    assert_eq!(waiting(schedule, "a").await, ["ana"]);
+    assert_eq!(waiting_users(schedule, "a").await, ["ana"]);
     let (token, claimed) = claim(schedule, new, "a", &["ana"], LONG).await;
     assert_eq!(claimed, ["ana"]);
     // Work that is running when the leader changes is finished under its token.
     schedule.resign("other").await.unwrap();
     schedule.lead("third", LONG).await.unwrap().unwrap();
-    let finish = [success("ana", bench.minimum())];
+    let finish = [successful_attempt("ana", bench.minimum())];
     assert_eq!(
         schedule.finish(&tenant_id("a"), token, &finish).await.unwrap(),
         ana

@@ -12,7 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::{ScheduleBench, key, tenant_id, user_id};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{TenantId, UserId};
-use crate::schedule::{ClaimAnswer, Epoch, Finish, Head, Held, History, Renewed, Schedule, Token};
+use crate::schedule::{
+    ClaimAnswer, ClaimRenewal, Epoch, FinishedAttempt, Head, History, RenewedUser, Schedule, Token,
+};
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(24 * 3600);
@@ -56,12 +58,21 @@ async fn claim(
 }
 
 /// Renews the claim and returns the users who still hold it.
-async fn held(schedule: &dyn Schedule, tenant: &TenantId, token: Token, users: &[UserId]) -> Vec<Held> {
-    schedule.renew(tenant, token, users, LONG).await.unwrap().held
+async fn renew_claim(
+    schedule: &dyn Schedule,
+    tenant: &TenantId,
+    token: Token,
+    users: &[UserId],
+) -> Vec<RenewedUser> {
+    schedule
+        .renew(tenant, token, users, LONG)
+        .await
+        .unwrap()
+        .still_claimed
 }
 
 /// Returns the names of the tenant's waiting users, oldest first.
-async fn waiting(schedule: &dyn Schedule, tenant: &str) -> Vec<String> {
+async fn waiting_users(schedule: &dyn Schedule, tenant: &str) -> Vec<String> {
     schedule
         .oldest(&tenant_id(tenant), Timestamp::MAX, 1_000)
         .await
@@ -73,10 +84,10 @@ async fn waiting(schedule: &dyn Schedule, tenant: &str) -> Vec<String> {
 
 /// Returns a success for each of these users, as their first attempt.
 #[must_use]
-pub fn successes(users: &[UserId], due_after: Duration) -> Vec<Finish> {
+pub fn successes(users: &[UserId], due_after: Duration) -> Vec<FinishedAttempt> {
     users
         .iter()
-        .map(|user| Finish {
+        .map(|user| FinishedAttempt {
             user: user.clone(),
             result: Ok(()),
             history: History::default(),
@@ -85,8 +96,8 @@ pub fn successes(users: &[UserId], due_after: Duration) -> Vec<Finish> {
         .collect()
 }
 
-fn success(user: &str, due_after: Duration) -> Finish {
-    Finish {
+fn successful_attempt(user: &str, due_after: Duration) -> FinishedAttempt {
+    FinishedAttempt {
         user: user_id(user),
         result: Ok(()),
         history: History {
@@ -97,8 +108,8 @@ fn success(user: &str, due_after: Duration) -> Finish {
     }
 }
 
-fn failed(user: &str, due_after: Duration) -> Finish {
-    Finish {
+fn failed_attempt(user: &str, due_after: Duration) -> FinishedAttempt {
+    FinishedAttempt {
         result: Err(Failure::new(
             ErrorClass::Transient,
             Code::ExchangeTimeout,
@@ -108,6 +119,6 @@ fn failed(user: &str, due_after: Duration) -> Finish {
             idle_cycles: 0,
             failures: 2,
         },
-        ..success(user, due_after)
+        ..successful_attempt(user, due_after)
     }
 }

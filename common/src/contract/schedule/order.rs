@@ -21,7 +21,7 @@ pub async fn users_and_tenants_come_oldest_first(bench: &dyn ScheduleBench) {
     ] {
         enrol(schedule, tenant, user, at(seconds)).await;
     }
-    assert_eq!(waiting(schedule, "a").await, ["dora", "ana", "cem"]);
+    assert_eq!(waiting_users(schedule, "a").await, ["dora", "ana", "cem"]);
     let a = tenant_id("a");
     assert_eq!(
         schedule.oldest(&a, at(10), 10).await.unwrap(),
@@ -70,7 +70,7 @@ pub async fn enrolling_again_changes_nothing(bench: &dyn ScheduleBench) {
         ..status
     };
     assert_eq!(schedule.status(&ana).await.unwrap(), Some(claimed));
-    assert!(waiting(schedule, "a").await.is_empty());
+    assert!(waiting_users(schedule, "a").await.is_empty());
 }
 
 /// Users who are in the schedule already, waiting or claimed, are not moved. A name that occurs twice counts
@@ -104,7 +104,7 @@ pub async fn many_are_enrolled_as_each_alone_would_be(bench: &dyn ScheduleBench)
     ]);
     assert_eq!(schedule.enrol_many(&a, &many).await.unwrap(), 1_201);
     assert_eq!(schedule.enrol_many(&a, &many).await.unwrap(), 0);
-    assert_eq!(waiting(schedule, "a").await[..3], ["cem", "ana", "u0100"]);
+    assert_eq!(waiting_users(schedule, "a").await[..3], ["cem", "ana", "u0100"]);
     let cem = schedule.status(&key("a", "cem")).await.unwrap().unwrap();
     assert_eq!((cem.stamp, cem.last_success), (at(10), Some(at(3))));
     assert_eq!(schedule.heads(2).await.unwrap()[0].stamp, at(10));
@@ -120,12 +120,12 @@ pub async fn the_same_name_in_two_tenants_is_two_users(bench: &dyn ScheduleBench
     let epoch = leader(schedule).await;
     let (token, claimed) = claim(schedule, epoch, "a", &["ana"], LONG).await;
     assert_eq!(claimed, ["ana"]);
-    assert_eq!(waiting(schedule, "b").await, ["ana"]);
+    assert_eq!(waiting_users(schedule, "b").await, ["ana"]);
     let b = tenant_id("b");
     let ana = [user_id("ana")];
-    assert!(held(schedule, &b, token, &ana).await.is_empty());
+    assert!(renew_claim(schedule, &b, token, &ana).await.is_empty());
     assert!(schedule.release(&b, token, &ana).await.unwrap().is_empty());
-    let finish = [success("ana", bench.minimum())];
+    let finish = [successful_attempt("ana", bench.minimum())];
     assert!(schedule.finish(&b, token, &finish).await.unwrap().is_empty());
     assert_eq!(
         schedule
@@ -182,7 +182,7 @@ pub async fn a_user_made_due_goes_ahead_but_not_behind(bench: &dyn ScheduleBench
     for user in ["ana", "old"] {
         assert!(schedule.make_due(&key("a", user)).await.unwrap());
     }
-    assert_eq!(waiting(schedule, "a").await, ["old", "ana", "ben"]);
+    assert_eq!(waiting_users(schedule, "a").await, ["old", "ana", "ben"]);
     assert!(!schedule.make_due(&key("a", "nobody")).await.unwrap());
     assert!(!schedule.make_due(&key("ghost", "ana")).await.unwrap());
 }

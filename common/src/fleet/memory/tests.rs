@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::{Clock as _, ManualClock};
 use crate::contract::FleetBench;
-use crate::fleet::{Role, ServerAsk, TURN_MS, shares};
+use crate::fleet::{Role, ServerReport, TURN_MS, shares};
 
 struct Bench {
     clock: Arc<ManualClock>,
@@ -14,7 +14,7 @@ struct Bench {
 fn bench() -> Bench {
     let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
     Bench {
-        fleet: MemoryFleet::of_many(clock.clone()),
+        fleet: MemoryFleet::with_shared_limits(clock.clone()),
         clock,
     }
 }
@@ -80,21 +80,21 @@ impl Process {
         self.share.max(self.in_flight)
     }
 
-    fn report(&mut self) -> Report {
+    fn report(&mut self) -> FleetReport {
         self.number += 1;
         let wants = match &self.table {
-            Some((demands, place, turn)) => {
+            Some((demands, position, turn)) => {
                 let mut demands = demands.clone();
-                demands[*place] = self.demand;
-                shares(LIMIT, &demands, *turn)[*place]
+                demands[*position] = self.demand;
+                shares(LIMIT, &demands, *turn)[*position]
             }
             None => self.demand.min(LIMIT),
         };
-        Report {
+        FleetReport {
             number: self.number,
             lifetime: Duration::from_millis(LIFETIME_MS),
             member: Member::new(&self.name, Role::Worker, Timestamp::UNIX_EPOCH),
-            servers: vec![ServerAsk {
+            servers: vec![ServerReport {
                 name: "server".to_owned(),
                 limit: LIMIT,
                 holds: self.holds(),
@@ -103,17 +103,17 @@ impl Process {
                 pause: None,
             }],
             circuits: Vec::new(),
-            known: 0,
+            circuits_version: 0,
         }
     }
 
-    fn learn(&mut self, sent: u64, answer: &Answer) {
+    fn learn(&mut self, sent: u64, answer: &FleetAnswer) {
         let given = &answer.servers[0];
         self.share = given.share;
         self.until = sent + LIFETIME_MS - LIFETIME_MS / 6;
         self.table = given
             .place
-            .map(|place| (given.demands.clone(), place as usize, answer.now_ms / TURN_MS));
+            .map(|position| (given.demands.clone(), position as usize, answer.now_ms / TURN_MS));
     }
 
     fn exchange(&mut self, fleet: &MemoryFleet, now: u64) {
@@ -166,7 +166,7 @@ proptest! {
         let start = u64::try_from(bench.clock.now().as_millisecond()).unwrap();
         let mut now = start;
         let mut processes: Vec<Process> = (0..count).map(Process::new).collect();
-        let mut under_way: Vec<Option<(u64, Report)>> = vec![None; count];
+        let mut under_way: Vec<Option<(u64, FleetReport)>> = vec![None; count];
         for step in steps {
             match step {
                 Step::Exchange(index) => processes[index % count].exchange(&bench.fleet, now),
@@ -199,8 +199,8 @@ proptest! {
                 }
                 process.in_flight = process.in_flight.max(process.share.min(process.demand));
             }
-            let held: u32 = processes.iter().map(Process::holds).sum();
-            prop_assert!(held <= LIMIT, "{held} are held");
+            let total_in_use: u32 = processes.iter().map(Process::holds).sum();
+            prop_assert!(total_in_use <= LIMIT, "{total_in_use} are held");
         }
     }
 

@@ -57,17 +57,17 @@ mod cluster {
 async fn members_of_another_version_are_left_out_and_a_number_stays_exact() {
     let Some(url) = url_in(SINGLE) else { return };
     let bench = bench(url);
-    let report = Report {
+    let report = FleetReport {
         number: 9_007_199_254_740_000,
         lifetime: Duration::from_secs(60),
         member: Member::new("a", Role::Worker, jiff::Timestamp::UNIX_EPOCH),
         servers: Vec::new(),
         circuits: Vec::new(),
-        known: 0,
+        circuits_version: 0,
     };
     bench.fleet.exchange(&report).await.unwrap();
     assert!(bench.fleet.exchange(&report).await.is_err());
-    let next = Report {
+    let next = FleetReport {
         number: report.number + 1,
         ..report
     };

@@ -31,7 +31,7 @@ impl fmt::Display for Host {
 
 /// The decoded parts of a URL.
 #[derive(Debug, Clone)]
-pub(super) struct Address {
+pub(super) struct AmqpAddress {
     pub(super) tls: bool,
     pub(super) user: String,
     password: SecretString,
@@ -39,7 +39,7 @@ pub(super) struct Address {
     pub(super) vhost: String,
 }
 
-impl Address {
+impl AmqpAddress {
     /// Reads a URL. Defaults are user `guest` with password `guest`, port 5672 (TLS: 5671) and vhost `/`.
     ///
     /// # Errors
@@ -50,10 +50,10 @@ impl Address {
         } else if let Some(rest) = url.strip_prefix("amqps://") {
             (true, rest)
         } else {
-            return Err(wrong("does not begin with amqp:// or amqps://"));
+            return Err(wrong_url_failure("does not begin with amqp:// or amqps://"));
         };
         if rest.contains(['?', '#']) {
-            return Err(wrong(
+            return Err(wrong_url_failure(
                 "has a ? or #: parameters are settings of their own, and in names these are written %3F and %23",
             ));
         }
@@ -69,16 +69,21 @@ impl Address {
             None | Some("") => ("guest".to_owned(), "guest".to_owned()),
             Some(account) => {
                 if account.contains('@') {
-                    return Err(wrong("has an @ in user or password; write it as %40"));
+                    return Err(wrong_url_failure("has an @ in user or password; write it as %40"));
                 }
                 let (user, password) = account.split_once(':').unwrap_or((account, ""));
                 if password.contains(':') {
-                    return Err(wrong("has a second colon in the password; write it as %3A"));
+                    return Err(wrong_url_failure(
+                        "has a second colon in the password; write it as %3A",
+                    ));
                 }
                 (
-                    decode(user).ok_or_else(|| wrong("has a user that is not correctly percent-encoded"))?,
-                    decode(password)
-                        .ok_or_else(|| wrong("has a password that is not correctly percent-encoded"))?,
+                    decode(user).ok_or_else(|| {
+                        wrong_url_failure("has a user that is not correctly percent-encoded")
+                    })?,
+                    decode(password).ok_or_else(|| {
+                        wrong_url_failure("has a password that is not correctly percent-encoded")
+                    })?,
                 )
             }
         };
@@ -87,7 +92,7 @@ impl Address {
             .map(|text| host(text.trim(), if tls { 5671 } else { 5672 }))
             .collect::<Result<_, _>>()?;
         if hosts.len() > MAXIMUM_HOSTS {
-            return Err(wrong(&format!(
+            return Err(wrong_url_failure(&format!(
                 "names {} hosts; at most {MAXIMUM_HOSTS} are allowed",
                 hosts.len()
             )));
@@ -95,15 +100,14 @@ impl Address {
         let vhost = match path {
             None | Some("") => "/".to_owned(),
             Some(path) if path.contains('/') => {
-                return Err(wrong("has a / in its vhost; write it as %2F"));
+                return Err(wrong_url_failure("has a / in its vhost; write it as %2F"));
             }
-            Some(path) => {
-                decode(path).ok_or_else(|| wrong("has a vhost that is not correctly percent-encoded"))?
-            }
+            Some(path) => decode(path)
+                .ok_or_else(|| wrong_url_failure("has a vhost that is not correctly percent-encoded"))?,
         };
         for (what, value) in [("user", &user), ("vhost", &vhost)] {
             if value.len() > 255 {
-                return Err(wrong(&format!("has a {what} of more than 255 bytes")));
+                return Err(wrong_url_failure(&format!("has a {what} of more than 255 bytes")));
             }
         }
         Ok(Self {
@@ -120,7 +124,7 @@ impl Address {
     }
 }
 
-fn wrong(what: &str) -> Failure {
+fn wrong_url_failure(what: &str) -> Failure {
     Failure::new(
         ErrorClass::Refused,
         Code::SettingsWrong,
@@ -134,12 +138,12 @@ fn host(text: &str, default_port: u16) -> Result<Host, Failure> {
     let (name, port) = if let Some(rest) = text.strip_prefix('[') {
         let (name, rest) = rest
             .split_once(']')
-            .ok_or_else(|| wrong("has an IPv6 address without its closing bracket"))?;
+            .ok_or_else(|| wrong_url_failure("has an IPv6 address without its closing bracket"))?;
         let port = match rest {
             "" => None,
             rest => Some(
                 rest.strip_prefix(':')
-                    .ok_or_else(|| wrong("has text other than a port after an IPv6 address"))?,
+                    .ok_or_else(|| wrong_url_failure("has text other than a port after an IPv6 address"))?,
             ),
         };
         (name, port)
@@ -155,14 +159,14 @@ fn host(text: &str, default_port: u16) -> Result<Host, Failure> {
             .parse()
             .ok()
             .filter(|port| *port != 0)
-            .ok_or_else(|| wrong("has a port that is not a number from 1 to 65535"))?,
+            .ok_or_else(|| wrong_url_failure("has a port that is not a number from 1 to 65535"))?,
     };
     if name.is_empty()
         || name
             .chars()
             .any(|c| c.is_whitespace() || c.is_control() || c == '%')
     {
-        return Err(wrong("names no host, or an invalid host name"));
+        return Err(wrong_url_failure("names no host, or an invalid host name"));
     }
     Ok(Host {
         name: name.to_owned(),
@@ -189,14 +193,14 @@ fn decode(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn hosts(address: &Address) -> Vec<String> {
+    fn hosts(address: &AmqpAddress) -> Vec<String> {
         address.hosts.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn every_part_is_read_and_decoded() {
         let address =
-            Address::parse("amqps://task%40sync:p%3A%2F%40ss@one.example:5673,[::1],two.example/%2Fsync")
+            AmqpAddress::parse("amqps://task%40sync:p%3A%2F%40ss@one.example:5673,[::1],two.example/%2Fsync")
                 .unwrap();
         assert!(address.tls);
         assert_eq!(
@@ -209,7 +213,7 @@ mod tests {
         );
         assert_eq!(address.vhost, "/sync");
         for plain in ["amqp://localhost", "amqp://localhost/"] {
-            let address = Address::parse(plain).unwrap();
+            let address = AmqpAddress::parse(plain).unwrap();
             assert_eq!((address.user.as_str(), address.password()), ("guest", "guest"));
             assert_eq!(
                 (hosts(&address), address.vhost.as_str()),
@@ -235,12 +239,12 @@ mod tests {
             ("amqp://u:geheim@h,,i", "no host"),
             ("http://u:geheim@h", "amqp://"),
         ] {
-            let failure = Address::parse(url).unwrap_err();
+            let failure = AmqpAddress::parse(url).unwrap_err();
             assert_eq!(failure.code, Code::SettingsWrong);
             assert!(failure.detail.contains(part), "{url}: {failure}");
             assert!(!failure.to_string().contains("gehe"), "{failure}");
         }
-        let address = Address::parse("amqp://u:geheim@h").unwrap();
+        let address = AmqpAddress::parse("amqp://u:geheim@h").unwrap();
         assert!(!format!("{address:?}").contains("geheim"));
     }
 }

@@ -15,7 +15,7 @@ use lapin::types::FieldTable;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::link::{Core, Link, Purpose};
+use super::amqp_connection::{AmqpConnection, BrokerContext, ConnectionPurpose};
 use super::publisher::Publisher;
 use super::{errors, message};
 use crate::error::Failure;
@@ -32,42 +32,45 @@ const RETURN: BasicNackOptions = BasicNackOptions {
 };
 
 pub(super) struct AmqpConsumer {
-    core: Arc<Core>,
+    core: Arc<BrokerContext>,
     publisher: Arc<Publisher>,
     queue: String,
-    link: Arc<Link>,
+    connection: Arc<AmqpConnection>,
     /// `None` after the consumer has ended.
     stream: Option<lapin::Consumer>,
 }
 
 impl AmqpConsumer {
     pub(super) async fn open(
-        core: &Arc<Core>,
+        core: &Arc<BrokerContext>,
         publisher: &Arc<Publisher>,
         queue: &str,
         permits: usize,
     ) -> Result<Self, Failure> {
-        let link = core.connect(Purpose::Consume).await?;
+        let connection = core.connect(ConnectionPurpose::Consume).await?;
         let prefetch = u16::try_from(permits.max(1)).unwrap_or(u16::MAX);
         let doing = format!("consuming from queue {queue}");
         core.answer(
             &doing,
-            link.channel.basic_qos(prefetch, BasicQosOptions::default()),
+            connection.channel.basic_qos(prefetch, BasicQosOptions::default()),
         )
         .await
-        .inspect_err(|_| link.retire())?;
-        let stream = link.channel.basic_consume(
+        .inspect_err(|_| connection.retire())?;
+        let stream = connection.channel.basic_consume(
             queue.into(),
             "".into(),
             BasicConsumeOptions::default(),
             FieldTable::default(),
         );
-        let stream = core.answer(&doing, stream).await.inspect_err(|_| link.retire())?;
+        let stream = core
+            .answer(&doing, stream)
+            .await
+            .inspect_err(|_| connection.retire())?;
         Ok(Self {
             core: Arc::clone(core),
             publisher: Arc::clone(publisher),
             queue: queue.to_owned(),
-            link,
+            connection,
             stream: Some(stream),
         })
     }
@@ -89,12 +92,12 @@ impl Consumer for AmqpConsumer {
                 Some(Box::new(AmqpDelivery {
                     job: SyncJob::decode(&data),
                     trace: message::trace(&properties),
-                    redelivered: message::redelivered(&properties, redelivered),
+                    redelivered: message::redelivery_count(&properties, redelivered),
                     body: data,
                     properties,
-                    settlement: Some(Settlement {
+                    settlement: Some(AmqpSettlement {
                         core: Arc::clone(&self.core),
-                        link: Arc::clone(&self.link),
+                        connection: Arc::clone(&self.connection),
                         acker,
                     }),
                     publisher: Arc::clone(&self.publisher),
@@ -117,11 +120,11 @@ impl Drop for AmqpConsumer {
         let (Some(mut stream), Ok(runtime)) = (self.stream.take(), Handle::try_current()) else {
             return;
         };
-        let (core, link) = (Arc::clone(&self.core), Arc::clone(&self.link));
+        let (core, connection) = (Arc::clone(&self.core), Arc::clone(&self.connection));
         // The broker sends nothing more, and deliveries sent ahead go back. Deliveries in use keep the
         // connection open.
         runtime.spawn(async move {
-            let cancel = link
+            let cancel = connection
                 .channel
                 .basic_cancel(stream.tag(), BasicCancelOptions::default());
             if core.answer("cancelling a consumer", cancel).await.is_err() {
@@ -138,13 +141,13 @@ impl Drop for AmqpConsumer {
 }
 
 /// Settles one delivery, over the channel on which it came.
-struct Settlement {
-    core: Arc<Core>,
-    link: Arc<Link>,
+struct AmqpSettlement {
+    core: Arc<BrokerContext>,
+    connection: Arc<AmqpConnection>,
     acker: Acker,
 }
 
-impl Settlement {
+impl AmqpSettlement {
     async fn acknowledge(self) -> Result<(), Failure> {
         let settled = self.acker.ack(BasicAckOptions::default());
         self.finish("acknowledging a job", settled).await
@@ -162,11 +165,11 @@ impl Settlement {
         doing: &str,
         settled: impl Future<Output = lapin::Result<bool>>,
     ) -> Result<(), Failure> {
-        if self.link.is_alive() {
+        if self.connection.is_alive() {
             match self.core.answer(doing, settled).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
-                Err(failure) if self.link.is_alive() => return Err(failure),
+                Err(failure) if self.connection.is_alive() => return Err(failure),
                 Err(_) => {}
             }
         }
@@ -187,7 +190,7 @@ struct AmqpDelivery {
     /// The broker's name of the delivery's queue.
     queue: String,
     /// `None` after the delivery was settled.
-    settlement: Option<Settlement>,
+    settlement: Option<AmqpSettlement>,
 }
 
 #[async_trait]
@@ -196,7 +199,7 @@ impl Delivery for AmqpDelivery {
         &self.job
     }
 
-    fn redelivered(&self) -> u32 {
+    fn redelivery_count(&self) -> u32 {
         self.redelivered
     }
 
@@ -219,7 +222,7 @@ impl Delivery for AmqpDelivery {
         // in neither. The broker's own rejection would lose the reason. If adding fails, dropping the
         // delivery gives the job back.
         let dead = settlement.core.topology.dead().to_owned();
-        let letter = message::rejected(&self.properties, &self.queue, reason);
+        let letter = message::rejected_properties(&self.properties, &self.queue, reason);
         self.publisher.send(&dead, &self.body, letter).await?;
         match self.settlement.take() {
             Some(settlement) => settlement.acknowledge().await,

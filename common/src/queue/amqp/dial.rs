@@ -14,7 +14,7 @@ use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 use rustls_connector::RustlsConnector;
 use tokio::time::timeout;
 
-use super::address::{Address, Host};
+use super::address::{AmqpAddress, Host};
 use super::errors;
 use crate::error::Failure;
 
@@ -22,7 +22,7 @@ use crate::error::Failure;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
-enum State {
+enum SocketState {
     #[default]
     Waiting,
     Open(TcpStream),
@@ -31,23 +31,23 @@ enum State {
 
 /// A second handle on a connection's socket.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Socket(Arc<Mutex<State>>);
+pub(super) struct Socket(Arc<Mutex<SocketState>>);
 
 impl Socket {
     /// Keeps the handle. Fails if the connection was given up meanwhile.
     fn keep(&self, stream: TcpStream) -> std::io::Result<()> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*state, State::Cut) {
+        if matches!(*state, SocketState::Cut) {
             return Err(std::io::ErrorKind::ConnectionAborted.into());
         }
-        *state = State::Open(stream);
+        *state = SocketState::Open(stream);
         Ok(())
     }
 
     /// Ends the connection, whatever its state.
     pub(super) fn cut(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Open(stream) = std::mem::replace(&mut *state, State::Cut) {
+        if let SocketState::Open(stream) = std::mem::replace(&mut *state, SocketState::Cut) {
             // An error means that the socket has ended already.
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -69,9 +69,9 @@ impl Socket {
 }
 
 /// A guard that cuts the connection if the attempt is abandoned.
-struct Attempt(Option<Socket>);
+struct DialGuard(Option<Socket>);
 
-impl Drop for Attempt {
+impl Drop for DialGuard {
     fn drop(&mut self) {
         if let Some(socket) = self.0.take() {
             socket.cut();
@@ -82,7 +82,7 @@ impl Drop for Attempt {
 /// The parameters of every connection.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    pub(super) address: Address,
+    pub(super) address: AmqpAddress,
     /// Set for `amqps://`.
     pub(super) tls: Option<RustlsConnector>,
     pub(super) connect_timeout: Duration,
@@ -101,7 +101,7 @@ impl Dialer {
             }
         );
         let socket = Socket::default();
-        let mut attempt = Attempt(Some(socket.clone()));
+        let mut attempt = DialGuard(Some(socket.clone()));
         match timeout(self.connect_timeout, self.open(host, name, socket.clone())).await {
             Ok(Ok(connection)) => {
                 attempt.0 = None;

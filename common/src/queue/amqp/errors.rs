@@ -21,7 +21,7 @@ mod reply {
 /// Returns the failure for an error of the client; `doing` names the attempt and the queue or host.
 pub(super) fn failure(error: &lapin::Error, doing: &str) -> Failure {
     let (class, code) = classify(error.kind());
-    Failure::new(class, code, format!("{doing}: {}", words(error.kind())))
+    Failure::new(class, code, format!("{doing}: {}", describe_kind(error.kind())))
 }
 
 /// Returns the failure for a call without an answer in time.
@@ -35,7 +35,7 @@ pub(super) fn unavailable(detail: impl Into<String>) -> Failure {
 }
 
 /// Returns the failure with an unknown outcome if it is transient: the broker may have taken the job.
-pub(super) fn unknown(mut failure: Failure) -> Failure {
+pub(super) fn with_unknown_outcome(mut failure: Failure) -> Failure {
     if failure.class == ErrorClass::Transient {
         failure.class = ErrorClass::OutcomeUnknown;
     }
@@ -43,7 +43,7 @@ pub(super) fn unknown(mut failure: Failure) -> Failure {
 }
 
 /// Returns the failure for a job that came back because no queue of that name exists.
-pub(super) fn unroutable(queue: &str) -> Failure {
+pub(super) fn unroutable_failure(queue: &str) -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::QueueMissing,
@@ -52,7 +52,7 @@ pub(super) fn unroutable(queue: &str) -> Failure {
 }
 
 /// Returns the failure for a broker that takes no jobs because of an alarm.
-pub(super) fn blocked(reason: &str) -> Failure {
+pub(super) fn blocked_failure(reason: &str) -> Failure {
     unavailable(format!(
         "the broker takes no jobs until its alarm ends: {}",
         if reason.is_empty() {
@@ -77,9 +77,9 @@ fn classify(kind: &ErrorKind) -> (ErrorClass, Code) {
     }
 }
 
-fn words(kind: &ErrorKind) -> String {
+fn describe_kind(kind: &ErrorKind) -> String {
     match kind {
-        ErrorKind::IOError(error) => tls::words(error).unwrap_or_else(|| error.to_string()),
+        ErrorKind::IOError(error) => tls::describe_tls_error(error).unwrap_or_else(|| error.to_string()),
         ErrorKind::RuntimeShutdownError(error) => error.to_string(),
         ErrorKind::ProtocolError(error) => error.get_message().to_string(),
         ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {

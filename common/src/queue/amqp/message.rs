@@ -55,22 +55,22 @@ pub(super) fn properties(job: &SyncJob, trace: &TraceContext) -> BasicProperties
 }
 
 /// Returns the properties of the same message as a dead letter, with the reason and the queue it came from.
-pub(super) fn rejected(properties: &BasicProperties, from: &str, reason: &str) -> BasicProperties {
-    let mut headers = carried(properties);
+pub(super) fn rejected_properties(properties: &BasicProperties, from: &str, reason: &str) -> BasicProperties {
+    let mut headers = job_headers(properties);
     headers.insert(
         REJECTED.into(),
         AMQPValue::LongString(bounded_reason(reason).into()),
     );
     headers.insert(REJECTED_FROM.into(), AMQPValue::LongString(from.into()));
-    again(properties, headers)
+    copy_properties(properties, headers)
 }
 
 /// Returns the properties of the same message as a new one, without traces of earlier deliveries.
-pub(super) fn replayed(properties: &BasicProperties) -> BasicProperties {
-    again(properties, carried(properties))
+pub(super) fn replayed_properties(properties: &BasicProperties) -> BasicProperties {
+    copy_properties(properties, job_headers(properties))
 }
 
-fn again(properties: &BasicProperties, headers: FieldTable) -> BasicProperties {
+fn copy_properties(properties: &BasicProperties, headers: FieldTable) -> BasicProperties {
     // Other properties, such as a lifetime or a reply address, are not tasksync's and are dropped.
     let mut new = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
@@ -95,11 +95,11 @@ fn again(properties: &BasicProperties, headers: FieldTable) -> BasicProperties {
 }
 
 /// Returns the headers that belong to the job, without those of the broker and of an earlier rejection.
-fn carried(properties: &BasicProperties) -> FieldTable {
+fn job_headers(properties: &BasicProperties) -> FieldTable {
     let mut headers = FieldTable::default();
     for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
-        let own = [TENANT, WORKLOAD, REASON, TRACE_PARENT, TRACE_STATE];
-        if own.contains(&name.as_str()) {
+        let kept = [TENANT, WORKLOAD, REASON, TRACE_PARENT, TRACE_STATE];
+        if kept.contains(&name.as_str()) {
             headers.insert(name.clone(), value.clone());
         }
     }
@@ -131,7 +131,7 @@ pub(super) fn trace(properties: &BasicProperties) -> TraceContext {
 
 /// Returns how often the message was delivered before. Quorum queues count; without a count, the broker's
 /// flag shows whether it was delivered at all.
-pub(super) fn redelivered(properties: &BasicProperties, flag: bool) -> u32 {
+pub(super) fn redelivery_count(properties: &BasicProperties, flag: bool) -> u32 {
     let count = match header(properties, DELIVERY_COUNT) {
         Some(AMQPValue::LongLongInt(count)) => u32::try_from(*count).ok(),
         Some(AMQPValue::LongInt(count)) => u32::try_from(*count).ok(),
@@ -186,7 +186,7 @@ mod tests {
         let counted = |value| {
             let mut headers = FieldTable::default();
             headers.insert(DELIVERY_COUNT.into(), value);
-            redelivered(&BasicProperties::default().with_headers(headers), true)
+            redelivery_count(&BasicProperties::default().with_headers(headers), true)
         };
         assert_eq!(counted(AMQPValue::LongLongInt(3)), 3);
         assert_eq!(counted(AMQPValue::LongInt(3)), 3);
@@ -194,8 +194,8 @@ mod tests {
         assert_eq!(counted(AMQPValue::LongLongInt(0)), 0);
         assert_eq!(counted(AMQPValue::LongLongInt(-1)), 1);
         assert_eq!(counted(AMQPValue::LongString("3".into())), 1);
-        assert_eq!(redelivered(&BasicProperties::default(), false), 0);
-        assert_eq!(redelivered(&BasicProperties::default(), true), 1);
+        assert_eq!(redelivery_count(&BasicProperties::default(), false), 0);
+        assert_eq!(redelivery_count(&BasicProperties::default(), true), 1);
     }
 
     #[test]
@@ -212,11 +212,11 @@ mod tests {
         );
         assert!(!letter_reason(&properties).is_empty());
         assert_eq!(letter_queue(&properties), None);
-        let long = rejected(&properties, "q", &"x".repeat(100_000));
+        let long = rejected_properties(&properties, "q", &"x".repeat(100_000));
         assert!(letter_reason(&long).len() <= 500);
         assert_eq!(letter_queue(&long).as_deref(), Some("q"));
         assert_eq!(
-            letter_queue(&replayed(&long)),
+            letter_queue(&replayed_properties(&long)),
             None,
             "a replayed job forgets its death"
         );

@@ -10,12 +10,12 @@
 //! questions. A broker with an alarm stops reading from connections that publish; the others go on.
 
 mod address;
+mod amqp_connection;
 mod consumer;
 mod counters;
+mod dead_letters;
 mod dial;
 mod errors;
-mod letters;
-mod link;
 mod message;
 mod publisher;
 #[cfg(test)]
@@ -33,27 +33,29 @@ use uuid::Uuid;
 
 pub use topology::definitions;
 
-use super::{Consumer, DeadLetter, Depth, JobQueue, Letters, PERMITS_ASSUMED, QueueName, SyncJob};
+use super::{
+    Consumer, DeadLetter, DeadLetterSelection, JobQueue, PERMITS_ASSUMED, QueueDepth, QueueName, SyncJob,
+};
 use super::{QueueMetrics, open::read_authorities};
 use crate::error::Failure;
 use crate::settings::QueueSettings;
 use crate::trace::TraceContext;
-use address::Address;
+use address::AmqpAddress;
+use amqp_connection::{BrokerContext, ConnectionPurpose, ReconnectingConnection};
 use consumer::AmqpConsumer;
+use dead_letters::AmqpDeadLetters;
 use dial::Dialer;
-use letters::DeadLetters;
-use link::{Core, Lasting, Purpose};
 use publisher::Publisher;
 use topology::Topology;
 
 /// The queues at a RabbitMQ broker. A connection that ended is reopened by the next call.
 #[derive(Debug)]
 pub struct AmqpQueue {
-    core: Arc<Core>,
+    core: Arc<BrokerContext>,
     publisher: Arc<Publisher>,
     /// For questions; an alarm never blocks it.
-    ask: Lasting,
-    letters: DeadLetters,
+    inspecting: ReconnectingConnection,
+    letters: AmqpDeadLetters,
 }
 
 impl AmqpQueue {
@@ -65,7 +67,7 @@ impl AmqpQueue {
     /// `Transient`), refuses access (`QueueAccessRefused`), or has other queues (`QueueMissing`,
     /// `QueueMismatch`). No failure contains the password.
     pub async fn open(settings: &QueueSettings, claim_lifetime: Duration) -> Result<Self, Failure> {
-        let address = Address::parse(&settings.url)?;
+        let address = AmqpAddress::parse(&settings.url)?;
         // A random start, so that not all processes begin with the first host.
         let first = Uuid::new_v4().as_u128() % address.hosts.len().max(1) as u128;
         let authorities = read_authorities(settings)?;
@@ -79,7 +81,7 @@ impl AmqpQueue {
             connect_timeout: settings.connect_timeout,
             heartbeat: settings.heartbeat,
         };
-        let core = Arc::new(Core::new(
+        let core = Arc::new(BrokerContext::new(
             dialer,
             Topology::new(settings, claim_lifetime),
             settings.request_timeout,
@@ -88,8 +90,8 @@ impl AmqpQueue {
         let publisher = Arc::new(Publisher::new(Arc::clone(&core), settings.unconfirmed));
         publisher.open().await?;
         Ok(Self {
-            ask: Lasting::new(Arc::clone(&core), Purpose::Ask),
-            letters: DeadLetters::new(Arc::clone(&core)),
+            inspecting: ReconnectingConnection::new(Arc::clone(&core), ConnectionPurpose::Inspect),
+            letters: AmqpDeadLetters::new(Arc::clone(&core)),
             publisher,
             core,
         })
@@ -99,7 +101,7 @@ impl AmqpQueue {
 #[async_trait]
 impl JobQueue for AmqpQueue {
     async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure> {
-        let body = job.encode().map_err(|error| job.refused(&error))?;
+        let body = job.encode().map_err(|error| job.encoding_failure(&error))?;
         let name = self.core.topology.name(queue);
         self.publisher
             .send(name, &body, message::properties(job, trace))
@@ -112,20 +114,20 @@ impl JobQueue for AmqpQueue {
         Ok(Box::new(consumer))
     }
 
-    async fn depth(&self, queue: QueueName) -> Result<Depth, Failure> {
+    async fn depth(&self, queue: QueueName) -> Result<QueueDepth, Failure> {
         let name = self.core.topology.name(queue);
-        let link = self.ask.get().await?;
-        let look = link.channel.queue_declare(
+        let connection = self.inspecting.get().await?;
+        let inspection = connection.channel.queue_declare(
             name.into(),
             QueueDeclareOptions::durable().passive(),
             FieldTable::default(),
         );
         let answer = self
             .core
-            .answer(&format!("inspecting queue {name}"), look)
+            .answer(&format!("inspecting queue {name}"), inspection)
             .await
-            .inspect_err(|_| link.retire())?;
-        Ok(Depth {
+            .inspect_err(|_| connection.retire())?;
+        Ok(QueueDepth {
             ready: u64::from(answer.message_count()),
             unacknowledged: None,
             wanted: u64::from(answer.consumer_count()).saturating_mul(PERMITS_ASSUMED),
@@ -133,22 +135,24 @@ impl JobQueue for AmqpQueue {
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
-        self.letters.list(&self.ask, limit).await
+        self.letters.list(&self.inspecting, limit).await
     }
 
     async fn dead_letter_count(&self) -> Result<u64, Failure> {
-        let link = self.ask.get().await?;
-        letters::count(&self.core, &link.channel)
+        let connection = self.inspecting.get().await?;
+        dead_letters::count_dead_letters(&self.core, &connection.channel)
             .await
-            .inspect_err(|_| link.retire())
+            .inspect_err(|_| connection.retire())
     }
 
-    async fn replay_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
-        self.letters.replay(&self.ask, &self.publisher, which).await
+    async fn replay_dead_letters(&self, which: &DeadLetterSelection) -> Result<u64, Failure> {
+        self.letters
+            .replay(&self.inspecting, &self.publisher, which)
+            .await
     }
 
-    async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
-        self.letters.discard(&self.ask, which).await
+    async fn discard_dead_letters(&self, which: &DeadLetterSelection) -> Result<u64, Failure> {
+        self.letters.discard(&self.inspecting, which).await
     }
 
     fn metrics(&self) -> QueueMetrics {

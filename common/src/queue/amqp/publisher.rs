@@ -8,23 +8,23 @@ use lapin::{BasicProperties, Confirmation};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use super::amqp_connection::{AmqpConnection, BrokerContext, ConnectionPurpose, ReconnectingConnection};
 use super::errors;
-use super::link::{Core, Lasting, Link, Purpose};
 use crate::error::{Code, ErrorClass, Failure};
 
 #[derive(Debug)]
 pub(super) struct Publisher {
-    core: Arc<Core>,
-    link: Lasting,
+    core: Arc<BrokerContext>,
+    connection: ReconnectingConnection,
     window: Semaphore,
     size: usize,
 }
 
 impl Publisher {
-    pub(super) fn new(core: Arc<Core>, size: usize) -> Self {
+    pub(super) fn new(core: Arc<BrokerContext>, size: usize) -> Self {
         let size = size.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            link: Lasting::new(Arc::clone(&core), Purpose::Publish),
+            connection: ReconnectingConnection::new(Arc::clone(&core), ConnectionPurpose::Publish),
             core,
             window: Semaphore::new(size),
             size,
@@ -38,7 +38,7 @@ impl Publisher {
 
     /// Opens the connection if there is none.
     pub(super) async fn open(&self) -> Result<(), Failure> {
-        self.link.get().await.map(drop)
+        self.connection.get().await.map(drop)
     }
 
     /// Puts a message into a queue. Returns when the broker has confirmed that a majority of its nodes have
@@ -57,11 +57,11 @@ impl Publisher {
                 patience.as_millis()
             )));
         };
-        let link = self.link.get().await?;
-        if let Some(reason) = link.alarm() {
-            return Err(errors::blocked(&reason));
+        let connection = self.connection.get().await?;
+        if let Some(reason) = connection.alarm() {
+            return Err(errors::blocked_failure(&reason));
         }
-        let sent = self.confirmed(&link, queue, body, properties).await;
+        let sent = self.publish_confirmed(&connection, queue, body, properties).await;
         match &sent {
             Ok(()) => self.core.counters.published.add_one(),
             Err(failure) => match failure.code {
@@ -69,21 +69,21 @@ impl Publisher {
                 // The next connection declares the queue again.
                 Code::QueueMissing => {
                     self.core.counters.returned.add_one();
-                    link.retire();
+                    connection.retire();
                 }
-                _ if link.alarm().is_some() => {}
+                _ if connection.alarm().is_some() => {}
                 _ => {
                     self.core.counters.unconfirmed_lost.add_one();
-                    link.retire();
+                    connection.retire();
                 }
             },
         }
         sent
     }
 
-    async fn confirmed(
+    async fn publish_confirmed(
         &self,
-        link: &Link,
+        connection: &AmqpConnection,
         queue: &str,
         body: &[u8],
         properties: BasicProperties,
@@ -95,9 +95,10 @@ impl Publisher {
             immediate: false,
         };
         let confirmation = async {
-            let publish = link
-                .channel
-                .basic_publish("".into(), queue.into(), options, body, properties);
+            let publish =
+                connection
+                    .channel
+                    .basic_publish("".into(), queue.into(), options, body, properties);
             publish.await?.await
         };
         tokio::select! {
@@ -106,31 +107,34 @@ impl Publisher {
             confirmation = timeout_at(Instant::now() + patience, confirmation) => match confirmation {
                 Ok(Ok(Confirmation::Ack(None))) => Ok(()),
                 Ok(Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)))) => {
-                    Err(errors::unroutable(queue))
+                    Err(errors::unroutable_failure(queue))
                 }
-                Ok(Ok(Confirmation::Nack(None))) => Err(self.refused(link, queue).await),
-                Ok(Ok(Confirmation::NotRequested)) => Err(errors::unknown(errors::unavailable(format!(
+                Ok(Ok(Confirmation::Nack(None))) => Err(self.refusal_failure(connection, queue).await),
+                Ok(Ok(Confirmation::NotRequested)) => Err(errors::with_unknown_outcome(errors::unavailable(format!(
                     "{}: the broker does not confirm", doing()
                 )))),
-                Ok(Err(error)) => Err(errors::unknown(errors::failure(&error, &doing()))),
-                Err(_) => Err(errors::unknown(errors::timed_out(&doing(), patience))),
+                Ok(Err(error)) => Err(errors::with_unknown_outcome(errors::failure(&error, &doing()))),
+                Err(_) => Err(errors::with_unknown_outcome(errors::timed_out(&doing(), patience))),
             },
-            reason = link.alarmed() => Err(errors::unknown(errors::blocked(&reason))),
+            reason = connection.wait_until_blocked() => Err(errors::with_unknown_outcome(errors::blocked_failure(&reason))),
         }
     }
 
     /// Returns the failure of a job that the broker refused. Either the queue is full, or the channel knows
     /// no node that could take the job; then it refuses every further one, too, even after the queue has a
     /// new leader.
-    async fn refused(&self, link: &Link, queue: &str) -> Failure {
-        let look = link.channel.queue_declare(
+    async fn refusal_failure(&self, connection: &AmqpConnection, queue: &str) -> Failure {
+        let inspection = connection.channel.queue_declare(
             queue.into(),
             QueueDeclareOptions::durable().passive(),
             FieldTable::default(),
         );
-        let looked = self.core.answer(&format!("inspecting queue {queue}"), look).await;
+        let inspected = self
+            .core
+            .answer(&format!("inspecting queue {queue}"), inspection)
+            .await;
         let maximum = self.core.topology.maximum_length();
-        match looked {
+        match inspected {
             Err(failure) => failure,
             // A full queue refuses until a fifth of it is free.
             Ok(found) if u64::from(found.message_count()) >= maximum.div_ceil(2) => Failure::new(

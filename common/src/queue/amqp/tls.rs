@@ -37,7 +37,7 @@ pub(super) fn connector(authorities: Vec<CertificateDer<'static>>) -> Result<Rus
 }
 
 /// Returns the meaning of a failed handshake that operators often meet.
-pub(super) fn words(error: &io::Error) -> Option<String> {
+pub(super) fn describe_tls_error(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     let words = match error {
         // An authority that was issued anew under its old name shows as a bad signature.

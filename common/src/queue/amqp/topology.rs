@@ -136,7 +136,7 @@ impl Topology {
                 let failure = errors::failure(&error, &format!("{doing} queue {}", queue.name));
                 return Err(match failure.code {
                     Code::QueueMismatch => Failure {
-                        detail: format!("{}; needed are {}", failure.detail, queue.words()),
+                        detail: format!("{}; needed are {}", failure.detail, queue.describe_arguments()),
                         ..failure
                     },
                     _ => failure,
@@ -187,7 +187,7 @@ impl Queue {
         })
     }
 
-    fn words(&self) -> String {
+    fn describe_arguments(&self) -> String {
         let words: Vec<String> = self
             .arguments
             .iter()
@@ -221,13 +221,13 @@ mod tests {
     #[test]
     fn the_definitions_file_is_what_the_defaults_declare() {
         let Settings { queue, schedule, .. } = Settings::default();
-        let ours = definitions(&queue, schedule.claim_lifetime, "tasksync");
+        let declared = definitions(&queue, schedule.claim_lifetime, "tasksync");
         let file: Value = serde_json::from_str(FILE).unwrap();
         assert_eq!(
             file,
-            ours,
+            declared,
             "deploy/rabbitmq/definitions.json should be:\n{}",
-            serde_json::to_string_pretty(&ours).unwrap()
+            serde_json::to_string_pretty(&declared).unwrap()
         );
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::queue::{Depth, JobError, SyncJob};
+use crate::queue::{JobError, QueueDepth, SyncJob};
 use crate::trace::TraceContext;
 
 #[derive(Debug)]
@@ -15,22 +15,22 @@ pub(super) struct Message {
 }
 
 #[derive(Debug)]
-struct Taker {
+struct LaneConsumer {
     permits: usize,
     /// Number of unsettled deliveries.
-    held: usize,
+    unsettled: usize,
     waiting: bool,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct MessageLane {
     ready: VecDeque<Message>,
-    takers: BTreeMap<u64, Taker>,
+    consumers: BTreeMap<u64, LaneConsumer>,
     last_taker: u64,
     unacknowledged: u64,
 }
 
-impl Lane {
+impl MessageLane {
     pub(super) fn waiting(&self) -> usize {
         self.ready.len()
     }
@@ -48,11 +48,11 @@ impl Lane {
     /// Adds a consumer and returns its number.
     pub(super) fn open(&mut self, permits: usize) -> u64 {
         self.last_taker += 1;
-        self.takers.insert(
+        self.consumers.insert(
             self.last_taker,
-            Taker {
+            LaneConsumer {
                 permits,
-                held: 0,
+                unsettled: 0,
                 waiting: false,
             },
         );
@@ -60,11 +60,11 @@ impl Lane {
     }
 
     pub(super) fn close(&mut self, id: u64) {
-        self.takers.remove(&id);
+        self.consumers.remove(&id);
     }
 
     pub(super) fn set_waiting(&mut self, id: u64, waiting: bool) {
-        if let Some(taker) = self.takers.get_mut(&id) {
+        if let Some(taker) = self.consumers.get_mut(&id) {
             taker.waiting = waiting;
         }
     }
@@ -72,33 +72,33 @@ impl Lane {
     /// Returns the oldest message, if this consumer has a free permit for it.
     pub(super) fn take(&mut self, id: u64) -> Option<Message> {
         let taker = self
-            .takers
+            .consumers
             .get_mut(&id)
-            .filter(|taker| taker.held < taker.permits)?;
+            .filter(|taker| taker.unsettled < taker.permits)?;
         let mut message = self.ready.pop_front()?;
-        taker.held += 1;
+        taker.unsettled += 1;
         self.unacknowledged += 1;
         message.deliveries = message.deliveries.saturating_add(1);
         Some(message)
     }
 
     /// Records that a delivery of this consumer was settled; the consumer may be gone.
-    pub(super) fn settled(&mut self, id: u64) {
+    pub(super) fn record_settled(&mut self, id: u64) {
         self.unacknowledged = self.unacknowledged.saturating_sub(1);
-        if let Some(taker) = self.takers.get_mut(&id) {
-            taker.held = taker.held.saturating_sub(1);
+        if let Some(taker) = self.consumers.get_mut(&id) {
+            taker.unsettled = taker.unsettled.saturating_sub(1);
         }
     }
 
-    pub(super) fn depth(&self) -> Depth {
-        Depth {
+    pub(super) fn depth(&self) -> QueueDepth {
+        QueueDepth {
             ready: self.ready.len() as u64,
             unacknowledged: Some(self.unacknowledged),
             wanted: self
-                .takers
+                .consumers
                 .values()
                 .filter(|taker| taker.waiting)
-                .map(|taker| taker.permits.saturating_sub(taker.held) as u64)
+                .map(|taker| taker.permits.saturating_sub(taker.unsettled) as u64)
                 .sum(),
         }
     }

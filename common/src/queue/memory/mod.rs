@@ -12,16 +12,17 @@ use tokio::sync::Notify;
 
 use super::dead_letter::bounded_reason;
 use super::{
-    Consumer, DeadLetter, Delivery, Depth, JobError, JobQueue, Letters, QueueMetrics, QueueName, SyncJob,
+    Consumer, DeadLetter, DeadLetterSelection, Delivery, JobError, JobQueue, QueueDepth, QueueMetrics,
+    QueueName, SyncJob,
 };
 use crate::error::{Code, ErrorClass, Failure};
 use crate::settings::QueueSettings;
 use crate::trace::TraceContext;
-use lane::{Lane, Message};
+use lane::{Message, MessageLane};
 
 /// A dead letter.
 #[derive(Debug)]
-struct Buried {
+struct MemoryDeadLetter {
     id: String,
     queue: QueueName,
     message: Message,
@@ -29,17 +30,17 @@ struct Buried {
 }
 
 #[derive(Debug)]
-struct State {
-    background: Lane,
-    interactive: Lane,
-    dead: VecDeque<Buried>,
+struct BrokerState {
+    background: MessageLane,
+    interactive: MessageLane,
+    dead: VecDeque<MemoryDeadLetter>,
     /// Last number given to a dead letter that is not a readable job.
     last_unreadable: u64,
     closed: bool,
 }
 
-impl State {
-    fn lane(&mut self, queue: QueueName) -> &mut Lane {
+impl BrokerState {
+    fn lane_mut(&mut self, queue: QueueName) -> &mut MessageLane {
         match queue {
             QueueName::Background => &mut self.background,
             QueueName::Interactive => &mut self.interactive,
@@ -47,7 +48,7 @@ impl State {
     }
 
     /// Adds a dead letter. If there are `maximum` of them already, the oldest is dropped.
-    fn bury(&mut self, queue: QueueName, message: Message, reason: &str, maximum: usize) {
+    fn add_dead_letter(&mut self, queue: QueueName, message: Message, reason: &str, maximum: usize) {
         let id = match message.job.as_ref() {
             Ok(job) => job.id.to_string(),
             Err(_) => {
@@ -58,7 +59,7 @@ impl State {
         while self.dead.len() >= maximum.max(1) {
             self.dead.pop_front();
         }
-        self.dead.push_back(Buried {
+        self.dead.push_back(MemoryDeadLetter {
             id,
             queue,
             message,
@@ -68,8 +69,8 @@ impl State {
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct MemoryBroker {
+    state: Mutex<BrokerState>,
     /// Notified when a message or a permit may be available, or after the end. All waiting consumers check
     /// again, so no message is overlooked.
     changed: Notify,
@@ -78,8 +79,8 @@ struct Shared {
     maximum_dead_letters: usize,
 }
 
-impl Shared {
-    fn enter(&self) -> MutexGuard<'_, State> {
+impl MemoryBroker {
+    fn lock(&self) -> MutexGuard<'_, BrokerState> {
         // Every change leaves the state consistent before anything can panic, so a poisoned lock is safe to
         // use.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -91,16 +92,16 @@ impl Shared {
 /// A message returns to the front of its queue when its delivery is requeued or dropped. After
 /// `queue.delivery_limit` deliveries it goes to the dead letters instead.
 #[derive(Debug, Clone)]
-pub struct MemoryQueue(Arc<Shared>);
+pub struct MemoryQueue(Arc<MemoryBroker>);
 
 impl MemoryQueue {
     /// Returns empty queues.
     #[must_use]
     pub fn new(settings: &QueueSettings) -> Self {
-        Self(Arc::new(Shared {
-            state: Mutex::new(State {
-                background: Lane::default(),
-                interactive: Lane::default(),
+        Self(Arc::new(MemoryBroker {
+            state: Mutex::new(BrokerState {
+                background: MessageLane::default(),
+                interactive: MessageLane::default(),
                 dead: VecDeque::new(),
                 last_unreadable: 0,
                 closed: false,
@@ -114,7 +115,7 @@ impl MemoryQueue {
 
     /// Ends every consumer and refuses new jobs. Unsettled deliveries can still be settled.
     pub fn close(&self) {
-        self.0.enter().closed = true;
+        self.0.lock().closed = true;
         self.0.changed.notify_waiters();
     }
 
@@ -133,9 +134,9 @@ impl MemoryQueue {
         trace: &TraceContext,
     ) -> Result<(), Failure> {
         {
-            let mut state = self.0.enter();
+            let mut state = self.0.lock();
             self.0.has_room(&mut state, queue)?;
-            state.lane(queue).push(Message {
+            state.lane_mut(queue).push(Message {
                 job: Arc::new(job),
                 trace: trace.clone(),
                 deliveries: 0,
@@ -146,12 +147,12 @@ impl MemoryQueue {
     }
 }
 
-impl Shared {
-    fn has_room(&self, state: &mut State, queue: QueueName) -> Result<(), Failure> {
+impl MemoryBroker {
+    fn has_room(&self, state: &mut BrokerState, queue: QueueName) -> Result<(), Failure> {
         if state.closed {
-            return Err(closed());
+            return Err(closed_failure());
         }
-        let waiting = state.lane(queue).waiting();
+        let waiting = state.lane_mut(queue).waiting();
         if waiting < self.maximum_length {
             return Ok(());
         }
@@ -166,7 +167,7 @@ impl Shared {
     }
 }
 
-fn closed() -> Failure {
+fn closed_failure() -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::QueueUnavailable,
@@ -177,29 +178,29 @@ fn closed() -> Failure {
 #[async_trait]
 impl JobQueue for MemoryQueue {
     async fn publish(&self, queue: QueueName, job: &SyncJob, trace: &TraceContext) -> Result<(), Failure> {
-        job.check_users().map_err(|error| job.refused(&error))?;
+        job.check_users().map_err(|error| job.encoding_failure(&error))?;
         self.put(queue, Ok(job.clone()), trace)
     }
 
     async fn consume(&self, queue: QueueName, permits: usize) -> Result<Box<dyn Consumer>, Failure> {
-        let mut state = self.0.enter();
+        let mut state = self.0.lock();
         if state.closed {
-            return Err(closed());
+            return Err(closed_failure());
         }
-        let id = state.lane(queue).open(permits);
+        let id = state.lane_mut(queue).open(permits);
         Ok(Box::new(MemoryConsumer {
-            shared: self.0.clone(),
+            broker: self.0.clone(),
             queue,
             id,
         }))
     }
 
-    async fn depth(&self, queue: QueueName) -> Result<Depth, Failure> {
-        Ok(self.0.enter().lane(queue).depth())
+    async fn depth(&self, queue: QueueName) -> Result<QueueDepth, Failure> {
+        Ok(self.0.lock().lane_mut(queue).depth())
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
-        let state = self.0.enter();
+        let state = self.0.lock();
         let letters = state.dead.iter().take(limit);
         Ok(letters
             .map(|buried| DeadLetter {
@@ -212,13 +213,13 @@ impl JobQueue for MemoryQueue {
     }
 
     async fn dead_letter_count(&self) -> Result<u64, Failure> {
-        Ok(self.0.enter().dead.len() as u64)
+        Ok(self.0.lock().dead.len() as u64)
     }
 
-    async fn replay_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+    async fn replay_dead_letters(&self, which: &DeadLetterSelection) -> Result<u64, Failure> {
         let mut replayed = 0;
         {
-            let mut state = self.0.enter();
+            let mut state = self.0.lock();
             let mut kept = VecDeque::new();
             let mut full = None;
             while let Some(mut buried) = state.dead.pop_front() {
@@ -226,7 +227,7 @@ impl JobQueue for MemoryQueue {
                     match self.0.has_room(&mut state, buried.queue) {
                         Ok(()) => {
                             buried.message.deliveries = 0;
-                            state.lane(buried.queue).push(buried.message);
+                            state.lane_mut(buried.queue).push(buried.message);
                             replayed += 1;
                             continue;
                         }
@@ -245,9 +246,9 @@ impl JobQueue for MemoryQueue {
         }
     }
 
-    async fn discard_dead_letters(&self, which: &Letters) -> Result<u64, Failure> {
+    async fn discard_dead_letters(&self, which: &DeadLetterSelection) -> Result<u64, Failure> {
         let mut discarded = 0;
-        self.0.enter().dead.retain(|buried| {
+        self.0.lock().dead.retain(|buried| {
             let goes = which.include(&buried.id, discarded);
             discarded += u64::from(goes);
             !goes
@@ -261,40 +262,40 @@ impl JobQueue for MemoryQueue {
 }
 
 struct MemoryConsumer {
-    shared: Arc<Shared>,
+    broker: Arc<MemoryBroker>,
     queue: QueueName,
     id: u64,
 }
 
 /// Marks its consumer as waiting while it lives, even if the wait is abandoned.
-struct Waiting<'a>(&'a MemoryConsumer);
+struct WaitingGuard<'a>(&'a MemoryConsumer);
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
-        let MemoryConsumer { shared, queue, id } = self.0;
-        shared.enter().lane(*queue).set_waiting(*id, false);
+        let MemoryConsumer { broker, queue, id } = self.0;
+        broker.lock().lane_mut(*queue).set_waiting(*id, false);
     }
 }
 
 #[async_trait]
 impl Consumer for MemoryConsumer {
     async fn next(&mut self) -> Option<Box<dyn Delivery>> {
-        let waiting = Waiting(self);
+        let waiting = WaitingGuard(self);
         loop {
             // Registered before the check, so that a change after the check wakes it.
-            let changed = self.shared.changed.notified();
+            let changed = self.broker.changed.notified();
             {
-                let mut state = self.shared.enter();
+                let mut state = self.broker.lock();
                 if state.closed {
                     return None;
                 }
-                let lane = state.lane(self.queue);
+                let lane = state.lane_mut(self.queue);
                 lane.set_waiting(self.id, true);
                 if let Some(message) = lane.take(self.id) {
                     drop(state);
                     drop(waiting);
                     return Some(Box::new(MemoryDelivery {
-                        shared: self.shared.clone(),
+                        broker: self.broker.clone(),
                         queue: self.queue,
                         consumer: self.id,
                         job: message.job.clone(),
@@ -310,12 +311,12 @@ impl Consumer for MemoryConsumer {
 
 impl Drop for MemoryConsumer {
     fn drop(&mut self) {
-        self.shared.enter().lane(self.queue).close(self.id);
+        self.broker.lock().lane_mut(self.queue).close(self.id);
     }
 }
 
 struct MemoryDelivery {
-    shared: Arc<Shared>,
+    broker: Arc<MemoryBroker>,
     queue: QueueName,
     consumer: u64,
     job: Arc<Result<SyncJob, JobError>>,
@@ -325,32 +326,32 @@ struct MemoryDelivery {
 }
 
 /// How a delivery is settled.
-enum Settlement<'a> {
+enum SettlementKind<'a> {
     Done,
     Reject(&'a str),
     Return,
 }
 
 impl MemoryDelivery {
-    fn settle(&mut self, settlement: &Settlement<'_>) {
+    fn settle(&mut self, settlement: &SettlementKind<'_>) {
         let Some(message) = self.message.take() else {
             return;
         };
-        let maximum = self.shared.maximum_dead_letters;
+        let maximum = self.broker.maximum_dead_letters;
         {
-            let mut state = self.shared.enter();
-            state.lane(self.queue).settled(self.consumer);
+            let mut state = self.broker.lock();
+            state.lane_mut(self.queue).record_settled(self.consumer);
             match settlement {
-                Settlement::Done => {}
-                Settlement::Reject(reason) => state.bury(self.queue, message, reason, maximum),
-                Settlement::Return if message.deliveries >= self.shared.delivery_limit => {
+                SettlementKind::Done => {}
+                SettlementKind::Reject(reason) => state.add_dead_letter(self.queue, message, reason, maximum),
+                SettlementKind::Return if message.deliveries >= self.broker.delivery_limit => {
                     let reason = format!("delivered {} times and never finished", message.deliveries);
-                    state.bury(self.queue, message, &reason, maximum);
+                    state.add_dead_letter(self.queue, message, &reason, maximum);
                 }
-                Settlement::Return => state.lane(self.queue).push_front(message),
+                SettlementKind::Return => state.lane_mut(self.queue).push_front(message),
             }
         }
-        self.shared.changed.notify_waiters();
+        self.broker.changed.notify_waiters();
     }
 }
 
@@ -360,7 +361,7 @@ impl Delivery for MemoryDelivery {
         &self.job
     }
 
-    fn redelivered(&self) -> u32 {
+    fn redelivery_count(&self) -> u32 {
         self.message
             .as_ref()
             .map_or(0, |message| message.deliveries.saturating_sub(1))
@@ -371,23 +372,23 @@ impl Delivery for MemoryDelivery {
     }
 
     async fn acknowledge(mut self: Box<Self>) -> Result<(), Failure> {
-        self.settle(&Settlement::Done);
+        self.settle(&SettlementKind::Done);
         Ok(())
     }
 
     async fn reject(mut self: Box<Self>, reason: &str) -> Result<(), Failure> {
-        self.settle(&Settlement::Reject(reason));
+        self.settle(&SettlementKind::Reject(reason));
         Ok(())
     }
 
     async fn requeue(mut self: Box<Self>) -> Result<(), Failure> {
-        self.settle(&Settlement::Return);
+        self.settle(&SettlementKind::Return);
         Ok(())
     }
 }
 
 impl Drop for MemoryDelivery {
     fn drop(&mut self) {
-        self.settle(&Settlement::Return);
+        self.settle(&SettlementKind::Return);
     }
 }

@@ -89,7 +89,7 @@ async fn wanted_are_the_free_permits_of_waiting_consumers() {
         .publish(QueueName::Background, &job(1), &TraceContext::default())
         .await
         .unwrap();
-    let held = one.next().await.unwrap();
+    let delivery = one.next().await.unwrap();
     assert_eq!(wanted().await, 0, "one is busy, the other has not asked");
     {
         let mut waits = one.next();
@@ -98,13 +98,13 @@ async fn wanted_are_the_free_permits_of_waiting_consumers() {
         let mut also = other.next();
         assert!(!polled_once(&mut also).await);
         assert_eq!(wanted().await, 4);
-        held.acknowledge().await.unwrap();
+        delivery.acknowledge().await.unwrap();
         assert_eq!(wanted().await, 5);
     }
     assert_eq!(wanted().await, 0, "both gave up waiting");
     assert_eq!(
         queue.depth(QueueName::Interactive).await.unwrap(),
-        Depth {
+        QueueDepth {
             ready: 0,
             unacknowledged: Some(0),
             wanted: 0
@@ -120,7 +120,7 @@ async fn closing_ends_consumers_and_lets_deliveries_be_settled() {
         .await
         .unwrap();
     let mut consumer = queue.consume(QueueName::Background, 2).await.unwrap();
-    let held = consumer.next().await.unwrap();
+    let delivery = consumer.next().await.unwrap();
     {
         let mut waits = consumer.next();
         assert!(!polled_once(&mut waits).await);
@@ -128,7 +128,7 @@ async fn closing_ends_consumers_and_lets_deliveries_be_settled() {
         assert!(waits.await.is_none());
     }
     assert!(consumer.next().await.is_none());
-    held.acknowledge().await.unwrap();
+    delivery.acknowledge().await.unwrap();
     let refused = queue
         .publish(QueueName::Background, &job(2), &TraceContext::default())
         .await
@@ -147,11 +147,11 @@ async fn a_panicking_worker_gives_its_job_back() {
     let mut consumer = queue.consume(QueueName::Background, 1).await.unwrap();
     let delivery = consumer.next().await.unwrap();
     let worker = tokio::spawn(async move {
-        assert!(delivery.redelivered() > 0, "this worker is broken");
+        assert!(delivery.redelivery_count() > 0, "this worker is broken");
     });
     assert!(worker.await.unwrap_err().is_panic());
     let again = consumer.next().await.unwrap();
-    assert_eq!((number(&*again), again.redelivered()), (1, 1));
+    assert_eq!((number(&*again), again.redelivery_count()), (1, 1));
 }
 
 #[tokio::test]

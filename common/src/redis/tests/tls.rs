@@ -7,7 +7,7 @@ use crate::certificates::PrivateAuthority;
 use crate::settings::ScheduleSettings;
 
 /// Returns a store as the settings open it.
-fn opened(url: &str, authorities: Option<&Path>) -> Result<RedisStore, Failure> {
+fn open_store(url: &str, authorities: Option<&Path>) -> Result<RedisStore, Failure> {
     let settings = ScheduleSettings {
         url: url.to_owned(),
         authorities: authorities.map(Path::to_path_buf),
@@ -17,8 +17,8 @@ fn opened(url: &str, authorities: Option<&Path>) -> Result<RedisStore, Failure> 
 }
 
 /// Returns the detail of the failure of a call that must fail.
-async fn refused(url: &str, authorities: Option<&Path>) -> String {
-    let failure = opened(url, authorities).unwrap().ping().await.unwrap_err();
+async fn open_failure(url: &str, authorities: Option<&Path>) -> String {
+    let failure = open_store(url, authorities).unwrap().ping().await.unwrap_err();
     assert_eq!(
         (failure.class, failure.code),
         (ErrorClass::Transient, Code::RedisUnavailable)
@@ -28,7 +28,7 @@ async fn refused(url: &str, authorities: Option<&Path>) -> String {
 
 /// Returns why these settings cannot be used.
 fn wrong(url: &str, authorities: &Path) -> String {
-    let failure = opened(url, Some(authorities)).unwrap_err();
+    let failure = open_store(url, Some(authorities)).unwrap_err();
     assert_eq!(failure.code, Code::SettingsWrong);
     failure.detail
 }
@@ -42,11 +42,11 @@ async fn a_server_of_a_private_authority_is_trusted_when_the_authority_is_named(
     };
     let url = server.url().replace("://", "://:geheim@");
     let file = authority.file();
-    let store = opened(&url, Some(&file)).unwrap();
+    let store = open_store(&url, Some(&file)).unwrap();
     assert_eq!(count(&store, "n", Repeat::No).await, Ok(1));
 
-    let unknown = refused(&url, None).await;
-    let other = refused(&url, Some(&PrivateAuthority::new().file())).await;
+    let unknown = open_failure(&url, None).await;
+    let other = open_failure(&url, Some(&PrivateAuthority::new().file())).await;
     for detail in [unknown, other] {
         assert!(
             detail.contains("not trusted") && detail.contains("schedule.authorities"),
@@ -54,12 +54,12 @@ async fn a_server_of_a_private_authority_is_trusted_when_the_authority_is_named(
         );
         assert!(!detail.contains("geheim"), "{detail}");
     }
-    let name = refused(&url.replace("127.0.0.1", "localhost"), Some(&file)).await;
+    let name = open_failure(&url.replace("127.0.0.1", "localhost"), Some(&file)).await;
     assert!(
         name.contains("another host name") && name.contains("localhost"),
         "{name}"
     );
-    let plain = refused(&url.replace("rediss:", "redis:"), None).await;
+    let plain = open_failure(&url.replace("rediss:", "redis:"), None).await;
     assert!(plain.contains("rediss"), "{plain}");
 }
 
@@ -73,7 +73,7 @@ async fn a_port_without_tls_is_reported() {
     let authority = authority.file();
     // To a server that expects commands, a TLS greeting looks random: it is refused, or the server waits for
     // more.
-    let details = futures::future::join_all((0..10).map(|_| refused(&url, Some(&authority)))).await;
+    let details = futures::future::join_all((0..10).map(|_| open_failure(&url, Some(&authority)))).await;
     for detail in details {
         assert!(
             detail.contains("no TLS") && detail.contains("on that port"),
@@ -95,14 +95,14 @@ async fn a_server_that_requires_client_certificates_is_reported() {
     let Some(server) = PrivateRedis::start_tls(&certificate, &arguments) else {
         return;
     };
-    let detail = refused(&server.url(), Some(&file)).await;
+    let detail = open_failure(&server.url(), Some(&file)).await;
     assert!(detail.contains("tls-auth-clients"), "{detail}");
 }
 
 /// Asserts that a client that trusts the authority of this file gets an answer before long, and that a client
 /// that trusts another one is refused.
 async fn trusts_the_named_authority_only(url: &str, file: &Path) {
-    let store = opened(url, Some(file)).unwrap();
+    let store = open_store(url, Some(file)).unwrap();
     let mut answer = count(&store, "n", Repeat::No).await;
     for _ in 0..200 {
         if answer.is_ok() {
@@ -112,7 +112,7 @@ async fn trusts_the_named_authority_only(url: &str, file: &Path) {
         answer = count(&store, "n", Repeat::No).await;
     }
     assert_eq!(answer, Ok(1));
-    let other = refused(url, Some(&PrivateAuthority::new().file())).await;
+    let other = open_failure(url, Some(&PrivateAuthority::new().file())).await;
     assert!(other.contains("schedule.authorities"), "{other}");
 }
 
@@ -148,7 +148,7 @@ async fn the_nodes_of_a_cluster_are_trusted_alike() {
     };
     let mut slots = redis::cmd("CLUSTER");
     slots.arg("ADDSLOTSRANGE").arg(0).arg(16_383);
-    let alone = opened(&node.url(), Some(&file)).unwrap();
+    let alone = open_store(&node.url(), Some(&file)).unwrap();
     alone.command::<()>("testing", slots, Repeat::No).await.unwrap();
     let url = node.url().replace("rediss:", "rediss+cluster:");
     trusts_the_named_authority_only(&url, &file).await;

@@ -4,7 +4,7 @@ use super::errors::is_missing_reference;
 use super::{SqlRegistry, sql_limit};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{LocationKey, TenantId, UserId};
-use crate::registry::sql::again;
+use crate::registry::sql::retry_on_conflict;
 use crate::registry::{Alert, Alerts};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -31,7 +31,7 @@ const OF_ALL: &str = "SELECT since, tenant, user_id, CAST(NULL AS TEXT) AS locat
     ORDER BY since, id, location LIMIT $1";
 
 /// Since, tenant, user, location, failure, evidence, id.
-type Row = (
+type AlertRow = (
     i64,
     String,
     Option<String>,
@@ -44,7 +44,7 @@ type Row = (
 #[async_trait]
 impl Alerts for SqlRegistry {
     async fn raise_alert(&self, alert: &Alert) -> Result<bool, Failure> {
-        again(|| async {
+        retry_on_conflict(|| async {
             let user = alert.user.as_ref().map(UserId::as_str);
             let subject = match (&alert.location, user) {
                 (Some(location), _) => format!("{location} of tenant {}", alert.tenant),
@@ -52,11 +52,11 @@ impl Alerts for SqlRegistry {
                 (None, None) => format!("tenant {}", alert.tenant),
             };
             let doing = format!("raising an alert about {subject}");
-            let failure = self.written("the failure", &alert.failure)?;
+            let failure = self.to_document("the failure", &alert.failure)?;
             let evidence = alert
                 .evidence
                 .as_ref()
-                .map(|value| self.written("the evidence", value))
+                .map(|value| self.to_document("the evidence", value))
                 .transpose()?;
             let mut transaction = self.transaction(&doing).await?;
             let statements = if alert.location.is_some() {
@@ -65,16 +65,16 @@ impl Alerts for SqlRegistry {
                 [RAISE, REFRESH]
             };
             for (statement, is_new) in statements.into_iter().zip([true, false]) {
-                let begun = transaction
+                let query = transaction
                     .query(statement)
                     .bind(alert.since.as_microsecond())
                     .bind(alert.tenant.as_str())
                     .bind(&failure);
-                let whole = match &alert.location {
-                    Some(location) => begun.bind(location.as_str()),
-                    None => begun.bind(user).bind(alert.failure.code.as_str()).bind(&evidence),
+                let bound = match &alert.location {
+                    Some(location) => query.bind(location.as_str()),
+                    None => query.bind(user).bind(alert.failure.code.as_str()).bind(&evidence),
                 };
-                let changed = whole
+                let changed = bound
                     .execute()
                     .await
                     .map_err(|error| self.not_raised(&doing, &subject, user.is_some(), &error))?;
@@ -84,13 +84,13 @@ impl Alerts for SqlRegistry {
                 }
             }
             // The alert was open when it was to be raised, and had ended when it was to be refreshed.
-            Err(self.faster(&doing))
+            Err(self.lost_race_failure(&doing))
         })
         .await
     }
 
     async fn end_alert(&self, tenant: &TenantId, user: Option<&UserId>, code: Code) -> Result<u64, Failure> {
-        again(|| async {
+        retry_on_conflict(|| async {
             let doing = format!("ending alerts of {tenant}");
             let mut transaction = self.single(&doing).await?;
             let query = match user {
@@ -115,7 +115,7 @@ impl Alerts for SqlRegistry {
     }
 
     async fn end_location_alert(&self, tenant: &TenantId, location: &LocationKey) -> Result<bool, Failure> {
-        again(|| async {
+        retry_on_conflict(|| async {
             let doing = format!("ending the alert about {location} of {tenant}");
             let mut transaction = self.single(&doing).await?;
             let ended = transaction
@@ -132,7 +132,7 @@ impl Alerts for SqlRegistry {
     }
 
     async fn end_stale_location_alerts(&self, before: Timestamp) -> Result<u64, Failure> {
-        again(|| async {
+        retry_on_conflict(|| async {
             const DOING: &str = "ending old alerts about lists";
             let mut transaction = self.single(DOING).await?;
             let ended = transaction
@@ -154,7 +154,7 @@ impl Alerts for SqlRegistry {
             Some(tenant) => connection.query(OF_TENANT).bind(tenant.as_str()),
             None => connection.query(OF_ALL),
         };
-        let rows: Vec<Row> = query
+        let rows: Vec<AlertRow> = query
             .bind(sql_limit(limit))
             .fetch_all()
             .await
@@ -179,7 +179,7 @@ impl Alerts for SqlRegistry {
 impl SqlRegistry {
     fn not_raised(&self, doing: &str, subject: &str, is_of_user: bool, error: &sqlx::Error) -> Failure {
         if !is_missing_reference(error) {
-            return self.failure_or_faster(doing, error);
+            return self.failure_or_lost_race(doing, error);
         }
         let code = if is_of_user {
             Code::UserUnknown

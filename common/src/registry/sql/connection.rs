@@ -7,7 +7,7 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Encode, FromRow, Postgres, Sqlite, SqliteConnection, Transaction, Type};
 
-use super::link::Link;
+use super::postgres_connection::PostgresConnection;
 use crate::model::UserId;
 
 /// The text of a statement in both dialects.
@@ -58,27 +58,27 @@ impl<T> Readable for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow
 /// A connection for one call. A transaction that is dropped before [`super::SqlRegistry::commit`] changes
 /// nothing.
 #[derive(Debug)]
-pub(super) enum Connection {
+pub(super) enum SqlConnection {
     SqliteReader(PoolConnection<Sqlite>),
     SqliteWriter(Transaction<'static, Sqlite>),
-    Postgres(Link),
+    Postgres(PostgresConnection),
 }
 
-impl Connection {
+impl SqlConnection {
     /// Returns a statement to which values can be bound.
     pub(super) fn query(&mut self, sql: impl Into<Sql>) -> Query<'_> {
         let sql = sql.into();
         match self {
             Self::SqliteReader(connection) => Query::Sqlite(connection, sqlx::query(sql.sqlite)),
             Self::SqliteWriter(transaction) => Query::Sqlite(transaction, sqlx::query(sql.sqlite)),
-            Self::Postgres(link) => Query::Postgres(link, sqlx::query(sql.postgres)),
+            Self::Postgres(connection) => Query::Postgres(connection, sqlx::query(sql.postgres)),
         }
     }
 
     /// Returns the PostgreSQL connection, for statements without a common form.
-    pub(super) fn postgres(&mut self) -> Option<&mut Link> {
+    pub(super) fn postgres(&mut self) -> Option<&mut PostgresConnection> {
         match self {
-            Self::Postgres(link) => Some(link),
+            Self::Postgres(connection) => Some(connection),
             Self::SqliteReader(_) | Self::SqliteWriter(_) => None,
         }
     }
@@ -90,7 +90,10 @@ pub(super) enum Query<'c> {
         &'c mut SqliteConnection,
         sqlx::query::Query<'static, Sqlite, SqliteArguments>,
     ),
-    Postgres(&'c mut Link, sqlx::query::Query<'static, Postgres, PgArguments>),
+    Postgres(
+        &'c mut PostgresConnection,
+        sqlx::query::Query<'static, Postgres, PgArguments>,
+    ),
 }
 
 impl Query<'_> {
@@ -98,7 +101,7 @@ impl Query<'_> {
     pub(super) fn bind<'v>(self, value: impl Bindable<'v>) -> Self {
         match self {
             Self::Sqlite(connection, query) => Self::Sqlite(connection, query.bind(value)),
-            Self::Postgres(link, query) => Self::Postgres(link, query.bind(value)),
+            Self::Postgres(connection, query) => Self::Postgres(connection, query.bind(value)),
         }
     }
 
@@ -109,7 +112,7 @@ impl Query<'_> {
             Self::Sqlite(connection, query) => {
                 Self::Sqlite(connection, query.bind(serde_json::json!(names).to_string()))
             }
-            Self::Postgres(link, query) => Self::Postgres(link, query.bind(names)),
+            Self::Postgres(connection, query) => Self::Postgres(connection, query.bind(names)),
         }
     }
 
@@ -117,7 +120,7 @@ impl Query<'_> {
     pub(super) async fn execute(self) -> Result<u64, sqlx::Error> {
         match self {
             Self::Sqlite(connection, query) => Ok(query.execute(connection).await?.rows_affected()),
-            Self::Postgres(link, query) => link.execute(query).await,
+            Self::Postgres(connection, query) => connection.execute(query).await,
         }
     }
 
@@ -130,7 +133,12 @@ impl Query<'_> {
                 .iter()
                 .map(T::from_row)
                 .collect(),
-            Self::Postgres(link, query) => link.fetch_all(query).await?.iter().map(T::from_row).collect(),
+            Self::Postgres(connection, query) => connection
+                .fetch_all(query)
+                .await?
+                .iter()
+                .map(T::from_row)
+                .collect(),
         }
     }
 

@@ -1,12 +1,12 @@
 //! Enrolments.
 
-use super::connection::{Connection, Sql, about_users};
+use super::connection::{Sql, SqlConnection, about_users};
 use super::errors::is_missing_reference;
 use super::{SqlRegistry, sql_limit};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{MailboxAddress, TenantId, UserId, UserKey};
-use crate::registry::sql::again;
-use crate::registry::{Enrolled, Enrolment, EnrolmentCounts, EnrolmentState, EnrolmentStore};
+use crate::registry::sql::retry_on_conflict;
+use crate::registry::{Enrolment, EnrolmentCounts, EnrolmentResult, EnrolmentState, EnrolmentStore};
 use crate::schedule::digest_of;
 use async_trait::async_trait;
 
@@ -41,7 +41,7 @@ fn digest_column(user: &UserId) -> i64 {
     i64::try_from(digest_of(user)).unwrap_or(0)
 }
 
-pub(super) type Row = (
+pub(super) type EnrolmentRow = (
     String,
     String,
     String,
@@ -53,12 +53,12 @@ pub(super) type Row = (
 
 #[async_trait]
 impl EnrolmentStore for SqlRegistry {
-    async fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Failure> {
-        again(|| async {
+    async fn enrol(&self, enrolment: &Enrolment) -> Result<EnrolmentResult, Failure> {
+        retry_on_conflict(|| async {
             let doing = format!("enrolling {}", enrolment.key);
             let mut transaction = self.transaction(&doing).await?;
             let answer = self.enrol_within(&mut transaction, &doing, enrolment).await?;
-            if matches!(answer, Enrolled::MailboxTaken(_)) {
+            if matches!(answer, EnrolmentResult::MailboxTaken(_)) {
                 self.rollback(&doing, transaction).await?;
             } else {
                 self.commit(&doing, transaction).await?;
@@ -68,8 +68,8 @@ impl EnrolmentStore for SqlRegistry {
         .await
     }
 
-    async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<Enrolled>, Failure> {
-        again(|| async {
+    async fn enrol_many(&self, enrolments: &[Enrolment]) -> Result<Vec<EnrolmentResult>, Failure> {
+        retry_on_conflict(|| async {
             let mut answers = Vec::with_capacity(enrolments.len());
             if enrolments.is_empty() {
                 return Ok(answers);
@@ -86,7 +86,7 @@ impl EnrolmentStore for SqlRegistry {
     }
 
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
-        again(|| async {
+        retry_on_conflict(|| async {
             self.change_one(&format!("withdrawing {user}"), WITHDRAW, user)
                 .await
         })
@@ -117,7 +117,7 @@ impl EnrolmentStore for SqlRegistry {
 
     async fn enrolments_of(&self, tenant: &TenantId, users: &[UserId]) -> Result<Vec<Enrolment>, Failure> {
         let doing = format!("reading enrolments of {tenant}");
-        let rows: Vec<Row> = self.about(&doing, THESE, tenant, users).await?;
+        let rows: Vec<EnrolmentRow> = self.select_users(&doing, THESE, tenant, users).await?;
         rows.into_iter()
             .map(|row| self.enrolment_from(tenant, row))
             .collect()
@@ -130,14 +130,14 @@ impl EnrolmentStore for SqlRegistry {
         limit: u32,
     ) -> Result<Vec<Enrolment>, Failure> {
         let doing = format!("listing enrolments of {tenant}");
-        let rows: Vec<Row> = self.page_of_users(&doing, PAGE, tenant, after, limit).await?;
+        let rows: Vec<EnrolmentRow> = self.page_of_users(&doing, PAGE, tenant, after, limit).await?;
         rows.into_iter()
             .map(|row| self.enrolment_from(tenant, row))
             .collect()
     }
 
     async fn digest_names(&self, tenant: &TenantId, limit: u32) -> Result<u64, Failure> {
-        again(|| async {
+        retry_on_conflict(|| async {
             let doing = format!("digesting names of {tenant}");
             let mut transaction = self.transaction(&doing).await?;
             let users: Vec<(String,)> = transaction
@@ -155,7 +155,7 @@ impl EnrolmentStore for SqlRegistry {
                     .bind(digest_column(&self.name(user)?))
                     .execute()
                     .await
-                    .map_err(|error| self.failure_or_faster(&doing, &error))?;
+                    .map_err(|error| self.failure_or_lost_race(&doing, &error))?;
             }
             self.commit(&doing, transaction).await?;
             Ok(u64::try_from(users.len()).unwrap_or(u64::MAX))
@@ -164,7 +164,7 @@ impl EnrolmentStore for SqlRegistry {
     }
 
     async fn set_enrolment_state(&self, user: &UserKey, state: &EnrolmentState) -> Result<bool, Failure> {
-        again(|| async {
+        retry_on_conflict(|| async {
             let doing = format!("changing the state of {user}");
             let (since, failure) = self.state_columns(state)?;
             let mut transaction = self.single(&doing).await?;
@@ -188,12 +188,12 @@ impl SqlRegistry {
     /// Enrols a user inside a transaction. A refused enrolment changes nothing.
     async fn enrol_within(
         &self,
-        transaction: &mut Connection,
+        transaction: &mut SqlConnection,
         doing: &str,
         enrolment: &Enrolment,
-    ) -> Result<Enrolled, Failure> {
+    ) -> Result<EnrolmentResult, Failure> {
         let key = &enrolment.key;
-        let fail = |error: sqlx::Error| self.failure_or_faster(doing, &error);
+        let fail = |error: sqlx::Error| self.failure_or_lost_race(doing, &error);
         let owner: Option<(String, String)> = transaction
             .query(OWNER)
             .bind(enrolment.mailbox.as_str())
@@ -203,10 +203,10 @@ impl SqlRegistry {
         if let Some((tenant, user)) = owner {
             let owner = UserKey::new(self.name(&tenant)?, self.name(&user)?);
             if owner != *key {
-                return Ok(Enrolled::MailboxTaken(owner));
+                return Ok(EnrolmentResult::MailboxTaken(owner));
             }
         }
-        let known = transaction
+        let updated_rows = transaction
             .query(UPDATE)
             .bind(key.tenant.as_str())
             .bind(key.user.as_str())
@@ -215,20 +215,20 @@ impl SqlRegistry {
             .execute()
             .await
             .map_err(fail)?;
-        if known > 0 {
+        if updated_rows > 0 {
             self.move_to(transaction, key, &enrolment.mailbox)
                 .await
                 .map_err(fail)?;
-            return Ok(Enrolled::Updated);
+            return Ok(EnrolmentResult::Updated);
         }
         self.add(transaction, doing, enrolment).await?;
-        Ok(Enrolled::Added)
+        Ok(EnrolmentResult::Added)
     }
 
     /// Gives an enrolled user another mailbox, unless it is the present one.
     async fn move_to(
         &self,
-        transaction: &mut Connection,
+        transaction: &mut SqlConnection,
         key: &UserKey,
         mailbox: &MailboxAddress,
     ) -> Result<(), sqlx::Error> {
@@ -256,7 +256,7 @@ impl SqlRegistry {
 
     async fn add(
         &self,
-        transaction: &mut Connection,
+        transaction: &mut SqlConnection,
         doing: &str,
         enrolment: &Enrolment,
     ) -> Result<(), Failure> {
@@ -283,7 +283,7 @@ impl SqlRegistry {
                         format!("{key} cannot be enrolled: there is no tenant {}", key.tenant),
                     )
                 } else {
-                    self.failure_or_faster(doing, &error)
+                    self.failure_or_lost_race(doing, &error)
                 }
             })?;
         Ok(())
@@ -313,12 +313,12 @@ impl SqlRegistry {
             EnrolmentState::Enabled => Ok((None, None)),
             EnrolmentState::Disabled { failure, since } => Ok((
                 Some(since.as_microsecond()),
-                Some(self.written("the reason", failure)?),
+                Some(self.to_document("the reason", failure)?),
             )),
         }
     }
 
-    pub(super) fn enrolment_from(&self, tenant: &TenantId, row: Row) -> Result<Enrolment, Failure> {
+    pub(super) fn enrolment_from(&self, tenant: &TenantId, row: EnrolmentRow) -> Result<Enrolment, Failure> {
         let (user, source_login, mailbox, time_zone, opted_in_at, since, failure) = row;
         let state = match (since, failure) {
             (Some(since), Some(failure)) => EnrolmentState::Disabled {

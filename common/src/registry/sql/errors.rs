@@ -23,8 +23,8 @@ pub(super) enum Database {
 /// Returns the failure for an error of the database. `place` names the file or database, and `doing` the
 /// attempt.
 ///
-/// Class `Conflict` is for [`super::again`] alone: nothing was changed, and the same call may succeed now.
-pub(super) fn classify(database: Database, place: &str, doing: &str, error: &sqlx::Error) -> Failure {
+/// Class `Conflict` is for [`super::retry_on_conflict`] alone: nothing was changed, and the same call may succeed now.
+pub(super) fn classify(database: Database, description: &str, doing: &str, error: &sqlx::Error) -> Failure {
     let reason = match (error, database) {
         (sqlx::Error::PoolClosed, _) => "it was closed because the process is ending".to_owned(),
         (sqlx::Error::PoolTimedOut, Database::Sqlite) => {
@@ -47,7 +47,7 @@ pub(super) fn classify(database: Database, place: &str, doing: &str, error: &sql
         }
         (other, Database::Sqlite) => other.to_string(),
     };
-    let mut failure = unavailable(format!("{place}, {doing}: {reason}"));
+    let mut failure = unavailable(format!("{description}, {doing}: {reason}"));
     if database == Database::Postgres && postgres_errors::is_conflict(error) {
         failure.class = ErrorClass::Conflict;
     }
@@ -77,12 +77,12 @@ impl SqlRegistry {
             Pools::Sqlite { .. } => Database::Sqlite,
             Pools::Postgres { .. } => Database::Postgres,
         };
-        classify(database, &self.place, doing, error)
+        classify(database, &self.database, doing, error)
     }
 
     /// Does the same as [`Self::failure`], but treats a violated uniqueness as a race that another call won:
     /// when this call runs again, it finds what the other one stored.
-    pub(super) fn failure_or_faster(&self, doing: &str, error: &sqlx::Error) -> Failure {
+    pub(super) fn failure_or_lost_race(&self, doing: &str, error: &sqlx::Error) -> Failure {
         let mut failure = self.failure(doing, error);
         if error
             .as_database_error()
@@ -95,19 +95,19 @@ impl SqlRegistry {
 
     /// Returns the failure of a call that raced with others which added and removed the same row. When the
     /// call runs again, the row is there or not.
-    pub(super) fn faster(&self, doing: &str) -> Failure {
+    pub(super) fn lost_race_failure(&self, doing: &str) -> Failure {
         Failure {
             class: ErrorClass::Conflict,
             ..unavailable(format!(
                 "{}, {doing}: others changed the same thing at the same time",
-                self.place
+                self.database
             ))
         }
     }
 
     /// Returns the failure for a stored value that no build could have written.
-    pub(super) fn damaged(&self, what: &str, error: impl std::fmt::Display) -> Failure {
-        unavailable(format!("{}: {what} cannot be read: {error}", self.place))
+    pub(super) fn damaged_failure(&self, what: &str, error: impl std::fmt::Display) -> Failure {
+        unavailable(format!("{}: {what} cannot be read: {error}", self.database))
     }
 
     /// Returns a stored name, or other text with rules, as its type.
@@ -116,29 +116,29 @@ impl SqlRegistry {
         text: &str,
     ) -> Result<T, Failure> {
         text.parse()
-            .map_err(|error| self.damaged(&format!("the name \"{text}\""), error))
+            .map_err(|error| self.damaged_failure(&format!("the name \"{text}\""), error))
     }
 
     /// Returns a stored document as its type.
     pub(super) fn document<T: DeserializeOwned>(&self, what: &str, text: &str) -> Result<T, Failure> {
-        serde_json::from_str(text).map_err(|error| self.damaged(what, error))
+        serde_json::from_str(text).map_err(|error| self.damaged_failure(what, error))
     }
 
     /// Returns a value as the document to store.
-    pub(super) fn written<T: Serialize>(&self, what: &str, value: &T) -> Result<String, Failure> {
+    pub(super) fn to_document<T: Serialize>(&self, what: &str, value: &T) -> Result<String, Failure> {
         serde_json::to_string(value)
-            .map_err(|error| unavailable(format!("{}: {what} cannot be written: {error}", self.place)))
+            .map_err(|error| unavailable(format!("{}: {what} cannot be written: {error}", self.database)))
     }
 
     /// Returns stored microseconds as a time.
     pub(super) fn time(&self, microseconds: i64) -> Result<Timestamp, Failure> {
         Timestamp::from_microsecond(microseconds)
-            .map_err(|error| self.damaged(&format!("the time {microseconds}"), error))
+            .map_err(|error| self.damaged_failure(&format!("the time {microseconds}"), error))
     }
 
     /// Returns a stored count or version.
     pub(super) fn number(&self, stored: i64) -> Result<u64, Failure> {
-        u64::try_from(stored).map_err(|error| self.damaged(&format!("the number {stored}"), error))
+        u64::try_from(stored).map_err(|error| self.damaged_failure(&format!("the number {stored}"), error))
     }
 }
 

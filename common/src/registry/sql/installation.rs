@@ -29,7 +29,7 @@ impl InstallationStore for SqlRegistry {
         self.commit(DOING, connection).await?;
         // Another process may have been faster, so the stored id is returned and not the one created here.
         self.stored_installation().await?.ok_or_else(|| {
-            self.damaged(
+            self.damaged_failure(
                 "the installation's id",
                 "the row was removed after it was created",
             )
@@ -60,7 +60,7 @@ impl SqlRegistry {
             .map_err(|error| self.failure(DOING, &error))?;
         row.map(|(id,)| {
             id.parse()
-                .map_err(|error| self.damaged("the installation's id", error))
+                .map_err(|error| self.damaged_failure("the installation's id", error))
         })
         .transpose()
     }

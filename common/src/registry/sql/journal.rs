@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::connection::Connection;
+use super::connection::SqlConnection;
 use super::{ROWS_PER_STATEMENT, SqlRegistry, sql_limit};
 use crate::error::Failure;
 use crate::model::{SourceKey, UserKey};
-use crate::registry::sql::again;
+use crate::registry::sql::retry_on_conflict;
 use crate::registry::{Journal, JournalEntry, JournalKind};
 
 /// Adds one entry per statement, for SQLite, where a statement costs no round trip.
@@ -25,10 +25,10 @@ const PRUNE: &str =
     "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE at < $1 ORDER BY at, id LIMIT $2)";
 
 /// Time, task, kind, earlier value, later value.
-type Row = (i64, String, String, Option<String>, Option<String>);
+type JournalRow = (i64, String, String, Option<String>, Option<String>);
 
 /// The columns of an entry.
-struct Columns<'a> {
+struct JournalColumns<'a> {
     at: i64,
     tenant: &'a str,
     user: &'a str,
@@ -38,11 +38,13 @@ struct Columns<'a> {
     after: Option<String>,
 }
 
-async fn add(connection: &mut Connection, entries: &[Columns<'_>]) -> Result<(), sqlx::Error> {
-    if let Some(link) = connection.postgres() {
-        let texts = |column: fn(&Columns<'_>) -> String| entries.iter().map(column).collect::<Vec<_>>();
-        let values =
-            |column: fn(&Columns<'_>) -> Option<String>| entries.iter().map(column).collect::<Vec<_>>();
+async fn add(connection: &mut SqlConnection, entries: &[JournalColumns<'_>]) -> Result<(), sqlx::Error> {
+    if let Some(postgres) = connection.postgres() {
+        let texts =
+            |column: fn(&JournalColumns<'_>) -> String| entries.iter().map(column).collect::<Vec<_>>();
+        let values = |column: fn(&JournalColumns<'_>) -> Option<String>| {
+            entries.iter().map(column).collect::<Vec<_>>()
+        };
         let query = sqlx::query(ADD_MANY)
             .bind(entries.iter().map(|entry| entry.at).collect::<Vec<_>>())
             .bind(texts(|entry| entry.tenant.to_owned()))
@@ -51,7 +53,7 @@ async fn add(connection: &mut Connection, entries: &[Columns<'_>]) -> Result<(),
             .bind(texts(|entry| entry.kind.to_owned()))
             .bind(values(|entry| entry.before.clone()))
             .bind(values(|entry| entry.after.clone()));
-        link.execute(query).await?;
+        postgres.execute(query).await?;
         return Ok(());
     }
     for entry in entries {
@@ -73,7 +75,7 @@ async fn add(connection: &mut Connection, entries: &[Columns<'_>]) -> Result<(),
 #[async_trait]
 impl Journal for SqlRegistry {
     async fn journal(&self, entries: &[JournalEntry]) -> Result<(), Failure> {
-        again(|| async {
+        retry_on_conflict(|| async {
             if entries.is_empty() {
                 return Ok(());
             }
@@ -81,13 +83,13 @@ impl Journal for SqlRegistry {
             let document = |value: &Option<serde_json::Value>| {
                 value
                     .as_ref()
-                    .map(|value| self.written("a journal value", value))
+                    .map(|value| self.to_document("a journal value", value))
                     .transpose()
             };
             let entries = entries
                 .iter()
                 .map(|entry| {
-                    Ok(Columns {
+                    Ok(JournalColumns {
                         at: entry.at.as_microsecond(),
                         tenant: entry.user.tenant.as_str(),
                         user: entry.user.user.as_str(),
@@ -116,7 +118,7 @@ impl Journal for SqlRegistry {
     async fn journal_of(&self, user: &UserKey, limit: u32) -> Result<Vec<JournalEntry>, Failure> {
         let doing = format!("reading the journal of {user}");
         let mut connection = self.read(&doing).await?;
-        let rows: Vec<Row> = connection
+        let rows: Vec<JournalRow> = connection
             .query(NEWEST)
             .bind(user.tenant.as_str())
             .bind(user.user.as_str())
@@ -143,7 +145,7 @@ impl Journal for SqlRegistry {
     }
 
     async fn prune_journal(&self, before: Timestamp, limit: u32) -> Result<u64, Failure> {
-        again(|| async {
+        retry_on_conflict(|| async {
             const DOING: &str = "dropping old journal entries";
             let mut transaction = self.single(DOING).await?;
             let dropped = transaction

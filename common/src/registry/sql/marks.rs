@@ -3,7 +3,7 @@
 use super::SqlRegistry;
 use crate::error::Failure;
 use crate::registry::MarkStore;
-use crate::registry::sql::again;
+use crate::registry::sql::retry_on_conflict;
 use crate::schedule::Mark;
 use async_trait::async_trait;
 
@@ -32,7 +32,7 @@ impl MarkStore for SqlRegistry {
     }
 
     async fn save_mark(&self, mark: &Mark) -> Result<(), Failure> {
-        again(|| async {
+        retry_on_conflict(|| async {
             const DOING: &str = "saving the mark of the schedule";
             let mut connection = self.single(DOING).await?;
             connection

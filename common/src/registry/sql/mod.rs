@@ -3,16 +3,16 @@
 
 mod alerts;
 mod connection;
+mod connection_cache;
 mod enrolments;
 mod errors;
 mod installation;
 mod journal;
-mod link;
-mod links;
 mod marks;
 mod occupancy;
 mod permits;
 mod postgres;
+mod postgres_connection;
 mod postgres_errors;
 mod probe;
 mod sqlite;
@@ -27,11 +27,11 @@ use std::time::Duration;
 
 use sqlx::SqlitePool;
 
-pub use self::occupancy::{Company, Occupancy, occupy};
+pub use self::occupancy::{Occupancy, RegistrySharing, occupy};
 
-use self::connection::{Connection, Readable, Sql};
-use self::link::Link;
-use self::links::Links;
+use self::connection::{Readable, Sql, SqlConnection};
+use self::connection_cache::ConnectionCache;
+use self::postgres_connection::PostgresConnection;
 use crate::error::{ErrorClass, Failure};
 use crate::model::{TenantId, UserId, UserKey};
 
@@ -57,7 +57,7 @@ const ATTEMPTS: u32 = 3;
 pub struct SqlRegistry {
     pools: Pools,
     /// The file or database as text for errors, without a password.
-    place: Arc<str>,
+    database: Arc<str>,
 }
 
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ enum Pools {
         writer: SqlitePool,
     },
     Postgres {
-        links: Links,
+        cache: ConnectionCache,
         /// Time limit of one statement, including the round trip.
         limit: Duration,
     },
@@ -75,7 +75,7 @@ enum Pools {
 
 impl SqlRegistry {
     /// Returns what `statement` selects about these users of a tenant, whatever their number.
-    async fn about<T: Readable>(
+    async fn select_users<T: Readable>(
         &self,
         doing: &str,
         statement: Sql,
@@ -135,17 +135,19 @@ impl SqlRegistry {
     }
 
     /// Returns a connection for reading.
-    async fn read(&self, doing: &str) -> Result<Connection, Failure> {
+    async fn read(&self, doing: &str) -> Result<SqlConnection, Failure> {
         match &self.pools {
-            Pools::Sqlite { readers, .. } => readers.acquire().await.map(Connection::SqliteReader),
-            Pools::Postgres { links, limit } => Link::acquire(links, *limit).await.map(Connection::Postgres),
+            Pools::Sqlite { readers, .. } => readers.acquire().await.map(SqlConnection::SqliteReader),
+            Pools::Postgres { cache, limit } => PostgresConnection::acquire(cache, *limit)
+                .await
+                .map(SqlConnection::Postgres),
         }
         .map_err(|error| self.failure(doing, &error))
     }
 
     /// Returns a connection for one writing statement, which [`Self::commit`] ends. PostgreSQL needs no
     /// transaction around it, which saves two round trips.
-    async fn single(&self, doing: &str) -> Result<Connection, Failure> {
+    async fn single(&self, doing: &str) -> Result<SqlConnection, Failure> {
         match &self.pools {
             Pools::Sqlite { .. } => self.transaction(doing).await,
             Pools::Postgres { .. } => self.read(doing).await,
@@ -154,32 +156,35 @@ impl SqlRegistry {
 
     /// Returns a transaction for several statements. If it is dropped without [`Self::commit`], it changes
     /// nothing.
-    async fn transaction(&self, doing: &str) -> Result<Connection, Failure> {
+    async fn transaction(&self, doing: &str) -> Result<SqlConnection, Failure> {
         match &self.pools {
-            Pools::Sqlite { writer, .. } => sqlite::begin(writer).await.map(Connection::SqliteWriter),
-            Pools::Postgres { links, limit } => match Link::acquire(links, *limit).await {
-                Ok(mut link) => link.begin().await.map(|()| Connection::Postgres(link)),
+            Pools::Sqlite { writer, .. } => sqlite::begin(writer).await.map(SqlConnection::SqliteWriter),
+            Pools::Postgres { cache, limit } => match PostgresConnection::acquire(cache, *limit).await {
+                Ok(mut connection) => connection
+                    .begin()
+                    .await
+                    .map(|()| SqlConnection::Postgres(connection)),
                 Err(error) => Err(error),
             },
         }
         .map_err(|error| self.failure(doing, &error))
     }
 
-    async fn commit(&self, doing: &str, connection: Connection) -> Result<(), Failure> {
+    async fn commit(&self, doing: &str, connection: SqlConnection) -> Result<(), Failure> {
         match connection {
-            Connection::SqliteReader(_) => Ok(()),
-            Connection::SqliteWriter(transaction) => transaction.commit().await,
-            Connection::Postgres(link) => link.commit().await,
+            SqlConnection::SqliteReader(_) => Ok(()),
+            SqlConnection::SqliteWriter(transaction) => transaction.commit().await,
+            SqlConnection::Postgres(connection) => connection.commit().await,
         }
         .map_err(|error| self.failure(doing, &error))
     }
 
     /// Rolls a transaction back. Dropping it has the same effect, but costs PostgreSQL the connection.
-    async fn rollback(&self, doing: &str, connection: Connection) -> Result<(), Failure> {
+    async fn rollback(&self, doing: &str, connection: SqlConnection) -> Result<(), Failure> {
         match connection {
-            Connection::SqliteReader(_) => Ok(()),
-            Connection::SqliteWriter(transaction) => transaction.rollback().await,
-            Connection::Postgres(link) => link.rollback().await,
+            SqlConnection::SqliteReader(_) => Ok(()),
+            SqlConnection::SqliteWriter(transaction) => transaction.rollback().await,
+            SqlConnection::Postgres(connection) => connection.rollback().await,
         }
         .map_err(|error| self.failure(doing, &error))
     }
@@ -191,14 +196,14 @@ impl SqlRegistry {
                 readers.close().await;
                 writer.close().await;
             }
-            Pools::Postgres { links, .. } => links.close().await,
+            Pools::Postgres { cache, .. } => cache.close().await,
         }
     }
 }
 
 /// Runs a call that changes everything or nothing. Runs it again if it collided with others on the same rows
 /// ([`ErrorClass::Conflict`]).
-async fn again<T, F>(mut call: impl FnMut() -> F + Send) -> Result<T, Failure>
+async fn retry_on_conflict<T, F>(mut call: impl FnMut() -> F + Send) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>> + Send,
 {

@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::{sleep, timeout};
 
 use super::errors::{Database, classify};
-use super::postgres::{options, place};
+use super::postgres::{describe_database, options};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::settings::RegistrySettings;
 
@@ -24,21 +24,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a process shares its stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Company {
+pub enum RegistrySharing {
     /// Every store is shared: any number of processes, whatever their roles.
-    Many,
+    Shared,
     /// At least one store is inside the process or on its disk, where no other process sees its data. This
     /// process must be the only one: another one with a schedule of its own would sync the same users at the
     /// same time.
-    Alone,
+    Exclusive,
 }
 
 /// A place on a registry, held while this value lives.
 #[derive(Debug)]
 pub struct Occupancy {
     options: PgConnectOptions,
-    place: String,
-    company: Company,
+    database: String,
+    sharing: RegistrySharing,
     /// The session that holds the lock; `None` while the session is lost.
     session: Option<PgConnection>,
 }
@@ -49,33 +49,37 @@ pub struct Occupancy {
 /// # Errors
 /// Code `RegistryOccupied` and class `Transient` if another process's place excludes this one; otherwise the
 /// failure of the database, as for [`super::SqlRegistry::open_postgres`].
-pub async fn occupy(settings: &RegistrySettings, company: Company) -> Result<Option<Occupancy>, Failure> {
+pub async fn occupy(
+    settings: &RegistrySettings,
+    sharing: RegistrySharing,
+) -> Result<Option<Occupancy>, Failure> {
     if !matches!(settings.url.split(':').next(), Some("postgres" | "postgresql")) {
         return Ok(None);
     }
     let options = options(settings)?;
     let mut occupancy = Occupancy {
-        place: place(&options),
+        database: describe_database(&options),
         options,
-        company,
+        sharing,
         session: None,
     };
-    occupancy.take().await?;
+    occupancy.acquire().await?;
     Ok(Some(occupancy))
 }
 
 impl Occupancy {
-    async fn take(&mut self) -> Result<(), Failure> {
-        let fail = |doing: &str, error: &sqlx::Error| classify(Database::Postgres, &self.place, doing, error);
+    async fn acquire(&mut self) -> Result<(), Failure> {
+        let fail =
+            |doing: &str, error: &sqlx::Error| classify(Database::Postgres, &self.database, doing, error);
         let taking = async {
             let mut session = self
                 .options
                 .connect()
                 .await
                 .map_err(|error| fail("connecting", &error))?;
-            let statement = match self.company {
-                Company::Many => "SELECT pg_try_advisory_lock_shared($1)",
-                Company::Alone => "SELECT pg_try_advisory_lock($1)",
+            let statement = match self.sharing {
+                RegistrySharing::Shared => "SELECT pg_try_advisory_lock_shared($1)",
+                RegistrySharing::Exclusive => "SELECT pg_try_advisory_lock($1)",
             };
             let (taken,): (bool,) = sqlx::query_as(statement)
                 .bind(LOCK)
@@ -90,29 +94,29 @@ impl Occupancy {
                 Code::RegistryUnavailable,
                 format!(
                     "{}, taking a place: no answer within {} s",
-                    self.place,
+                    self.database,
                     PATIENCE.as_secs()
                 ),
             ))
         })?;
         if !taken {
-            return Err(self.occupied());
+            return Err(self.occupied_failure());
         }
         self.session = Some(session);
         Ok(())
     }
 
-    fn occupied(&self) -> Failure {
-        let detail = match self.company {
-            Company::Many => "a standalone process with a schedule or queue of its own uses it",
-            Company::Alone => {
+    fn occupied_failure(&self) -> Failure {
+        let detail = match self.sharing {
+            RegistrySharing::Shared => "a standalone process with a schedule or queue of its own uses it",
+            RegistrySharing::Exclusive => {
                 "other processes use it, and this one must be alone, because its schedule.url or queue.url is memory:"
             }
         };
         Failure::new(
             ErrorClass::Transient,
             Code::RegistryOccupied,
-            format!("{}: {detail}", self.place),
+            format!("{}: {detail}", self.database),
         )
     }
 
@@ -128,10 +132,10 @@ impl Occupancy {
                 continue;
             }
             self.session = None;
-            match self.take().await {
+            match self.acquire().await {
                 Ok(()) => {
                     if said {
-                        tracing::info!(place = self.place, "the place on the registry is held again");
+                        tracing::info!(place = self.database, "the place on the registry is held again");
                     }
                     said = false;
                 }

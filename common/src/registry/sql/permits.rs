@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{SqlRegistry, again};
+use super::{SqlRegistry, retry_on_conflict};
 use crate::error::Failure;
 use crate::model::UserKey;
 use crate::registry::{DeletionPermit, DeletionPermits};
@@ -20,7 +20,7 @@ const GIVEN: &str = "SELECT permit_plan, permit_until FROM enrolments \
 impl DeletionPermits for SqlRegistry {
     async fn allow_deletions(&self, user: &UserKey, permit: &DeletionPermit) -> Result<bool, Failure> {
         let doing = format!("permitting held deletions of {user}");
-        again(|| self.change_permit(&doing, ALLOW, user, &permit.plan, permit.until)).await
+        retry_on_conflict(|| self.change_permit(&doing, ALLOW, user, &permit.plan, permit.until)).await
     }
 
     async fn take_deletion_permit(
@@ -30,7 +30,7 @@ impl DeletionPermits for SqlRegistry {
         now: Timestamp,
     ) -> Result<bool, Failure> {
         let doing = format!("taking the deletion permit of {user}");
-        again(|| self.change_permit(&doing, TAKE, user, plan, now)).await
+        retry_on_conflict(|| self.change_permit(&doing, TAKE, user, plan, now)).await
     }
 
     async fn deletion_permit(&self, user: &UserKey) -> Result<Option<DeletionPermit>, Failure> {

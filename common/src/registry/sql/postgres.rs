@@ -10,8 +10,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::timeout;
 
+use super::connection_cache::{ConnectionCache, DOUBTFUL_AFTER, IDLE_TIMEOUT, ROUND_TRIP};
 use super::errors::{Database, classify, unavailable};
-use super::links::{DOUBTFUL_AFTER, IDLE_TIMEOUT, Links, ROUND_TRIP};
 use super::{Pools, SqlRegistry};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::settings::RegistrySettings;
@@ -28,7 +28,7 @@ const MIGRATION_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// How the applied migrations compare with the known ones.
-enum History {
+enum MigrationHistory {
     /// Every migration that this build knows was applied.
     Complete,
     /// A migration is missing, or there is no history.
@@ -46,8 +46,9 @@ impl SqlRegistry {
     /// tables that this build cannot use. It never contains the password.
     pub async fn open_postgres(settings: &RegistrySettings) -> Result<Self, Failure> {
         let options = options(settings)?;
-        let place = place(&options);
-        let fail = |doing: &str, error: &sqlx::Error| classify(Database::Postgres, &place, doing, error);
+        let description = describe_database(&options);
+        let fail =
+            |doing: &str, error: &sqlx::Error| classify(Database::Postgres, &description, doing, error);
         let session = [
             ("lock_timeout", MIGRATION_LOCK_TIMEOUT),
             ("statement_timeout", "0"),
@@ -56,14 +57,14 @@ impl SqlRegistry {
         let migrating = with_session(&options, session);
         let mut connection = timeout(settings.acquire_timeout, migrating.connect())
             .await
-            .unwrap_or_else(|_| Err(too_late(settings.acquire_timeout)))
+            .unwrap_or_else(|_| Err(timeout_error(settings.acquire_timeout)))
             .map_err(|error| fail("connecting", &error))?;
-        timeout(MIGRATION_TIMEOUT, prepare(&mut connection, &place))
+        timeout(MIGRATION_TIMEOUT, prepare(&mut connection, &description))
             .await
             .unwrap_or_else(|_| {
                 Err(fail(
                     "bringing its tables up to date",
-                    &too_late(MIGRATION_TIMEOUT),
+                    &timeout_error(MIGRATION_TIMEOUT),
                 ))
             })?;
         connection.close().await.ok();
@@ -91,15 +92,15 @@ impl SqlRegistry {
             .connect_lazy_with(with_session(&options, session));
         Ok(Self {
             pools: Pools::Postgres {
-                links: Links::new(pool, settings.connections, settings.acquire_timeout),
+                cache: ConnectionCache::new(pool, settings.connections, settings.acquire_timeout),
                 limit: settings.statement_timeout + ROUND_TRIP,
             },
-            place: place.into(),
+            database: description.into(),
         })
     }
 }
 
-fn too_late(limit: Duration) -> sqlx::Error {
+fn timeout_error(limit: Duration) -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(
         std::io::ErrorKind::TimedOut,
         format!("no answer within {limit:?}"),
@@ -145,7 +146,7 @@ pub(super) fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, F
     } else if !is_local(&options) && matches!(mode, PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer)
     {
         tracing::warn!(
-            place = place(&options),
+            place = describe_database(&options),
             "registry.url allows a connection without TLS: anyone on the network path can read the password and the tasks"
         );
     }
@@ -215,14 +216,16 @@ fn with_session<V: Display>(
     options: &PgConnectOptions,
     session: impl IntoIterator<Item = (&'static str, V)>,
 ) -> PgConnectOptions {
-    let own = options.get_options().unwrap_or_default().to_owned();
-    options
-        .clone()
-        .options(session.into_iter().filter(|(name, _)| !own.contains(name)))
+    let url_options = options.get_options().unwrap_or_default().to_owned();
+    options.clone().options(
+        session
+            .into_iter()
+            .filter(|(name, _)| !url_options.contains(name)),
+    )
 }
 
 /// Returns the database as text, without a password.
-pub(super) fn place(options: &PgConnectOptions) -> String {
+pub(super) fn describe_database(options: &PgConnectOptions) -> String {
     let server = options.get_socket().map_or_else(
         || format!("{}:{}", options.get_host(), options.get_port()),
         |socket| socket.display().to_string(),
@@ -235,24 +238,27 @@ pub(super) fn place(options: &PgConnectOptions) -> String {
 }
 
 /// Refuses a standby, and brings the tables up to date.
-async fn prepare(connection: &mut PgConnection, place: &str) -> Result<(), Failure> {
+async fn prepare(connection: &mut PgConnection, description: &str) -> Result<(), Failure> {
     const DOING: &str = "bringing its tables up to date";
-    let fail = |error: sqlx::Error| classify(Database::Postgres, place, DOING, &error);
+    let fail = |error: sqlx::Error| classify(Database::Postgres, description, DOING, &error);
     let (standby,): (bool,) = sqlx::query_as("SELECT pg_is_in_recovery()")
         .fetch_one(&mut *connection)
         .await
         .map_err(fail)?;
     if standby {
         return Err(unavailable(format!(
-            "{place}: the server is a read-only standby; registry.url must name the primary"
+            "{description}: the server is a read-only standby; registry.url must name the primary"
         )));
     }
     // First checked without a lock: a usual start has no migration to run, and then needs no right to change
     // tables.
-    if matches!(history(connection, place).await?, History::Incomplete) {
-        migrate(connection, place).await?;
+    if matches!(
+        history(connection, description).await?,
+        MigrationHistory::Incomplete
+    ) {
+        migrate(connection, description).await?;
     }
-    let known = newest_known();
+    let newest = newest_known();
     let (applied, minimum): (i64, i64) = sqlx::query_as(
         "SELECT COALESCE((SELECT MAX(version) FROM _sqlx_migrations), 0), \
             COALESCE((SELECT MAX(minimum_migration) FROM compatibility), 0)",
@@ -260,16 +266,16 @@ async fn prepare(connection: &mut PgConnection, place: &str) -> Result<(), Failu
     .fetch_one(&mut *connection)
     .await
     .map_err(fail)?;
-    if minimum > known {
+    if minimum > newest {
         return Err(unavailable(format!(
-            "{place}: its tables need a build that knows migration {minimum}; this one knows {known}. Use a newer build"
+            "{description}: its tables need a build that knows migration {minimum}; this one knows {newest}. Use a newer build"
         )));
     }
-    if applied > known {
+    if applied > newest {
         tracing::warn!(
-            place,
+            place = description,
             applied,
-            known,
+            known = newest,
             "a newer build changed the registry's tables; this build works with them and should be upgraded"
         );
     }
@@ -285,22 +291,24 @@ fn newest_known() -> i64 {
 }
 
 /// Compares the applied migrations with those that this build knows.
-async fn history(connection: &mut PgConnection, place: &str) -> Result<History, Failure> {
+async fn history(connection: &mut PgConnection, description: &str) -> Result<MigrationHistory, Failure> {
     let applied = match connection.list_applied_migrations(MIGRATIONS_TABLE).await {
         Ok(applied) => applied,
-        Err(MigrateError::Execute(error)) if is_undefined_table(&error) => return Ok(History::Incomplete),
-        Err(error) => return Err(migration_failure(place, error)),
+        Err(MigrateError::Execute(error)) if is_undefined_table(&error) => {
+            return Ok(MigrationHistory::Incomplete);
+        }
+        Err(error) => return Err(migration_failure(description, error)),
     };
-    let complete = MIGRATIONS.iter().all(|known| {
+    let complete = MIGRATIONS.iter().all(|migration| {
         applied
             .iter()
-            .any(|applied| applied.version == known.version && applied.checksum == known.checksum)
+            .any(|applied| applied.version == migration.version && applied.checksum == migration.checksum)
     });
     Ok(if complete {
-        History::Complete
+        MigrationHistory::Complete
     } else {
         // The same if a checksum differs, which the migrator reports.
-        History::Incomplete
+        MigrationHistory::Incomplete
     })
 }
 
@@ -312,7 +320,7 @@ fn is_undefined_table(error: &sqlx::Error) -> bool {
 }
 
 /// Applies missing migrations under an advisory lock, which ends with the connection.
-async fn migrate(connection: &mut PgConnection, place: &str) -> Result<(), Failure> {
+async fn migrate(connection: &mut PgConnection, description: &str) -> Result<(), Failure> {
     let mut migrator = Migrator {
         migrations: MIGRATIONS.migrations.clone(),
         ..Migrator::DEFAULT
@@ -322,19 +330,19 @@ async fn migrate(connection: &mut PgConnection, place: &str) -> Result<(), Failu
     migrator
         .run_direct(None, connection, false)
         .await
-        .map_err(|error| migration_failure(place, error))
+        .map_err(|error| migration_failure(description, error))
 }
 
-fn migration_failure(place: &str, error: MigrateError) -> Failure {
+fn migration_failure(description: &str, error: MigrateError) -> Failure {
     const DOING: &str = "bringing its tables up to date";
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            classify(Database::Postgres, place, DOING, &error)
+            classify(Database::Postgres, description, DOING, &error)
         }
         MigrateError::VersionMismatch(version) => unavailable(format!(
-            "{place}: migration {version} was applied in another form than this build knows; the database belongs to another \
+            "{description}: migration {version} was applied in another form than this build knows; the database belongs to another \
              build, or the build was changed"
         )),
-        other => unavailable(format!("{place}, {DOING}: {other}")),
+        other => unavailable(format!("{description}, {DOING}: {other}")),
     }
 }

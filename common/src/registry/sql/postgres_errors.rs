@@ -25,7 +25,7 @@ pub(super) fn reason(error: &sqlx::Error) -> String {
                 database.message()
             )
         }
-        sqlx::Error::Io(error) => match tls::refusal(&error.to_string(), AUTHORITIES) {
+        sqlx::Error::Io(error) => match tls::explain_refusal(&error.to_string(), AUTHORITIES) {
             Some(refusal) => format!("{refusal} ({error})"),
             None => format!("{} ({error})", io_meaning(error.kind())),
         },
@@ -34,7 +34,7 @@ pub(super) fn reason(error: &sqlx::Error) -> String {
             let meaning = if said.contains("server does not support TLS") {
                 "the server offers no TLS, and sslmode of registry.url requires it: turn it on there (ssl = on)".to_owned()
             } else {
-                tls::refusal(&said, AUTHORITIES).unwrap_or_else(|| {
+                tls::explain_refusal(&said, AUTHORITIES).unwrap_or_else(|| {
                     "TLS could not be negotiated; check sslmode and sslrootcert of registry.url".to_owned()
                 })
             };

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::connection::Sql;
-use super::{SqlRegistry, again};
+use super::{SqlRegistry, retry_on_conflict};
 use crate::error::Failure;
 use crate::registry::WriteProbe;
 
@@ -34,7 +34,7 @@ const SPILL: [Sql; 2] = [
 impl WriteProbe for SqlRegistry {
     async fn check_writable(&self) -> Result<(), Failure> {
         const DOING: &str = "checking that it can be written";
-        again(|| async {
+        retry_on_conflict(|| async {
             let mut transaction = self.transaction(DOING).await?;
             // Committed and not rolled back: a row that is rolled back never reaches the disk, so a full disk
             // would not show.

@@ -30,7 +30,7 @@ impl SqlRegistry {
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|error| unavailable(format!("\"{url}\" does not name an SQLite file: {error}")))?;
         let in_memory = url.contains(":memory:") || url.contains("mode=memory");
-        let place = if in_memory {
+        let description = if in_memory {
             "registry in memory".to_owned()
         } else {
             format!("registry file {}", options.get_filename().display())
@@ -50,13 +50,13 @@ impl SqlRegistry {
                 .max_lifetime(None)
                 .test_before_acquire(false)
         };
-        let opening = |error: &sqlx::Error| classify(Database::Sqlite, &place, "opening it", error);
+        let opening = |error: &sqlx::Error| classify(Database::Sqlite, &description, "opening it", error);
         let writer = pool()
             .max_connections(1)
             .connect_with(options.clone())
             .await
             .map_err(|error| opening(&error))?;
-        migrate(&writer, &place).await?;
+        migrate(&writer, &description).await?;
         let readers = if in_memory {
             writer.clone()
         } else {
@@ -70,14 +70,14 @@ impl SqlRegistry {
         };
         Ok(Self {
             pools: Pools::Sqlite { readers, writer },
-            place: place.into(),
+            database: description.into(),
         })
     }
 }
 
-async fn migrate(writer: &SqlitePool, place: &str) -> Result<(), Failure> {
+async fn migrate(writer: &SqlitePool, description: &str) -> Result<(), Failure> {
     const DOING: &str = "bringing its tables up to date";
-    let fail = |error: sqlx::Error| classify(Database::Sqlite, place, DOING, &error);
+    let fail = |error: sqlx::Error| classify(Database::Sqlite, description, DOING, &error);
     // One transaction for all migrations: two processes that start on a new file take turns.
     let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(fail)?;
     MIGRATIONS
@@ -86,10 +86,10 @@ async fn migrate(writer: &SqlitePool, place: &str) -> Result<(), Failure> {
         .map_err(|error| match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fail(error),
             MigrateError::VersionMissing(version) => unavailable(format!(
-                "{place}: its tables have version {version}, which this build does not know; a newer build created it. \
+                "{description}: its tables have version {version}, which this build does not know; a newer build created it. \
                  Use that build, or restore a backup"
             )),
-            other => unavailable(format!("{place}, {DOING}: {other}")),
+            other => unavailable(format!("{description}, {DOING}: {other}")),
         })?;
     transaction.commit().await.map_err(fail)
 }

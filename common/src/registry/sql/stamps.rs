@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::connection::Connection;
+use super::connection::SqlConnection;
 use super::{ROWS_PER_STATEMENT, SqlRegistry, sql_limit};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId};
-use crate::registry::sql::again;
-use crate::registry::{Late, StampStore};
-use crate::schedule::{Failing, SavedStamp};
+use crate::registry::sql::retry_on_conflict;
+use crate::registry::{LateUsers, StampStore};
+use crate::schedule::{FailureStreak, SavedStamp};
 
 /// How a new stamp changes a user's stored row.
 macro_rules! replacing {
@@ -62,7 +62,7 @@ const OLDEST_OF: &str = oldest!(" AND e.tenant = $1");
 
 /// A row of the table, without the tenant.
 #[derive(Debug, Default, sqlx::FromRow)]
-struct Row {
+struct StampRow {
     user_id: String,
     stamp: i64,
     last_success: Option<i64>,
@@ -75,14 +75,18 @@ struct Row {
 #[derive(Debug, sqlx::FromRow)]
 struct EnrolledRow {
     #[sqlx(flatten)]
-    saved: Row,
+    saved: StampRow,
     disabled_since: Option<i64>,
     disabled_for: Option<String>,
 }
 
-async fn save(connection: &mut Connection, tenant: &TenantId, stamps: &[Row]) -> Result<(), sqlx::Error> {
-    if let Some(link) = connection.postgres() {
-        fn column<T>(stamps: &[Row], read: fn(&Row) -> T) -> Vec<T> {
+async fn save(
+    connection: &mut SqlConnection,
+    tenant: &TenantId,
+    stamps: &[StampRow],
+) -> Result<(), sqlx::Error> {
+    if let Some(postgres) = connection.postgres() {
+        fn column<T>(stamps: &[StampRow], read: fn(&StampRow) -> T) -> Vec<T> {
             stamps.iter().map(read).collect()
         }
         let query = sqlx::query(SAVE_MANY)
@@ -93,7 +97,7 @@ async fn save(connection: &mut Connection, tenant: &TenantId, stamps: &[Row]) ->
             .bind(column(stamps, |row| row.failing_since))
             .bind(column(stamps, |row| row.failures))
             .bind(column(stamps, |row| row.failure.clone()));
-        link.execute(query).await?;
+        postgres.execute(query).await?;
         return Ok(());
     }
     for row in stamps {
@@ -115,26 +119,26 @@ async fn save(connection: &mut Connection, tenant: &TenantId, stamps: &[Row]) ->
 impl SqlRegistry {
     /// Returns the stamps in order of user. Of several stamps of one user it returns the last, with the last
     /// success that any of them has.
-    fn each_user_once(&self, stamps: &[SavedStamp]) -> Result<Vec<Row>, Failure> {
-        let mut users = BTreeMap::<&str, Row>::new();
+    fn each_user_once(&self, stamps: &[SavedStamp]) -> Result<Vec<StampRow>, Failure> {
+        let mut users = BTreeMap::<&str, StampRow>::new();
         for saved in stamps {
-            let known = users.remove(saved.user.as_str()).unwrap_or_default();
+            let stored = users.remove(saved.user.as_str()).unwrap_or_default();
             let (since, failures, failure) = match &saved.failing {
                 Some(failing) => (
                     Some(failing.since.as_microsecond()),
                     i64::from(failing.attempts),
-                    Some(self.written("a failure", &failing.failure)?),
+                    Some(self.to_document("a failure", &failing.failure)?),
                 ),
                 None => (None, 0, None),
             };
-            let row = Row {
+            let row = StampRow {
                 user_id: saved.user.to_string(),
                 stamp: saved.stamp.as_microsecond(),
                 last_success: saved
                     .last_success
                     .map(Timestamp::as_microsecond)
-                    .or(known.last_success),
-                failing_since: since.and(known.failing_since).or(since),
+                    .or(stored.last_success),
+                failing_since: since.and(stored.failing_since).or(since),
                 failures,
                 failure,
             };
@@ -154,7 +158,7 @@ impl SqlRegistry {
             .failing_since
             .filter(|since| row.last_success.is_none_or(|success| success < *since));
         let failing = match (since, row.failure) {
-            (Some(since), Some(failure)) => Some(Failing {
+            (Some(since), Some(failure)) => Some(FailureStreak {
                 since: self.time(since)?,
                 attempts: u32::try_from(row.failures).unwrap_or(u32::MAX),
                 failure: self.document("a failure", &failure)?,
@@ -179,7 +183,7 @@ impl SqlRegistry {
 #[async_trait]
 impl StampStore for SqlRegistry {
     async fn save_stamps(&self, tenant: &TenantId, stamps: &[SavedStamp]) -> Result<(), Failure> {
-        again(|| async {
+        retry_on_conflict(|| async {
             if stamps.is_empty() {
                 return Ok(());
             }
@@ -211,7 +215,7 @@ impl StampStore for SqlRegistry {
         rows.into_iter().map(|row| self.saved_stamp(row)).collect()
     }
 
-    async fn late(&self, before: Timestamp, limit: u32) -> Result<Vec<Late>, Failure> {
+    async fn late(&self, before: Timestamp, limit: u32) -> Result<Vec<LateUsers>, Failure> {
         const DOING: &str = "reading users who were not synced for long";
         let mut connection = self.read(DOING).await?;
         let rows: Vec<(String, i64, i64)> = connection
@@ -223,7 +227,7 @@ impl StampStore for SqlRegistry {
             .map_err(|error| self.failure(DOING, &error))?;
         rows.into_iter()
             .map(|(tenant, users, oldest)| {
-                Ok(Late {
+                Ok(LateUsers {
                     tenant: self.name(&tenant)?,
                     users: self.number(users)?,
                     oldest: self.time(oldest)?,

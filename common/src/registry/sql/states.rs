@@ -1,13 +1,13 @@
 //! Sync states, saved by compare-and-set.
 
 use super::SqlRegistry;
-use super::connection::{Connection, Sql, about_users};
+use super::connection::{Sql, SqlConnection, about_users};
 use super::errors::is_missing_reference;
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
 use crate::registry::StateStore;
-use crate::registry::sql::again;
-use crate::registry::{Enrolment, Saved, StoredState};
+use crate::registry::sql::retry_on_conflict;
+use crate::registry::{Enrolment, SaveResult, StoredState};
 use async_trait::async_trait;
 
 /// A worker runs it once for all users of a batch.
@@ -75,7 +75,7 @@ struct RowWithState {
 }
 
 /// Drops a user's state inside a transaction and returns the number of dropped states.
-pub(super) async fn forget(connection: &mut Connection, user: &UserKey) -> Result<u64, sqlx::Error> {
+pub(super) async fn forget(connection: &mut SqlConnection, user: &UserKey) -> Result<u64, sqlx::Error> {
     const EMPTY: &[u8] = &[];
     connection
         .query(FORGET)
@@ -94,7 +94,9 @@ impl StateStore for SqlRegistry {
         users: &[UserId],
     ) -> Result<Vec<(Enrolment, Option<StoredState>)>, Failure> {
         let doing = format!("reading enrolments and fingerprints of {tenant}");
-        let rows: Vec<RowWithState> = self.about(&doing, WITH_FINGERPRINTS, tenant, users).await?;
+        let rows: Vec<RowWithState> = self
+            .select_users(&doing, WITH_FINGERPRINTS, tenant, users)
+            .await?;
         rows.into_iter()
             .map(|row| self.enrolment_and_state_from(tenant, row))
             .collect()
@@ -129,13 +131,13 @@ impl StateStore for SqlRegistry {
         expected: u64,
         fingerprint: &[u8],
         blob: &[u8],
-    ) -> Result<Saved, Failure> {
-        again(|| async {
+    ) -> Result<SaveResult, Failure> {
+        retry_on_conflict(|| async {
             let user = &of.key;
             let doing = format!("saving the sync state of {user}");
             let Ok(expected) = i64::try_from(expected) else {
                 // No stored version is that large.
-                return Ok(Saved::VersionConflict);
+                return Ok(SaveResult::VersionConflict);
             };
             let mut connection = self.single(&doing).await?;
             let (statement, over) = match expected {
@@ -157,12 +159,12 @@ impl StateStore for SqlRegistry {
             match stored {
                 Ok(Some((version,))) => {
                     self.commit(&doing, connection).await?;
-                    Ok(Saved::Stored(self.number(version)?))
+                    Ok(SaveResult::Stored(self.number(version)?))
                 }
-                Ok(None) => Ok(Saved::VersionConflict),
+                Ok(None) => Ok(SaveResult::VersionConflict),
                 // The user was withdrawn while the statement ran; only a database with several writers allows
                 // that.
-                Err(error) if is_missing_reference(&error) => Ok(Saved::VersionConflict),
+                Err(error) if is_missing_reference(&error) => Ok(SaveResult::VersionConflict),
                 Err(error) => Err(self.failure(&doing, &error)),
             }
         })

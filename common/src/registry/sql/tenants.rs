@@ -5,8 +5,8 @@ use crate::error::Failure;
 use crate::model::TenantId;
 use crate::registry::Tenant;
 use crate::registry::TenantStore;
-use crate::registry::sql::again;
-use crate::schedule::{Members, digest_of_all};
+use crate::registry::sql::retry_on_conflict;
+use crate::schedule::{TenantUsers, digest_of_all};
 use async_trait::async_trait;
 
 const ADD: &str =
@@ -28,9 +28,9 @@ fn start(after: Option<&TenantId>) -> &str {
 #[async_trait]
 impl TenantStore for SqlRegistry {
     async fn put_tenant(&self, tenant: &Tenant) -> Result<bool, Failure> {
-        again(|| async {
+        retry_on_conflict(|| async {
             let doing = format!("storing tenant {}", tenant.id);
-            let document = self.written("the tenant", tenant)?;
+            let document = self.to_document("the tenant", tenant)?;
             let mut transaction = self.transaction(&doing).await?;
             let mut changed = [0, 0];
             for (statement, changed) in [ADD, REPLACE].into_iter().zip(&mut changed) {
@@ -48,7 +48,7 @@ impl TenantStore for SqlRegistry {
             }
             let [added, replaced] = changed;
             if added + replaced == 0 {
-                return Err(self.faster(&doing));
+                return Err(self.lost_race_failure(&doing));
             }
             self.commit(&doing, transaction).await?;
             Ok(added > 0)
@@ -87,7 +87,7 @@ impl TenantStore for SqlRegistry {
     }
 
     async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure> {
-        again(|| async {
+        retry_on_conflict(|| async {
             let doing = format!("removing tenant {id}");
             let mut transaction = self.single(&doing).await?;
             let removed = transaction
@@ -106,7 +106,7 @@ impl TenantStore for SqlRegistry {
         &self,
         after: Option<&TenantId>,
         limit: u32,
-    ) -> Result<Vec<(TenantId, Members)>, Failure> {
+    ) -> Result<Vec<(TenantId, TenantUsers)>, Failure> {
         const DOING: &str = "listing active tenants";
         let mut connection = self.read(DOING).await?;
         let rows: Vec<(String, i64, Option<i64>)> = connection
@@ -118,7 +118,7 @@ impl TenantStore for SqlRegistry {
             .map_err(|error| self.failure(DOING, &error))?;
         rows.into_iter()
             .map(|(id, users, names)| {
-                let members = Members {
+                let members = TenantUsers {
                     users: self.number(users)?,
                     names: names
                         .map(|sum| Ok::<_, Failure>(digest_of_all([self.number(sum)?])))

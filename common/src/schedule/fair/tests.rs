@@ -7,14 +7,14 @@ use super::*;
 use crate::clock::{Clock as _, ManualClock};
 use crate::contract::schedule::successes;
 use crate::model::{UserId, UserKey};
-use crate::schedule::select::{BatchLimit, Limits, select};
+use crate::schedule::select::{BatchLimit, SelectionLimits, select};
 use crate::schedule::{ClaimAnswer, Epoch, MemorySchedule, Token};
 
 fn tenant(number: usize) -> TenantId {
     format!("t{number}").parse().unwrap()
 }
 
-fn used(means: &[f64]) -> Usage {
+fn usage_of(means: &[f64]) -> Usage {
     Usage {
         mean: means
             .iter()
@@ -33,8 +33,11 @@ fn the_cap_is_a_part_of_the_permits_and_less_when_many_want_much() {
     assert_eq!(cap(10, 25, &Usage::default()), 3);
     assert_eq!(cap(100, 100, &Usage::default()), 100);
     // One slow tenant is held at its part; five of them share what the light tenants leave.
-    assert_eq!(cap(100, 25, &used(&[90.0, 5.0])), 25);
-    assert_eq!(cap(100, 25, &used(&[20.0, 20.0, 20.0, 20.0, 20.0, 5.0, 5.0])), 16);
+    assert_eq!(cap(100, 25, &usage_of(&[90.0, 5.0])), 25);
+    assert_eq!(
+        cap(100, 25, &usage_of(&[20.0, 20.0, 20.0, 20.0, 20.0, 5.0, 5.0])),
+        16
+    );
 }
 
 proptest! {
@@ -44,7 +47,7 @@ proptest! {
         percent in 1_u8..=100,
         means in prop::collection::vec(0.0_f64..100.0, 0..40),
     ) {
-        let cap = cap(permits, percent, &used(&means));
+        let cap = cap(permits, percent, &usage_of(&means));
         prop_assert!(cap >= 1);
         let sum: f64 = means.iter().map(|mean| mean.min(number(cap))).sum();
         prop_assert!(cap == 1 || sum <= number(permits) * 0.9 + 1e-6, "{cap} of {permits}");
@@ -52,32 +55,32 @@ proptest! {
     }
 
     #[test]
-    fn the_use_is_the_mean_and_fades(batches in 1_usize..200, looks in 1_u64..600) {
+    fn the_use_is_the_mean_and_fades(batches in 1_usize..200, observations in 1_u64..600) {
         let mut usage = Usage::default();
-        let running: Running = [(tenant(0), batches)].into();
-        for _ in 0..looks {
+        let running: BatchesInFlight = [(tenant(0), batches)].into();
+        for _ in 0..observations {
             usage.observe(&running, Duration::from_secs(1));
         }
         let mean = usage.of(&tenant(0));
         prop_assert!(mean > 0.0 && mean <= number(batches) + 1e-6);
-        prop_assert!(looks < 300 || mean > number(batches) * 0.99);
-        usage.observe(&Running::new(), Duration::from_secs(3_600));
+        prop_assert!(observations < 300 || mean > number(batches) * 0.99);
+        usage.observe(&BatchesInFlight::new(), Duration::from_secs(3_600));
         prop_assert!(usage.mean.is_empty());
     }
 }
 
 #[test]
 fn only_a_tenant_whose_users_cost_more_is_limited() {
-    let mut usage = used(&[8.0, 7.0, 1.0]);
-    let running: Running = [(tenant(0), 8), (tenant(1), 7)].into();
+    let mut usage = usage_of(&[8.0, 7.0, 1.0]);
+    let running: BatchesInFlight = [(tenant(0), 8), (tenant(1), 7)].into();
     assert_eq!(
         limit(16, 25, &usage, &running).in_flight,
         HashMap::new(),
         "nobody to compare with"
     );
-    usage.sent(&tenant(0), 800);
-    usage.sent(&tenant(1), 700);
-    usage.sent(&tenant(2), 100);
+    usage.record_sent(&tenant(0), 800);
+    usage.record_sent(&tenant(1), 700);
+    usage.record_sent(&tenant(2), 100);
     let alike = limit(16, 25, &usage, &running);
     assert_eq!(alike.in_flight, HashMap::new(), "large is not slow");
     usage.users.insert(tenant(0), 200.0);
@@ -100,11 +103,11 @@ fn permits_that_no_other_tenant_needs_go_to_a_tenant_at_its_cap() {
     let now: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
     let old = |seconds: u64| now - Duration::from_secs(seconds);
     let minimum = Duration::from_secs(300);
-    let spare = |heads: &[Head], running: &Running, usage: &Usage| {
-        super::spare(10, heads, running, usage, now, minimum, Duration::from_secs(45))
+    let spare = |heads: &[Head], running: &BatchesInFlight, usage: &Usage| {
+        super::spare_jobs(10, heads, running, usage, now, minimum, Duration::from_secs(45))
     };
-    let usage = used(&[8.0, 4.0]);
-    let nothing = Running::new();
+    let usage = usage_of(&[8.0, 4.0]);
+    let nothing = BatchesInFlight::new();
     // In turn: no user is due; only the slow tenant is due; others come due later; others come due soon.
     assert_eq!(spare(&[head(0, old(299))], &nothing, &usage), 0);
     assert_eq!(spare(&[head(0, old(400))], &nothing, &usage), 10);
@@ -180,8 +183,8 @@ impl Simulation {
         }
     }
 
-    fn in_flight(&self) -> Running {
-        let mut running = Running::new();
+    fn in_flight(&self) -> BatchesInFlight {
+        let mut running = BatchesInFlight::new();
         for job in &self.running {
             *running.entry(tenant(job.tenant)).or_default() += 1;
         }
@@ -204,7 +207,7 @@ impl Simulation {
         }
     }
 
-    async fn start(&mut self, limits: Limits, most: usize) -> usize {
+    async fn start(&mut self, limits: SelectionLimits, most: usize) -> usize {
         let now = self.clock.now();
         let selected = select(&self.schedule, limits, now).await.unwrap();
         let mut started = 0;
@@ -229,7 +232,7 @@ impl Simulation {
             let groups = users.len().div_ceil(10);
             let fit = (BUDGET.as_secs_f64() / service.as_secs_f64()).ceil().max(1.0) as usize;
             let worked = groups.min(fit);
-            self.usage.sent(&batch.tenant, users.len());
+            self.usage.record_sent(&batch.tenant, users.len());
             self.running.push(Job {
                 tenant: number,
                 token,
@@ -243,27 +246,27 @@ impl Simulation {
     }
 
     /// Does what the leader does at each look at the queue.
-    async fn look(&mut self) {
+    async fn run_leader(&mut self) {
         let now = self.clock.now();
         let running = self.in_flight();
         self.usage.observe(&running, Duration::from_secs(1));
-        let room = self.permits - self.running.len();
+        let free_permits = self.permits - self.running.len();
         let fair = self.percent < 100;
-        let limits = |room: usize, batches: BatchLimit| Limits {
+        let limits = |free_permits: usize, batches: BatchLimit| SelectionLimits {
             minimum: MINIMUM,
             tenants: 50,
             users_per_batch: 100,
-            users: room * 100,
+            users: free_permits * 100,
             tenant_in_flight: 0,
             batches,
         };
         let first = limit(self.permits, self.percent, &self.usage, &running);
-        let started = self.start(limits(room, first), room).await;
-        if fair && started < room {
+        let started = self.start(limits(free_permits, first), free_permits).await;
+        if fair && started < free_permits {
             let heads = self.schedule.heads(HEADS).await.unwrap();
             let running = self.in_flight();
-            let left = room - started;
-            let spare = spare(left, &heads, &running, &self.usage, now, MINIMUM, BUDGET);
+            let left = free_permits - started;
+            let spare = spare_jobs(left, &heads, &running, &self.usage, now, MINIMUM, BUDGET);
             if spare > 0 {
                 self.start(limits(spare, BatchLimit::default()), spare).await;
             }
@@ -285,7 +288,7 @@ impl Simulation {
                 self.idle = 0;
             }
             self.end_batches().await;
-            self.look().await;
+            self.run_leader().await;
             self.clock.advance(SignedDuration::from_secs(1));
         }
         self

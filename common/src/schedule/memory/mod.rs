@@ -15,20 +15,20 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    ClaimAnswer, Claims, Cursor, Epoch, Finish, Freshness, Head, Inspected, Integrity, Leadership, Marked,
-    Order, Page, Renewed, Summary, Token, UserStatus,
+    ClaimAnswer, ClaimRenewal, Claims, Epoch, FinishedAttempt, Freshness, Head, InspectionResult, Integrity,
+    Leadership, MarkUpdate, Order, Page, PageCursor, Summary, Token, UserStatus,
 };
 use crate::clock::SharedClock;
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
 use crate::schedule::SavedStamp;
-use state::State;
+use state::ScheduleState;
 
 /// The schedule in one process's memory. Clones share it. No call fails or waits.
 #[derive(Clone)]
 pub struct MemorySchedule {
     clock: SharedClock,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ScheduleState>>,
 }
 
 impl std::fmt::Debug for MemorySchedule {
@@ -47,12 +47,12 @@ impl MemorySchedule {
         let first = u64::try_from(clock.now().as_microsecond()).unwrap_or(1);
         Self {
             clock,
-            state: Arc::new(Mutex::new(State::new(span(minimum), first))),
+            state: Arc::new(Mutex::new(ScheduleState::new(span(minimum), first))),
         }
     }
 
     /// Returns the locked state and the time of this change.
-    fn enter(&self) -> (MutexGuard<'_, State>, Timestamp) {
+    fn lock(&self) -> (MutexGuard<'_, ScheduleState>, Timestamp) {
         // Every change leaves the state consistent before anything can panic, so a poisoned lock is safe to
         // use.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,12 +85,12 @@ impl Order for MemorySchedule {
         last_success: Option<Timestamp>,
     ) -> Result<bool, Failure> {
         let saved = SavedStamp::new(user.user.clone(), stamp, last_success);
-        let (mut state, _) = self.enter();
+        let (mut state, _) = self.lock();
         Ok(state.enrol(&user.tenant, &saved))
     }
 
     async fn enrol_many(&self, tenant: &TenantId, users: &[SavedStamp]) -> Result<u64, Failure> {
-        let (mut state, _) = self.enter();
+        let (mut state, _) = self.lock();
         Ok(users
             .iter()
             .map(|saved| u64::from(state.enrol(tenant, saved)))
@@ -103,27 +103,27 @@ impl Order for MemorySchedule {
         users: &[SavedStamp],
         lasts: Duration,
     ) -> Result<u64, Failure> {
-        let (mut state, now) = self.enter();
+        let (mut state, now) = self.lock();
         Ok(state.enrol_claimed(tenant, users, plus(now, span(lasts))))
     }
 
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
-        let (mut state, _) = self.enter();
+        let (mut state, _) = self.lock();
         Ok(state.withdraw(user))
     }
 
     async fn withdraw_tenant(&self, tenant: &TenantId) -> Result<u64, Failure> {
-        let (mut state, _) = self.enter();
+        let (mut state, _) = self.lock();
         Ok(state.withdraw_tenant(tenant))
     }
 
     async fn make_due(&self, user: &UserKey) -> Result<bool, Failure> {
-        let (mut state, now) = self.enter();
+        let (mut state, now) = self.lock();
         Ok(state.make_due(user, now))
     }
 
     async fn heads(&self, limit: usize) -> Result<Vec<Head>, Failure> {
-        let (state, _) = self.enter();
+        let (state, _) = self.lock();
         Ok(state.heads(limit))
     }
 
@@ -133,7 +133,7 @@ impl Order for MemorySchedule {
         not_after: Timestamp,
         limit: usize,
     ) -> Result<Vec<(UserId, Timestamp)>, Failure> {
-        let (state, _) = self.enter();
+        let (state, _) = self.lock();
         Ok(state.oldest(tenant, not_after, limit))
     }
 }
@@ -147,7 +147,7 @@ impl Claims for MemorySchedule {
         users: &[UserId],
         lasts: Duration,
     ) -> Result<ClaimAnswer, Failure> {
-        let (mut state, now) = self.enter();
+        let (mut state, now) = self.lock();
         Ok(state.claim(epoch, tenant, users, plus(now, span(lasts))))
     }
 
@@ -157,8 +157,8 @@ impl Claims for MemorySchedule {
         token: Token,
         users: &[UserId],
         lasts: Duration,
-    ) -> Result<Renewed, Failure> {
-        let (mut state, now) = self.enter();
+    ) -> Result<ClaimRenewal, Failure> {
+        let (mut state, now) = self.lock();
         Ok(state.renew(tenant, token, users, plus(now, span(lasts))))
     }
 
@@ -166,9 +166,9 @@ impl Claims for MemorySchedule {
         &self,
         tenant: &TenantId,
         token: Token,
-        results: &[Finish],
+        results: &[FinishedAttempt],
     ) -> Result<Vec<UserId>, Failure> {
-        let (mut state, now) = self.enter();
+        let (mut state, now) = self.lock();
         Ok(state.finish(tenant, token, results, now))
     }
 
@@ -178,12 +178,12 @@ impl Claims for MemorySchedule {
         token: Token,
         users: &[UserId],
     ) -> Result<Vec<UserId>, Failure> {
-        let (mut state, now) = self.enter();
+        let (mut state, now) = self.lock();
         Ok(state.release(tenant, token, users, now))
     }
 
     async fn reclaim(&self, limit: usize) -> Result<Vec<UserKey>, Failure> {
-        let (mut state, now) = self.enter();
+        let (mut state, now) = self.lock();
         Ok(state.reclaim(limit, now))
     }
 }
@@ -191,32 +191,32 @@ impl Claims for MemorySchedule {
 #[async_trait]
 impl Freshness for MemorySchedule {
     async fn status(&self, user: &UserKey) -> Result<Option<UserStatus>, Failure> {
-        let (state, _) = self.enter();
+        let (state, _) = self.lock();
         Ok(state.status(user))
     }
 
-    async fn tenants(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<TenantId>, Failure> {
-        let (state, _) = self.enter();
+    async fn tenants(&self, after: Option<&PageCursor>, limit: usize) -> Result<Page<TenantId>, Failure> {
+        let (state, _) = self.lock();
         Ok(state.tenant_page(after, limit))
     }
 
     async fn users(
         &self,
         tenant: &TenantId,
-        after: Option<&Cursor>,
+        after: Option<&PageCursor>,
         limit: usize,
     ) -> Result<Page<UserId>, Failure> {
-        let (state, _) = self.enter();
+        let (state, _) = self.lock();
         Ok(state.user_page(tenant, after, limit))
     }
 
     async fn summary(&self, tenant: Option<&TenantId>) -> Result<Summary, Failure> {
-        let (mut state, now) = self.enter();
+        let (mut state, now) = self.lock();
         Ok(state.summary(tenant, now))
     }
 
     async fn is_empty(&self) -> Result<bool, Failure> {
-        let (state, _) = self.enter();
+        let (state, _) = self.lock();
         Ok(state.is_empty())
     }
 
@@ -228,17 +228,17 @@ impl Freshness for MemorySchedule {
 #[async_trait]
 impl Leadership for MemorySchedule {
     async fn lead(&self, holder: &str, lasts: Duration) -> Result<Option<Epoch>, Failure> {
-        let (mut state, now) = self.enter();
+        let (mut state, now) = self.lock();
         Ok(state.lead(holder, now, span(lasts)))
     }
 
     async fn leader(&self) -> Result<Option<String>, Failure> {
-        let (state, now) = self.enter();
+        let (state, now) = self.lock();
         Ok(state.leader(now))
     }
 
     async fn resign(&self, holder: &str) -> Result<(), Failure> {
-        let (mut state, _) = self.enter();
+        let (mut state, _) = self.lock();
         state.resign(holder);
         Ok(())
     }
@@ -250,17 +250,17 @@ impl Integrity for MemorySchedule {
         None
     }
 
-    async fn mark(&self) -> Result<Option<Marked>, Failure> {
+    async fn mark(&self) -> Result<Option<MarkUpdate>, Failure> {
         // The data live as long as the process, so nothing can be lost.
         Ok(None)
     }
 
-    async fn inspect(&self, _limit: usize, _lasts: Duration) -> Result<Inspected, Failure> {
-        Ok(Inspected::default())
+    async fn inspect(&self, _limit: usize, _lasts: Duration) -> Result<InspectionResult, Failure> {
+        Ok(InspectionResult::default())
     }
 
     async fn differing(&self, expected: &[(TenantId, u64)]) -> Result<Vec<(TenantId, u64)>, Failure> {
-        let (state, _) = self.enter();
+        let (state, _) = self.lock();
         Ok(state.differing(expected))
     }
 

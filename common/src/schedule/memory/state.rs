@@ -8,9 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use self::claims::drop_from_batch;
 use super::plus;
-use super::tenant::{Entry, Intervals, Tenant};
+use super::tenant::{Intervals, TenantSchedule, UserEntry};
 use crate::model::{TenantId, UserId, UserKey};
-use crate::schedule::{Cursor, Epoch, Head, History, Page, SavedStamp, Summary, Token, UserStatus};
+use crate::schedule::{Epoch, Head, History, Page, PageCursor, SavedStamp, Summary, Token, UserStatus};
 
 /// Number of intervals kept for the percentiles over all users.
 const INTERVALS: usize = 4_096;
@@ -22,14 +22,14 @@ const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 type Expiries = BTreeSet<(Timestamp, TenantId, Token)>;
 
 #[derive(Debug)]
-struct Lease {
+struct LeaderLease {
     holder: String,
     until: Timestamp,
 }
 
 #[derive(Debug)]
-pub(super) struct State {
-    tenants: BTreeMap<TenantId, Tenant>,
+pub(super) struct ScheduleState {
+    tenants: BTreeMap<TenantId, TenantSchedule>,
     /// Tenants with waiting users, by their oldest stamp, ties by name.
     heads: BTreeSet<(Timestamp, TenantId)>,
     expiries: Expiries,
@@ -41,10 +41,10 @@ pub(super) struct State {
     minimum: SignedDuration,
     last_token: u64,
     epoch: u64,
-    lease: Option<Lease>,
+    lease: Option<LeaderLease>,
 }
 
-impl State {
+impl ScheduleState {
     pub(super) fn new(minimum: SignedDuration, first: u64) -> Self {
         Self {
             tenants: BTreeMap::new(),
@@ -65,7 +65,7 @@ impl State {
     fn change<R>(
         &mut self,
         id: &TenantId,
-        change: impl FnOnce(&mut Tenant, &mut Expiries, &mut Intervals) -> R,
+        change: impl FnOnce(&mut TenantSchedule, &mut Expiries, &mut Intervals) -> R,
     ) -> Option<R> {
         let tenant = self.tenants.get_mut(id)?;
         let (head, users) = (tenant.head(), tenant.len());
@@ -86,14 +86,14 @@ impl State {
     }
 
     pub(super) fn enrol(&mut self, id: &TenantId, saved: &SavedStamp) -> bool {
-        self.tenants.entry(id.clone()).or_insert_with(Tenant::new);
+        self.tenants.entry(id.clone()).or_insert_with(TenantSchedule::new);
         self.change(id, |tenant, _, _| {
             let new = tenant.entry(&saved.user).is_none();
             if new {
                 let failing = saved.failing.as_ref();
                 tenant.add(
                     saved.user.clone(),
-                    Entry {
+                    UserEntry {
                         stamp: saved.stamp,
                         claim: None,
                         last_attempt: None,
@@ -168,7 +168,7 @@ impl State {
             tenant
                 .change(&key.user, |entry| {
                     if let Some(claim) = &mut entry.claim {
-                        claim.asked_for = true;
+                        claim.requested = true;
                     } else {
                         entry.stamp = entry.stamp.min(ahead);
                     }
@@ -185,7 +185,7 @@ impl State {
             .map(|(stamp, id)| Head {
                 tenant: id.clone(),
                 stamp: *stamp,
-                in_flight: self.tenants.get(id).map_or(0, Tenant::claimed),
+                in_flight: self.tenants.get(id).map_or(0, TenantSchedule::claimed),
             })
             .collect()
     }
@@ -206,14 +206,14 @@ impl State {
         self.tenants
             .get(&key.tenant)
             .and_then(|tenant| tenant.entry(&key.user))
-            .map(Entry::status)
+            .map(UserEntry::status)
     }
 
-    pub(super) fn tenant_page(&self, after: Option<&Cursor>, limit: usize) -> Page<TenantId> {
+    pub(super) fn tenant_page(&self, after: Option<&PageCursor>, limit: usize) -> Page<TenantId> {
         page(&self.tenants, after, limit)
     }
 
-    pub(super) fn user_page(&self, id: &TenantId, after: Option<&Cursor>, limit: usize) -> Page<UserId> {
+    pub(super) fn user_page(&self, id: &TenantId, after: Option<&PageCursor>, limit: usize) -> Page<UserId> {
         match self.tenants.get(id) {
             Some(tenant) => page(tenant.users(), after, limit),
             None => Page {
@@ -227,7 +227,7 @@ impl State {
         let cutoff = plus(now, -self.minimum);
         let mut summary = Summary::default();
         let (mut head, mut success) = (None, None);
-        let mut add = |tenant: &mut Tenant| {
+        let mut add = |tenant: &mut TenantSchedule| {
             summary.tenants += 1;
             summary.users += tenant.len() as u64;
             summary.due += tenant.due(cutoff);
@@ -275,7 +275,7 @@ impl State {
             }
             Some(_) | None => {
                 self.epoch += 1;
-                self.lease = Some(Lease {
+                self.lease = Some(LeaderLease {
                     holder: holder.to_owned(),
                     until,
                 });
@@ -297,11 +297,11 @@ impl State {
 /// Returns the names after the cursor, which is the last name of the previous page.
 fn page<K: Ord + Clone + AsRef<str> + std::str::FromStr, V>(
     names: &BTreeMap<K, V>,
-    after: Option<&Cursor>,
+    after: Option<&PageCursor>,
     limit: usize,
 ) -> Page<K> {
     use std::ops::Bound::{Excluded, Unbounded};
-    let from = match after.map(|Cursor(name)| name.parse::<K>()) {
+    let from = match after.map(|PageCursor(name)| name.parse::<K>()) {
         Some(Ok(name)) => Excluded(name),
         // A cursor that was made elsewhere starts over: names may be returned twice, and none is missed.
         Some(Err(_)) | None => Unbounded,
@@ -309,7 +309,7 @@ fn page<K: Ord + Clone + AsRef<str> + std::str::FromStr, V>(
     let mut rest = names.range((from, Unbounded)).map(|(name, _)| name.clone());
     let names: Vec<K> = rest.by_ref().take(limit.max(1)).collect();
     let next = match (rest.next(), names.last()) {
-        (Some(_), Some(last)) => Some(Cursor(last.as_ref().to_owned())),
+        (Some(_), Some(last)) => Some(PageCursor(last.as_ref().to_owned())),
         _ => None,
     };
     Page { names, next }

@@ -16,18 +16,18 @@ const INTERVALS: usize = 128;
 pub(super) struct Claim {
     pub(super) token: Token,
     /// Whether the user was requested meanwhile. Then they are due as soon as the attempt ends.
-    pub(super) asked_for: bool,
+    pub(super) requested: bool,
 }
 
 /// Users that were claimed together and are still held.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct ClaimedBatch {
     pub(super) expires: Timestamp,
     pub(super) users: BTreeSet<UserId>,
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct UserEntry {
     /// The stamp. For a claimed user it is the one to which the user is released.
     pub(super) stamp: Timestamp,
     pub(super) claim: Option<Claim>,
@@ -37,7 +37,7 @@ pub(super) struct Entry {
     pub(super) history: History,
 }
 
-impl Entry {
+impl UserEntry {
     pub(super) fn status(&self) -> UserStatus {
         UserStatus {
             stamp: self.stamp,
@@ -85,27 +85,27 @@ impl Intervals {
 
 /// A waiting user's place. With `None` it is the point before all users of that stamp, as the bound of a
 /// range.
-type Place = (Timestamp, Option<UserId>);
+type OrderKey = (Timestamp, Option<UserId>);
 
 #[derive(Debug)]
-pub(super) struct Tenant {
+pub(super) struct TenantSchedule {
     /// All users. Changed only through the methods below, which keep the orders in step.
-    users: BTreeMap<UserId, Entry>,
+    users: BTreeMap<UserId, UserEntry>,
     /// Waiting users, by stamp, ties by name.
-    order: BTreeSet<Place>,
+    order: BTreeSet<OrderKey>,
     /// Users with a success, by the time of their last one.
     successes: BTreeSet<(Timestamp, UserId)>,
-    pub(super) batches: BTreeMap<Token, Batch>,
+    pub(super) batches: BTreeMap<Token, ClaimedBatch>,
     pub(super) intervals: Intervals,
     /// Number of finished attempts.
     pub(super) attempts: u64,
     /// Waiting users with stamps up to this are in the number `due`. The bound moves with the time of each call,
     /// so a user is counted once per round, not once per call.
-    counted_to: Timestamp,
+    due_cutoff: Timestamp,
     due: u64,
 }
 
-impl Tenant {
+impl TenantSchedule {
     pub(super) fn new() -> Self {
         Self {
             users: BTreeMap::new(),
@@ -114,7 +114,7 @@ impl Tenant {
             batches: BTreeMap::new(),
             intervals: Intervals::new(INTERVALS),
             attempts: 0,
-            counted_to: Timestamp::MIN,
+            due_cutoff: Timestamp::MIN,
             due: 0,
         }
     }
@@ -131,11 +131,11 @@ impl Tenant {
         (self.users.len() - self.order.len()) as u64
     }
 
-    pub(super) fn entry(&self, user: &UserId) -> Option<&Entry> {
+    pub(super) fn entry(&self, user: &UserId) -> Option<&UserEntry> {
         self.users.get(user)
     }
 
-    pub(super) fn users(&self) -> &BTreeMap<UserId, Entry> {
+    pub(super) fn users(&self) -> &BTreeMap<UserId, UserEntry> {
         &self.users
     }
 
@@ -161,20 +161,20 @@ impl Tenant {
     pub(super) fn due(&mut self, cutoff: Timestamp) -> u64 {
         let after = |stamp: Timestamp| (super::plus(stamp, SignedDuration::from_nanos(1)), None);
         let (from, to) = (
-            after(self.counted_to.min(cutoff)),
-            after(self.counted_to.max(cutoff)),
+            after(self.due_cutoff.min(cutoff)),
+            after(self.due_cutoff.max(cutoff)),
         );
         let between = self.order.range(from..to).count() as u64;
-        if cutoff > self.counted_to {
+        if cutoff > self.due_cutoff {
             self.due += between;
         } else {
             self.due -= between;
         }
-        self.counted_to = cutoff;
+        self.due_cutoff = cutoff;
         self.due
     }
 
-    pub(super) fn add(&mut self, user: UserId, entry: Entry) {
+    pub(super) fn add(&mut self, user: UserId, entry: UserEntry) {
         if let Some(success) = entry.last_success {
             self.successes.insert((success, user.clone()));
         }
@@ -185,7 +185,7 @@ impl Tenant {
     }
 
     /// Removes a user from all orders.
-    pub(super) fn remove(&mut self, user: &UserId) -> Option<Entry> {
+    pub(super) fn remove(&mut self, user: &UserId) -> Option<UserEntry> {
         let entry = self.users.remove(user)?;
         if let Some(success) = entry.last_success {
             self.successes.remove(&(success, user.clone()));
@@ -197,7 +197,7 @@ impl Tenant {
     }
 
     /// Changes a user's entry and updates the orders. Returns `None` for an unknown user.
-    pub(super) fn change<R>(&mut self, user: &UserId, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+    pub(super) fn change<R>(&mut self, user: &UserId, change: impl FnOnce(&mut UserEntry) -> R) -> Option<R> {
         let entry = self.users.get_mut(user)?;
         let (waited, succeeded) = (entry.claim.is_none().then_some(entry.stamp), entry.last_success);
         let answer = change(entry);
@@ -222,13 +222,13 @@ impl Tenant {
     }
 
     fn wait(&mut self, user: UserId, stamp: Timestamp) {
-        if self.order.insert((stamp, Some(user))) && stamp <= self.counted_to {
+        if self.order.insert((stamp, Some(user))) && stamp <= self.due_cutoff {
             self.due += 1;
         }
     }
 
     fn unwait(&mut self, user: UserId, stamp: Timestamp) {
-        if self.order.remove(&(stamp, Some(user))) && stamp <= self.counted_to {
+        if self.order.remove(&(stamp, Some(user))) && stamp <= self.due_cutoff {
             self.due -= 1;
         }
     }
@@ -242,8 +242,8 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn waiting(second: i64) -> Entry {
-        Entry {
+    fn waiting(second: i64) -> UserEntry {
+        UserEntry {
             stamp: at(second),
             claim: None,
             last_attempt: None,
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_due_count_follows_time_and_changes_in_both_directions() {
-        let mut tenant = Tenant::new();
+        let mut tenant = TenantSchedule::new();
         for second in 0..100 {
             tenant.add(format!("u{second}").parse().unwrap(), waiting(second));
         }

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn pace() -> Pace {
-    Pace::from(&ScheduleSettings::default())
+fn pace() -> SyncPace {
+    SyncPace::from(&ScheduleSettings::default())
 }
 
 fn user(name: &str) -> UserKey {
@@ -14,7 +14,7 @@ fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(60 * minutes)
 }
 
-fn repeat(outcome: Outcome, times: usize) -> Vec<Postponed> {
+fn repeat(outcome: AttemptOutcome, times: usize) -> Vec<Postponement> {
     let mut history = History::default();
     (0..times)
         .map(|_| {
@@ -27,7 +27,10 @@ fn repeat(outcome: Outcome, times: usize) -> Vec<Postponed> {
 
 #[test]
 fn work_keeps_the_minimum_and_idle_cycles_grow_to_the_maximum() {
-    let idle: Vec<_> = repeat(Outcome::Idle, 9).iter().map(|p| p.due_after).collect();
+    let idle: Vec<_> = repeat(AttemptOutcome::Idle, 9)
+        .iter()
+        .map(|p| p.due_after)
+        .collect();
     assert_eq!(idle, [6, 7, 8, 9, 10, 11, 12, 12, 12].map(minutes));
     let worked = postpone(
         pace(),
@@ -36,16 +39,16 @@ fn work_keeps_the_minimum_and_idle_cycles_grow_to_the_maximum() {
             idle_cycles: 6,
             failures: 3,
         },
-        Outcome::Worked,
+        AttemptOutcome::Worked,
     );
     assert_eq!(worked.due_after, minutes(5));
     assert_eq!(worked.history, History::default());
-    assert_eq!(worked.verdict, Verdict::GoOn);
+    assert_eq!(worked.follow_up, FollowUp::Nothing);
 }
 
 #[test]
 fn transient_failures_back_off_by_attempts_and_the_tenth_disables() {
-    let failed = repeat(Outcome::Failed(ErrorClass::Transient, Scope::Person), 16);
+    let failed = repeat(AttemptOutcome::Failed(ErrorClass::Transient, Scope::Person), 16);
     let expected = [
         5, 10, 15, 20, 25, 30, 35, 40, 45, 60, 120, 240, 480, 960, 1440, 1440,
     ];
@@ -55,40 +58,43 @@ fn transient_failures_back_off_by_attempts_and_the_tenth_disables() {
     );
     for (index, postponed) in failed.iter().enumerate() {
         let verdict = if index < 9 {
-            Verdict::GoOn
+            FollowUp::Nothing
         } else {
-            Verdict::Disable
+            FollowUp::Disable
         };
-        assert_eq!(postponed.verdict, verdict, "failure {}", index + 1);
+        assert_eq!(postponed.follow_up, verdict, "failure {}", index + 1);
     }
 }
 
 #[test]
 fn the_second_refusal_in_a_row_disables_and_one_success_clears_it() {
-    let refusals = repeat(Outcome::Failed(ErrorClass::Refused, Scope::Person), 3);
+    let refusals = repeat(AttemptOutcome::Failed(ErrorClass::Refused, Scope::Person), 3);
     let ended: Vec<_> = refusals
         .iter()
-        .map(|postponed| (postponed.verdict, postponed.due_after))
+        .map(|postponed| (postponed.follow_up, postponed.due_after))
         .collect();
     assert_eq!(
         ended,
         [
-            (Verdict::GoOn, minutes(5)),
-            (Verdict::Disable, minutes(60)),
-            (Verdict::Disable, minutes(120))
+            (FollowUp::Nothing, minutes(5)),
+            (FollowUp::Disable, minutes(60)),
+            (FollowUp::Disable, minutes(120))
         ]
     );
-    let healed = postpone(pace(), &user("ana"), refusals[0].history, Outcome::Idle);
-    assert_eq!((healed.verdict, healed.history.failures), (Verdict::GoOn, 0));
+    let healed = postpone(pace(), &user("ana"), refusals[0].history, AttemptOutcome::Idle);
+    assert_eq!(
+        (healed.follow_up, healed.history.failures),
+        (FollowUp::Nothing, 0)
+    );
     // The same after five transient failures.
     let history = History {
         idle_cycles: 0,
         failures: 5,
     };
-    let outcome = Outcome::Failed(ErrorClass::Refused, Scope::Mailbox);
+    let outcome = AttemptOutcome::Failed(ErrorClass::Refused, Scope::Mailbox);
     assert_eq!(
-        postpone(pace(), &user("ana"), history, outcome).verdict,
-        Verdict::Disable
+        postpone(pace(), &user("ana"), history, outcome).follow_up,
+        FollowUp::Disable
     );
 }
 
@@ -104,12 +110,12 @@ fn a_server_s_pause_is_kept_to_the_millisecond_and_never_counted() {
             pace(),
             &user(name),
             history,
-            Outcome::Failed(ErrorClass::Throttled { retry_after }, Scope::Server),
+            AttemptOutcome::Failed(ErrorClass::Throttled { retry_after }, Scope::Server),
         )
     };
     assert_eq!(throttled(Some(pause), "ana").due_after, pause);
     assert_eq!(throttled(Some(pause), "ana").history, history);
-    assert_eq!(throttled(Some(pause), "ana").verdict, Verdict::GoOn);
+    assert_eq!(throttled(Some(pause), "ana").follow_up, FollowUp::Nothing);
     assert_eq!(throttled(Some(Duration::ZERO), "ana"), throttled(None, "ana"));
     assert_ne!(
         throttled(None, "ana").due_after,
@@ -126,16 +132,16 @@ fn outcomes_that_need_another_look_are_due_after_the_minimum_and_count_no_failur
         failures: 4,
     };
     for outcome in [
-        Outcome::Unfinished,
-        Outcome::Failed(ErrorClass::Conflict, Scope::Person),
-        Outcome::Failed(ErrorClass::CursorInvalid, Scope::Person),
-        Outcome::Failed(ErrorClass::OutcomeUnknown, Scope::Person),
-        Outcome::Failed(ErrorClass::Gone, Scope::Person),
+        AttemptOutcome::Unfinished,
+        AttemptOutcome::Failed(ErrorClass::Conflict, Scope::Person),
+        AttemptOutcome::Failed(ErrorClass::CursorInvalid, Scope::Person),
+        AttemptOutcome::Failed(ErrorClass::OutcomeUnknown, Scope::Person),
+        AttemptOutcome::Failed(ErrorClass::Gone, Scope::Person),
     ] {
         let postponed = postpone(pace(), &user("ana"), history, outcome);
         assert_eq!(postponed.due_after, minutes(5), "{outcome:?}");
         assert_eq!(postponed.history.failures, 4, "{outcome:?}");
-        assert_eq!(postponed.verdict, Verdict::GoOn, "{outcome:?}");
+        assert_eq!(postponed.follow_up, FollowUp::Nothing, "{outcome:?}");
     }
 }
 
@@ -149,9 +155,9 @@ fn a_tenant_s_failure_is_the_circuit_s_and_not_the_user_s() {
         pace(),
         &user("ana"),
         history,
-        Outcome::Failed(ErrorClass::Refused, Scope::Server),
+        AttemptOutcome::Failed(ErrorClass::Refused, Scope::Server),
     );
-    assert_eq!(postponed.verdict, Verdict::TenantCircuit);
+    assert_eq!(postponed.follow_up, FollowUp::TenantCircuit);
     assert_eq!(postponed.history, history);
 }
 
@@ -161,36 +167,46 @@ fn a_failure_of_a_store_or_of_a_part_disables_no_user() {
         idle_cycles: 1,
         failures: 9,
     };
-    let ended = |class, scope| postpone(pace(), &user("ana"), history, Outcome::Failed(class, scope));
-    let ours = ended(ErrorClass::Transient, Scope::Ours);
+    let ended = |class, scope| {
+        postpone(
+            pace(),
+            &user("ana"),
+            history,
+            AttemptOutcome::Failed(class, scope),
+        )
+    };
+    let own_failure = ended(ErrorClass::Transient, Scope::Ours);
     assert_eq!(
-        (ours.history, ours.due_after, ours.verdict),
-        (history, minutes(5), Verdict::GoOn)
+        (own_failure.history, own_failure.due_after, own_failure.follow_up),
+        (history, minutes(5), FollowUp::Nothing)
     );
     let refused = ended(ErrorClass::Refused, Scope::Item);
-    assert_eq!((refused.history.failures, refused.verdict), (9, Verdict::GoOn));
+    assert_eq!(
+        (refused.history.failures, refused.follow_up),
+        (9, FollowUp::Nothing)
+    );
 }
 
-fn outcomes() -> impl Strategy<Value = Outcome> {
+fn outcomes() -> impl Strategy<Value = AttemptOutcome> {
     prop_oneof![
-        Just(Outcome::Worked),
-        Just(Outcome::Idle),
-        Just(Outcome::Unfinished),
-        Just(Outcome::Failed(ErrorClass::Transient, Scope::Person)),
-        Just(Outcome::Failed(ErrorClass::Conflict, Scope::Person)),
-        Just(Outcome::Failed(ErrorClass::Gone, Scope::Person)),
-        Just(Outcome::Failed(ErrorClass::Refused, Scope::Item)),
-        Just(Outcome::Failed(ErrorClass::Refused, Scope::Mailbox)),
-        Just(Outcome::Failed(ErrorClass::Refused, Scope::Server)),
-        Just(Outcome::Failed(ErrorClass::Transient, Scope::Server)),
-        Just(Outcome::Failed(ErrorClass::Transient, Scope::Ours)),
-        Just(Outcome::Failed(ErrorClass::CursorInvalid, Scope::Person)),
-        Just(Outcome::Failed(ErrorClass::OutcomeUnknown, Scope::Person)),
+        Just(AttemptOutcome::Worked),
+        Just(AttemptOutcome::Idle),
+        Just(AttemptOutcome::Unfinished),
+        Just(AttemptOutcome::Failed(ErrorClass::Transient, Scope::Person)),
+        Just(AttemptOutcome::Failed(ErrorClass::Conflict, Scope::Person)),
+        Just(AttemptOutcome::Failed(ErrorClass::Gone, Scope::Person)),
+        Just(AttemptOutcome::Failed(ErrorClass::Refused, Scope::Item)),
+        Just(AttemptOutcome::Failed(ErrorClass::Refused, Scope::Mailbox)),
+        Just(AttemptOutcome::Failed(ErrorClass::Refused, Scope::Server)),
+        Just(AttemptOutcome::Failed(ErrorClass::Transient, Scope::Server)),
+        Just(AttemptOutcome::Failed(ErrorClass::Transient, Scope::Ours)),
+        Just(AttemptOutcome::Failed(ErrorClass::CursorInvalid, Scope::Person)),
+        Just(AttemptOutcome::Failed(ErrorClass::OutcomeUnknown, Scope::Person)),
         proptest::option::of(0..u64::MAX).prop_map(|pause| {
             let class = ErrorClass::Throttled {
                 retry_after: pause.map(Duration::from_millis),
             };
-            Outcome::Failed(class, Scope::Server)
+            AttemptOutcome::Failed(class, Scope::Server)
         }),
     ]
 }
@@ -199,25 +215,25 @@ proptest! {
     #[test]
     fn waits_stay_inside_their_bounds(
         minimum in 0_u64..86_400,
-        room in 0_u64..86_400,
+        range in 0_u64..86_400,
         idle_cycles: u32,
         failures: u32,
         outcome in outcomes(),
     ) {
-        let pace = Pace {
+        let pace = SyncPace {
             minimum: Duration::from_secs(minimum),
-            maximum: Duration::from_secs(minimum + room),
+            maximum: Duration::from_secs(minimum + range),
         };
         let history = History { idle_cycles, failures };
         let postponed = postpone(pace, &user("ana"), history, outcome);
         let (low, high) = match outcome {
-            Outcome::Worked | Outcome::Unfinished => (pace.minimum, pace.minimum),
-            Outcome::Failed(ErrorClass::Throttled { .. }, _) => (THROTTLE_FLOOR, LONGEST_PAUSE),
-            Outcome::Failed(class, scope) if stops(class, scope) == Stops::Tenant => (pace.maximum, pace.maximum),
-            Outcome::Failed(ErrorClass::Transient | ErrorClass::Refused, _) => {
+            AttemptOutcome::Worked | AttemptOutcome::Unfinished => (pace.minimum, pace.minimum),
+            AttemptOutcome::Failed(ErrorClass::Throttled { .. }, _) => (THROTTLE_FLOOR, LONGEST_PAUSE),
+            AttemptOutcome::Failed(class, scope) if stops(class, scope) == Stops::Tenant => (pace.maximum, pace.maximum),
+            AttemptOutcome::Failed(ErrorClass::Transient | ErrorClass::Refused, _) => {
                 (pace.minimum, LAST_RETEST.max(pace.maximum))
             }
-            Outcome::Idle | Outcome::Failed(..) => (pace.minimum, pace.maximum),
+            AttemptOutcome::Idle | AttemptOutcome::Failed(..) => (pace.minimum, pace.maximum),
         };
         prop_assert!((low..=high).contains(&postponed.due_after), "{postponed:?}");
     }
@@ -225,14 +241,14 @@ proptest! {
     #[test]
     fn more_of_the_same_never_waits_less(
         minimum in 0_u64..86_400,
-        room in 0_u64..86_400,
+        range in 0_u64..86_400,
         one in 0_u32..40,
         other in 0_u32..40,
         outcome in outcomes(),
     ) {
-        let pace = Pace {
+        let pace = SyncPace {
             minimum: Duration::from_secs(minimum),
-            maximum: Duration::from_secs(minimum + room),
+            maximum: Duration::from_secs(minimum + range),
         };
         let wait = |count| {
             let history = History { idle_cycles: count, failures: count };

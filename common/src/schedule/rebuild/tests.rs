@@ -9,7 +9,7 @@ use crate::clock::ManualClock;
 use crate::error::{Code, ErrorClass};
 use crate::model::MailboxAddress;
 use crate::registry::{Enrolment, EnrolmentState, SqlRegistry, Tenant};
-use crate::schedule::{Failing, MemorySchedule, UserStatus};
+use crate::schedule::{FailureStreak, MemorySchedule, UserStatus};
 
 const MINIMUM: Duration = Duration::from_secs(300);
 const OPT_IN: &str = "2026-11-22T12:00:00Z";
@@ -156,7 +156,7 @@ async fn the_tenant_search_adds_missing_users_and_withdraws_those_who_left() {
     assert_eq!(schedule.status(&key("a", "ben")).await.unwrap(), untouched);
     assert_eq!(
         reconcile(&registry, &schedule, MINIMUM).await.unwrap(),
-        Rebuilt {
+        RebuildSummary {
             tenants: 1,
             added: 0,
             withdrawn: 0,
@@ -180,7 +180,7 @@ async fn failures_in_a_row_and_their_reason_survive_a_rebuild() {
         user: "u007".parse().unwrap(),
         stamp: "2026-11-22T13:40:00Z".parse().unwrap(),
         last_success: None,
-        failing: Some(Failing {
+        failing: Some(FailureStreak {
             since: "2026-11-22T12:05:00Z".parse().unwrap(),
             attempts: 4,
             failure: failure.clone(),

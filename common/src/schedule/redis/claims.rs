@@ -6,13 +6,15 @@ use async_trait::async_trait;
 
 use super::keys::{CLAIM, EXPIRED, FINISH, RECLAIM, RELEASE, RENEW};
 use super::wire::{
-    RawReport, Record, arg, count, micros, pack_failure, pack_history, time, unpack_batch, whole,
+    RawTenantReport, Record, arg, count, micros, pack_failure, pack_history, score_micros, time, unpack_batch,
 };
 use super::{MOST_NAMES, RedisSchedule, index, user_name};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
 use crate::redis::Repeat;
-use crate::schedule::{ClaimAnswer, Claimed, Claims, Epoch, Finish, Held, Renewed, Token};
+use crate::schedule::{
+    ClaimAnswer, ClaimRenewal, ClaimedUser, Claims, Epoch, FinishedAttempt, RenewedUser, Token,
+};
 
 /// Largest number of tenants whose expired claims one call reads.
 const EXPIRED_TENANTS: usize = 500;
@@ -48,8 +50,8 @@ impl Claims for RedisSchedule {
         }
         let mut args = vec![arg(epoch.0), arg(micros(lasts))];
         args.extend(users.iter().map(arg));
-        type Answer = (Option<(i64, Vec<Option<f64>>)>, RawReport);
-        let (answer, report): Answer = self
+        type ClaimReply = (Option<(i64, Vec<Option<f64>>)>, RawTenantReport);
+        let (answer, report): ClaimReply = self
             .store
             .script(
                 &format!("claiming {} users of {tenant}", users.len()),
@@ -62,13 +64,13 @@ impl Claims for RedisSchedule {
         let Some((token, stamps)) = answer else {
             return Ok(ClaimAnswer::StaleEpoch);
         };
-        let claimed: Vec<Claimed> = users
+        let claimed: Vec<ClaimedUser> = users
             .iter()
             .zip(stamps)
             .filter_map(|(user, stamp)| {
-                Some(Claimed {
+                Some(ClaimedUser {
                     user: user.clone(),
-                    stamp: time(whole(stamp?)),
+                    stamp: time(score_micros(stamp?)),
                 })
             })
             .collect();
@@ -87,13 +89,13 @@ impl Claims for RedisSchedule {
         token: Token,
         users: &[UserId],
         lasts: Duration,
-    ) -> Result<Renewed, Failure> {
+    ) -> Result<ClaimRenewal, Failure> {
         let mut args = vec![arg(token.0), arg(micros(lasts))];
         args.extend(users.iter().map(arg));
         // The index keeps the earlier expiry. It may be too early; then the leader asks the tenant once for
         // nothing.
-        type Answer = (i64, Option<Vec<u8>>, Vec<Option<Vec<u8>>>);
-        let (tenant_users, batch, records): Answer = self
+        type RenewReply = (i64, Option<Vec<u8>>, Vec<Option<Vec<u8>>>);
+        let (tenant_users, batch, records): RenewReply = self
             .store
             .script(
                 &format!("renewing the claims of {} users of {tenant}", users.len()),
@@ -108,20 +110,20 @@ impl Claims for RedisSchedule {
             .map(unpack_batch)
             .transpose()?
             .unwrap_or_default();
-        let held = users
+        let still_claimed = users
             .iter()
             .zip(records)
             .filter(|(user, _)| batch.contains(user.as_str()))
             .filter_map(|(user, record)| Some((user, record?)))
             .map(|(user, record)| {
-                Ok(Held {
+                Ok(RenewedUser {
                     user: user.clone(),
                     history: Record::unpack(&record)?.history,
                 })
             })
             .collect::<Result<_, Failure>>()?;
-        Ok(Renewed {
-            held,
+        Ok(ClaimRenewal {
+            still_claimed,
             tenant_users: count(tenant_users),
         })
     }
@@ -130,7 +132,7 @@ impl Claims for RedisSchedule {
         &self,
         tenant: &TenantId,
         token: Token,
-        results: &[Finish],
+        results: &[FinishedAttempt],
     ) -> Result<Vec<UserId>, Failure> {
         let mut args = vec![arg(token.0), arg(micros(self.minimum)), self.ahead()];
         for finish in results {
@@ -139,7 +141,7 @@ impl Claims for RedisSchedule {
             args.push(pack_history(finish.history));
             args.push(finish.result.as_ref().err().map(pack_failure).unwrap_or_default());
         }
-        let ((places, intervals), report): ((Vec<i64>, Vec<i64>), RawReport) = self
+        let ((indices, intervals), report): ((Vec<i64>, Vec<i64>), RawTenantReport) = self
             .store
             .script(
                 &format!("finishing {} users of {tenant}", results.len()),
@@ -151,7 +153,7 @@ impl Claims for RedisSchedule {
             .await?;
         self.index.push(tenant, report.into(), false, &intervals).await;
         let users: Vec<UserId> = results.iter().map(|finish| finish.user.clone()).collect();
-        Ok(named(&users, &places))
+        Ok(users_at(&users, &indices))
     }
 
     async fn release(
@@ -162,10 +164,10 @@ impl Claims for RedisSchedule {
     ) -> Result<Vec<UserId>, Failure> {
         let mut args = vec![arg(token.0), self.ahead()];
         args.extend(users.iter().map(arg));
-        let places: Vec<i64> = self
+        let indices: Vec<i64> = self
             .change("giving users back", &RELEASE, tenant, &args, Repeat::No)
             .await?;
-        Ok(named(users, &places))
+        Ok(users_at(users, &indices))
     }
 
     async fn reclaim(&self, limit: usize) -> Result<Vec<UserKey>, Failure> {
@@ -198,7 +200,7 @@ impl Claims for RedisSchedule {
             if users.is_empty() {
                 // Renewed meanwhile: the index must learn the new expiry, or it would name this tenant for
                 // ever.
-                self.index.repair(&tenant).await?;
+                self.index.refresh_entry(&tenant).await?;
             }
             for user in users {
                 reclaimed.push(UserKey::new(tenant.clone(), user_name(&user)?));
@@ -209,9 +211,9 @@ impl Claims for RedisSchedule {
 }
 
 /// Returns the users at these places.
-fn named(users: &[UserId], places: &[i64]) -> Vec<UserId> {
-    places
+fn users_at(users: &[UserId], indices: &[i64]) -> Vec<UserId> {
+    indices
         .iter()
-        .filter_map(|&place| users.get(usize::try_from(place).ok()?).cloned())
+        .filter_map(|&index| users.get(usize::try_from(index).ok()?).cloned())
         .collect()
 }

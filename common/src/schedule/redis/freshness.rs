@@ -4,31 +4,31 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::keys::{NOW, SCAN, STATUS};
-use super::wire::{Record, arg, time, unpack_failure, whole};
+use super::wire::{Record, arg, score_micros, time, unpack_failure};
 use super::{RedisSchedule, user_name};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
 use crate::redis::Repeat;
-use crate::schedule::{Cursor, Freshness, Page, Summary, UserStatus};
+use crate::schedule::{Freshness, Page, PageCursor, Summary, UserStatus};
 
 /// Returns a cursor in the form of Redis. A cursor that was made elsewhere starts over.
-fn redis_cursor(after: Option<&Cursor>) -> String {
+fn redis_cursor(after: Option<&PageCursor>) -> String {
     after
-        .and_then(|Cursor(text)| text.parse::<u64>().ok())
+        .and_then(|PageCursor(text)| text.parse::<u64>().ok())
         .unwrap_or(0)
         .to_string()
 }
 
 /// Returns a cursor that Redis answered; 0 means the end.
-fn next_cursor(next: String) -> Option<Cursor> {
-    (next != "0").then_some(Cursor(next))
+fn next_cursor(next: String) -> Option<PageCursor> {
+    (next != "0").then_some(PageCursor(next))
 }
 
 #[async_trait]
 impl Freshness for RedisSchedule {
     async fn status(&self, user: &UserKey) -> Result<Option<UserStatus>, Failure> {
-        type Answer = Option<(f64, i64, Vec<u8>, Option<Vec<u8>>)>;
-        let answer: Answer = self
+        type StatusReply = Option<(f64, i64, Vec<u8>, Option<Vec<u8>>)>;
+        let answer: StatusReply = self
             .store
             .script(
                 &format!("reading the status of {user}"),
@@ -43,7 +43,7 @@ impl Freshness for RedisSchedule {
         };
         let record = Record::unpack(&record)?;
         Ok(Some(UserStatus {
-            stamp: time(whole(stamp)),
+            stamp: time(score_micros(stamp)),
             claimed: claimed == 1,
             last_attempt: record.last_attempt,
             last_success: record.last_success,
@@ -52,7 +52,7 @@ impl Freshness for RedisSchedule {
         }))
     }
 
-    async fn tenants(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<TenantId>, Failure> {
+    async fn tenants(&self, after: Option<&PageCursor>, limit: usize) -> Result<Page<TenantId>, Failure> {
         let (next, names) = self.index.page(&redis_cursor(after), limit).await?;
         Ok(Page {
             names,
@@ -63,7 +63,7 @@ impl Freshness for RedisSchedule {
     async fn users(
         &self,
         tenant: &TenantId,
-        after: Option<&Cursor>,
+        after: Option<&PageCursor>,
         limit: usize,
     ) -> Result<Page<UserId>, Failure> {
         let (next, names): (String, Vec<String>) = self

@@ -23,11 +23,11 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 
 use super::keys::{HEADS, KNOWN, Keys, MARK, MEND, PUSH, REPORT, SCAN, TOTAL};
-use super::wire::{RawReport, Report, arg, count, optional, time};
+use super::wire::{RawTenantReport, TenantReport, arg, count, optional, time};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::TenantId;
 use crate::redis::{RedisStore, Repeat};
-use crate::schedule::{Head, Inspected, Mark, Marked, Members};
+use crate::schedule::{Head, InspectionResult, Mark, MarkUpdate, TenantUsers};
 
 /// A report that was pushed is not pushed again within this time.
 const FRESH: Duration = Duration::from_secs(10);
@@ -37,27 +37,27 @@ const MOST_REMEMBERED: usize = 20_000;
 const AT_ONCE: usize = 32;
 /// A tenant that seems lost is checked again after this time, because its withdrawal may still be on its way
 /// into the index.
-const SECOND_LOOK: Duration = Duration::from_millis(500);
+const CONFIRMATION_DELAY: Duration = Duration::from_millis(500);
 /// Usual upper bound of the time that a change takes to reach the index.
-const ON_ITS_WAY: Duration = Duration::from_millis(50);
+const PROPAGATION_TIME: Duration = Duration::from_millis(50);
 
 /// An entry of the index: number, users, claimed, attempts, head, expiry.
-type Known = (i64, i64, i64, i64, Option<i64>, Option<i64>);
+type IndexEntry = (i64, i64, i64, i64, Option<i64>, Option<i64>);
 
 pub(super) struct Index {
     store: RedisStore,
     keys: Keys,
     /// Highest number of the mark that Redis confirmed to this process for its own changes.
     acknowledged: AtomicI64,
-    memory: Mutex<Memory>,
+    cache: Mutex<IndexCache>,
 }
 
 #[derive(Default)]
-struct Memory {
+struct IndexCache {
     /// Reports that the index has, by their numbers.
     pushed: HashMap<TenantId, (i64, Instant)>,
     /// Tenants whose push failed.
-    behind: HashSet<TenantId>,
+    unpushed: HashSet<TenantId>,
     /// Cursor of the inspection.
     cursor: Option<String>,
     /// Number of users of the tenants that the inspection passed since it last began with the first tenant.
@@ -70,38 +70,38 @@ impl Index {
             store,
             keys,
             acknowledged: AtomicI64::new(0),
-            memory: Mutex::default(),
+            cache: Mutex::default(),
         }
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_cache(&self) -> MutexGuard<'_, IndexCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pushes a report. It never fails, because the reported change has been made. A failed push is made up
     /// for later.
-    pub(super) async fn push(&self, tenant: &TenantId, report: Report, claim: bool, intervals: &[i64]) {
+    pub(super) async fn push(&self, tenant: &TenantId, report: TenantReport, claim: bool, intervals: &[i64]) {
         // The tenant has no users: it never had any, or they were lost. The inspection finds out which; until
         // then the index keeps its entry.
         if report.number == 0 {
             return;
         }
-        let known = {
-            let memory = self.memory();
-            !memory.behind.contains(tenant)
-                && memory
+        let is_current = {
+            let cache = self.lock_cache();
+            !cache.unpushed.contains(tenant)
+                && cache
                     .pushed
                     .get(tenant)
                     .is_some_and(|(number, at)| *number >= report.number && at.elapsed() < FRESH)
         };
-        if known && !claim {
+        if is_current && !claim {
             return;
         }
         if let Err(failure) = self.push_now(tenant, report, claim, intervals).await {
             tracing::warn!(%tenant, %failure, "the index of tenants could not be updated; it is repaired later");
-            let mut memory = self.memory();
-            if memory.behind.len() < MOST_REMEMBERED {
-                memory.behind.insert(tenant.clone());
+            let mut cache = self.lock_cache();
+            if cache.unpushed.len() < MOST_REMEMBERED {
+                cache.unpushed.insert(tenant.clone());
             }
         }
     }
@@ -110,7 +110,7 @@ impl Index {
     async fn push_now(
         &self,
         tenant: &TenantId,
-        report: Report,
+        report: TenantReport,
         claim: bool,
         intervals: &[i64],
     ) -> Result<(), Failure> {
@@ -143,12 +143,12 @@ impl Index {
         if let Some(mark) = mark {
             self.acknowledged.fetch_max(mark, Ordering::SeqCst);
         }
-        let mut memory = self.memory();
-        memory.behind.remove(tenant);
-        if memory.pushed.len() >= MOST_REMEMBERED {
-            memory.pushed.clear();
+        let mut cache = self.lock_cache();
+        cache.unpushed.remove(tenant);
+        if cache.pushed.len() >= MOST_REMEMBERED {
+            cache.pushed.clear();
         }
-        memory
+        cache
             .pushed
             .insert(tenant.clone(), (report.number, Instant::now()));
         Ok(())
@@ -174,7 +174,7 @@ impl Index {
                 Code::ScheduleUnavailable,
                 format!(
                     "{}: the last changes are gone; was it emptied, or did a replica without them take over?",
-                    self.store.place()
+                    self.store.servers()
                 ),
             ));
         }
@@ -196,7 +196,7 @@ impl Index {
     }
 
     /// Advances the mark, and drops what this process knew of earlier data.
-    pub(super) async fn mark(&self) -> Result<Marked, Failure> {
+    pub(super) async fn mark(&self) -> Result<MarkUpdate, Failure> {
         let before = self.acknowledged.load(Ordering::SeqCst);
         let (id, found, now): (String, Option<i64>, i64) = self
             .store
@@ -210,13 +210,13 @@ impl Index {
             .await?;
         let went_back = found.unwrap_or(0) < before;
         if went_back || found.is_none() {
-            let mut memory = self.memory();
-            memory.pushed.clear();
-            memory.cursor = None;
-            memory.walked_users = 0;
+            let mut cache = self.lock_cache();
+            cache.pushed.clear();
+            cache.cursor = None;
+            cache.walked_users = 0;
         }
         self.acknowledged.store(now, Ordering::SeqCst);
-        Ok(Marked {
+        Ok(MarkUpdate {
             before: found.map(|number| Mark {
                 id: id.clone(),
                 number: count(number),
@@ -248,7 +248,7 @@ impl Index {
         Ok((next, names))
     }
 
-    async fn known(&self, tenants: &[TenantId]) -> Result<Vec<Option<Known>>, Failure> {
+    async fn read_entries(&self, tenants: &[TenantId]) -> Result<Vec<Option<IndexEntry>>, Failure> {
         if tenants.is_empty() {
             return Ok(Vec::new());
         }
@@ -265,12 +265,12 @@ impl Index {
 
     /// Asks a tenant for its report, for the digest of its names, and whether its keys are consistent.
     /// `renumber` gives it a new number.
-    async fn report(
+    async fn read_report(
         &self,
         tenant: &TenantId,
         renumber: bool,
-    ) -> Result<(bool, Report, Option<u64>), Failure> {
-        let (agrees, report, names): (i64, RawReport, Option<i64>) = self
+    ) -> Result<(bool, TenantReport, Option<u64>), Failure> {
+        let (agrees, report, names): (i64, RawTenantReport, Option<i64>) = self
             .store
             .script(
                 &format!("reading the report of tenant {tenant}"),
@@ -284,8 +284,8 @@ impl Index {
     }
 
     /// Makes a tenant's keys consistent, then updates the index.
-    async fn mend(&self, tenant: &TenantId, args: &[Vec<u8>]) -> Result<(), Failure> {
-        let (users, report): (i64, RawReport) = self
+    async fn repair_keys(&self, tenant: &TenantId, args: &[Vec<u8>]) -> Result<(), Failure> {
+        let (users, report): (i64, RawTenantReport) = self
             .store
             .script(
                 &format!("repairing the keys of tenant {tenant}"),
@@ -300,10 +300,10 @@ impl Index {
     }
 
     /// Asks the tenant for its report and pushes it. Returns the number of users.
-    pub(super) async fn repair(&self, tenant: &TenantId) -> Result<u64, Failure> {
-        let (_, report, _) = self.report(tenant, false).await?;
+    pub(super) async fn refresh_entry(&self, tenant: &TenantId) -> Result<u64, Failure> {
+        let (_, report, _) = self.read_report(tenant, false).await?;
         if report.number == 0 {
-            self.memory().behind.remove(tenant);
+            self.lock_cache().unpushed.remove(tenant);
         } else {
             self.push_now(tenant, report, false, &[]).await?;
         }
@@ -318,14 +318,14 @@ impl Index {
         let mut differing = Vec::new();
         for part in expected.chunks(256) {
             let tenants: Vec<TenantId> = part.iter().map(|(tenant, _)| tenant.clone()).collect();
-            let known = self.known(&tenants).await?;
-            let suspects = part.iter().zip(known).filter(|((_, expected), known)| {
-                let users = known.map_or(0, |(_, users, ..)| count(users));
+            let entries = self.read_entries(&tenants).await?;
+            let suspects = part.iter().zip(entries).filter(|((_, expected), entry)| {
+                let users = entry.map_or(0, |(_, users, ..)| count(users));
                 users != *expected
             });
             // The index may be wrong, so the tenants themselves are asked.
             for ((tenant, expected), _) in suspects {
-                let users = self.repair(tenant).await?;
+                let users = self.refresh_entry(tenant).await?;
                 if users != *expected {
                     differing.push((tenant.clone(), users));
                 }
@@ -335,72 +335,77 @@ impl Index {
     }
 
     /// Pushes the reports of tenants whose push failed, then compares about `limit` tenants with the index and
-    /// checks that their keys are consistent. The next call continues where this one stopped. `mend` are the
+    /// checks that their keys are consistent. The next call continues where this one stopped. `repair_args` are the
     /// arguments of the script that mends a tenant.
-    pub(super) async fn inspect(&self, limit: usize, mend: &[Vec<u8>]) -> Result<Inspected, Failure> {
-        let (cursor, behind) = {
-            let memory = self.memory();
+    pub(super) async fn inspect(
+        &self,
+        limit: usize,
+        repair_args: &[Vec<u8>],
+    ) -> Result<InspectionResult, Failure> {
+        let (cursor, unpushed) = {
+            let cache = self.lock_cache();
             (
-                memory.cursor.clone().unwrap_or_else(|| "0".to_owned()),
-                memory.behind.iter().take(limit).cloned().collect::<Vec<_>>(),
+                cache.cursor.clone().unwrap_or_else(|| "0".to_owned()),
+                cache.unpushed.iter().take(limit).cloned().collect::<Vec<_>>(),
             )
         };
-        let mut inspected = Inspected::default();
-        for tenant in &behind {
-            self.repair(tenant).await?;
+        let mut inspected = InspectionResult::default();
+        for tenant in &unpushed {
+            self.refresh_entry(tenant).await?;
             inspected.repaired += 1;
         }
         let (next, tenants) = self.page(&cursor, limit).await?;
         let (mut suspects, mut late) = (Vec::new(), Vec::new());
         // In parts, because one script must not block the server for long.
         for part in tenants.chunks(256) {
-            let known = self.known(part).await?;
-            self.memory().walked_users += known.iter().flatten().map(|(_, users, ..)| users).sum::<i64>();
-            let reports: Vec<(bool, Report, Option<u64>)> = futures::stream::iter(part.to_vec())
-                .map(|tenant| async move { self.report(&tenant, false).await })
+            let entries = self.read_entries(part).await?;
+            self.lock_cache().walked_users +=
+                entries.iter().flatten().map(|(_, users, ..)| users).sum::<i64>();
+            let reports: Vec<(bool, TenantReport, Option<u64>)> = futures::stream::iter(part.to_vec())
+                .map(|tenant| async move { self.read_report(&tenant, false).await })
                 .buffered(AT_ONCE)
                 .try_collect()
                 .await?;
-            for ((tenant, known), (agrees, report, names)) in part.iter().zip(known).zip(reports) {
-                let Some(known) = known else { continue };
-                let members = Members {
+            for ((tenant, entry), (agrees, report, names)) in part.iter().zip(entries).zip(reports) {
+                let Some(entry) = entry else { continue };
+                let members = TenantUsers {
                     users: count(report.users),
                     names,
                 };
-                match verdict(&known, &report, agrees) {
-                    Verdict::InStep => inspected.whole.push((tenant.clone(), members)),
-                    Verdict::Behind => {
-                        inspected.whole.push((tenant.clone(), members));
+                match compare_entry(&entry, &report, agrees) {
+                    EntryState::Current => inspected.consistent.push((tenant.clone(), members)),
+                    EntryState::Stale => {
+                        inspected.consistent.push((tenant.clone(), members));
                         late.push((tenant.clone(), report));
                     }
-                    Verdict::Lost => suspects.push((tenant.clone(), known)),
-                    Verdict::Torn => {
-                        self.mend(tenant, mend).await?;
-                        inspected.mended.push(tenant.clone());
+                    EntryState::Lost => suspects.push((tenant.clone(), entry)),
+                    EntryState::Inconsistent => {
+                        self.repair_keys(tenant, repair_args).await?;
+                        inspected.repaired_tenants.push(tenant.clone());
                     }
                 }
             }
         }
-        inspected.repaired += self.bring_in_step(late).await?;
-        inspected.lost = self.look_again(suspects).await?;
+        inspected.repaired += self.push_late_reports(late).await?;
+        inspected.lost = self.confirm_lost(suspects).await?;
         let walked = {
-            let mut memory = self.memory();
-            memory.cursor = (next != "0").then_some(next);
-            memory
+            let mut cache = self.lock_cache();
+            cache.cursor = (next != "0").then_some(next);
+            cache
                 .cursor
                 .is_none()
-                .then(|| std::mem::take(&mut memory.walked_users))
+                .then(|| std::mem::take(&mut cache.walked_users))
         };
         if let Some(users) = walked {
-            self.mend_totals(users).await?;
+            self.repair_totals(users).await?;
         }
         Ok(inspected)
     }
 
     /// Computes the sums over all tenants anew, if their number of users differs from `users`, which a walk
     /// over all tenants counted.
-    async fn mend_totals(&self, users: i64) -> Result<(), Failure> {
-        let mended: i64 = self
+    async fn repair_totals(&self, users: i64) -> Result<(), Failure> {
+        let repaired: i64 = self
             .store
             .script(
                 "checking the sums over all tenants",
@@ -410,7 +415,7 @@ impl Index {
                 Repeat::Yes,
             )
             .await?;
-        if mended == 1 {
+        if repaired == 1 {
             tracing::info!("the sums over all tenants were wrong and have been computed anew");
         }
         Ok(())
@@ -418,18 +423,19 @@ impl Index {
 
     /// Pushes the reports that the index still lacks and returns their number. Most were only on their way
     /// when they were checked.
-    async fn bring_in_step(&self, late: Vec<(TenantId, Report)>) -> Result<u64, Failure> {
+    async fn push_late_reports(&self, late: Vec<(TenantId, TenantReport)>) -> Result<u64, Failure> {
         if late.is_empty() {
             return Ok(0);
         }
-        tokio::time::sleep(ON_ITS_WAY).await;
+        tokio::time::sleep(PROPAGATION_TIME).await;
         let tenants: Vec<TenantId> = late.iter().map(|(tenant, _)| tenant.clone()).collect();
-        let now = self.known(&tenants).await?;
+        let entries = self.read_entries(&tenants).await?;
         let mut pushed = 0;
-        for ((tenant, report), now) in late.into_iter().zip(now) {
+        for ((tenant, report), entry) in late.into_iter().zip(entries) {
             // A tenant without an entry was withdrawn meanwhile.
-            let in_step = now.is_none_or(|now| verdict(&now, &report, true) != Verdict::Behind);
-            if !in_step {
+            let is_current =
+                entry.is_none_or(|entry| compare_entry(&entry, &report, true) != EntryState::Stale);
+            if !is_current {
                 self.push_now(&tenant, report, false, &[]).await?;
                 pushed += 1;
             }
@@ -438,19 +444,19 @@ impl Index {
     }
 
     /// Returns the suspects that are really lost, and writes the numbers they still have into the index.
-    async fn look_again(&self, suspects: Vec<(TenantId, Known)>) -> Result<Vec<TenantId>, Failure> {
+    async fn confirm_lost(&self, suspects: Vec<(TenantId, IndexEntry)>) -> Result<Vec<TenantId>, Failure> {
         if suspects.is_empty() {
             return Ok(Vec::new());
         }
-        tokio::time::sleep(SECOND_LOOK).await;
+        tokio::time::sleep(CONFIRMATION_DELAY).await;
         let mut lost = Vec::new();
         let tenants: Vec<TenantId> = suspects.iter().map(|(tenant, _)| tenant.clone()).collect();
-        let now = self.known(&tenants).await?;
-        for ((tenant, before), now) in suspects.into_iter().zip(now) {
-            if now != Some(before) {
+        let entries = self.read_entries(&tenants).await?;
+        for ((tenant, before), entry) in suspects.into_iter().zip(entries) {
+            if entry != Some(before) {
                 continue;
             }
-            let (_, report, _) = self.report(&tenant, true).await?;
+            let (_, report, _) = self.read_report(&tenant, true).await?;
             self.push_now(&tenant, report, false, &[]).await?;
             lost.push(tenant);
         }
@@ -460,31 +466,35 @@ impl Index {
 
 /// The result of comparing an index entry with its tenant.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    InStep,
+enum EntryState {
+    Current,
     /// A push is missing.
-    Behind,
+    Stale,
     /// One of the tenant's keys is gone: the others are inconsistent, or the tenant has users and no number.
-    Torn,
+    Inconsistent,
     /// The tenant has less than the index knows: its server lost data.
     Lost,
 }
 
 /// Compares an index entry with a report. `agrees` says whether the tenant's keys are consistent.
-fn verdict(known: &Known, report: &Report, agrees: bool) -> Verdict {
-    let (number, users, claimed, _, head, expiry) = *known;
+fn compare_entry(entry: &IndexEntry, report: &TenantReport, agrees: bool) -> EntryState {
+    let (number, users, claimed, _, head, expiry) = *entry;
     if !agrees || (report.users > 0 && report.number == 0) {
-        return Verdict::Torn;
+        return EntryState::Inconsistent;
     }
     if (report.users == 0 && users > 0) || report.number < number {
-        return Verdict::Lost;
+        return EntryState::Lost;
     }
     let same = report.number == number
         && report.users == users
         && report.claimed == claimed
         && report.head == head
         && report.expiry == expiry;
-    if same { Verdict::InStep } else { Verdict::Behind }
+    if same {
+        EntryState::Current
+    } else {
+        EntryState::Stale
+    }
 }
 
 pub(super) fn tenant_name(name: &str) -> Result<TenantId, Failure> {
@@ -498,7 +508,7 @@ mod tests {
 
     #[test]
     fn missing_pushes_and_lost_tenants_are_distinguished() {
-        let report = Report {
+        let report = TenantReport {
             number: 7,
             head: Some(1),
             expiry: None,
@@ -508,36 +518,39 @@ mod tests {
             failing: None,
         };
         assert_eq!(
-            verdict(&(7, 3, 0, 0, Some(1), None), &report, true),
-            Verdict::InStep
+            compare_entry(&(7, 3, 0, 0, Some(1), None), &report, true),
+            EntryState::Current
         );
         assert_eq!(
-            verdict(&(6, 3, 0, 0, Some(1), None), &report, true),
-            Verdict::Behind
+            compare_entry(&(6, 3, 0, 0, Some(1), None), &report, true),
+            EntryState::Stale
         );
         assert_eq!(
-            verdict(&(7, 3, 0, 0, Some(2), None), &report, true),
-            Verdict::Behind
+            compare_entry(&(7, 3, 0, 0, Some(2), None), &report, true),
+            EntryState::Stale
         );
         assert_eq!(
-            verdict(&(8, 3, 0, 0, Some(1), None), &report, true),
-            Verdict::Lost
+            compare_entry(&(8, 3, 0, 0, Some(1), None), &report, true),
+            EntryState::Lost
         );
-        let gone = Report {
+        let gone = TenantReport {
             number: 99,
             head: None,
             users: 0,
             ..report
         };
-        assert_eq!(verdict(&(7, 3, 0, 0, Some(1), None), &gone, true), Verdict::Lost);
         assert_eq!(
-            verdict(&(7, 3, 0, 0, Some(1), None), &report, false),
-            Verdict::Torn
+            compare_entry(&(7, 3, 0, 0, Some(1), None), &gone, true),
+            EntryState::Lost
         );
-        let unnumbered = Report { number: 0, ..report };
         assert_eq!(
-            verdict(&(7, 3, 0, 0, Some(1), None), &unnumbered, true),
-            Verdict::Torn
+            compare_entry(&(7, 3, 0, 0, Some(1), None), &report, false),
+            EntryState::Inconsistent
+        );
+        let unnumbered = TenantReport { number: 0, ..report };
+        assert_eq!(
+            compare_entry(&(7, 3, 0, 0, Some(1), None), &unnumbered, true),
+            EntryState::Inconsistent
         );
     }
 }

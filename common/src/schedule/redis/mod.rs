@@ -45,8 +45,8 @@ use redis::FromRedisValue;
 
 use self::index::Index;
 use self::keys::{Keys, NAMES};
-use self::wire::{RawReport, arg, micros};
-use super::{Freshness as _, Inspected, Integrity, Marked, digest_of, digest_of_all};
+use self::wire::{RawTenantReport, arg, micros};
+use super::{Freshness as _, InspectionResult, Integrity, MarkUpdate, digest_of, digest_of_all};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId};
 use crate::redis::{LazyScript, RedisOptions, RedisStore, Repeat};
@@ -74,7 +74,7 @@ pub struct RedisSchedule {
 
 impl std::fmt::Debug for RedisSchedule {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "RedisSchedule({})", self.store.place())
+        write!(formatter, "RedisSchedule({})", self.store.servers())
     }
 }
 
@@ -118,7 +118,7 @@ impl RedisSchedule {
         args: &[Vec<u8>],
         repeat: Repeat,
     ) -> Result<T, Failure> {
-        let (answer, report): (T, RawReport) = self
+        let (answer, report): (T, RawTenantReport) = self
             .store
             .script(
                 &format!("{doing}, tenant {tenant}"),
@@ -144,13 +144,13 @@ impl Integrity for RedisSchedule {
         Some(self.index.acknowledged())
     }
 
-    async fn mark(&self) -> Result<Option<Marked>, Failure> {
+    async fn mark(&self) -> Result<Option<MarkUpdate>, Failure> {
         self.index.mark().await.map(Some)
     }
 
-    async fn inspect(&self, limit: usize, lasts: Duration) -> Result<Inspected, Failure> {
-        let mend = [arg(micros(lasts)), arg(micros(self.minimum))];
-        self.index.inspect(limit, &mend).await
+    async fn inspect(&self, limit: usize, lasts: Duration) -> Result<InspectionResult, Failure> {
+        let repair_args = [arg(micros(lasts)), arg(micros(self.minimum))];
+        self.index.inspect(limit, &repair_args).await
     }
 
     async fn differing(&self, expected: &[(TenantId, u64)]) -> Result<Vec<(TenantId, u64)>, Failure> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::keys::{ENROL, MAKE_DUE, WITHDRAW, WITHDRAW_TENANT};
-use super::wire::{arg, count, micros, optional, pack_failure, score, time, whole};
+use super::wire::{arg, count, micros, optional, pack_failure, score, score_micros, time};
 use super::{MOST_NAMES, RedisSchedule, user_name};
 use crate::error::Failure;
 use crate::model::{TenantId, UserId, UserKey};
@@ -29,7 +29,7 @@ impl Order for RedisSchedule {
     }
 
     async fn enrol_many(&self, tenant: &TenantId, users: &[SavedStamp]) -> Result<u64, Failure> {
-        self.put_in(tenant, users, Duration::ZERO).await
+        self.enrol_users(tenant, users, Duration::ZERO).await
     }
 
     async fn enrol_claimed(
@@ -38,7 +38,7 @@ impl Order for RedisSchedule {
         users: &[SavedStamp],
         lasts: Duration,
     ) -> Result<u64, Failure> {
-        self.put_in(tenant, users, lasts).await
+        self.enrol_users(tenant, users, lasts).await
     }
 
     async fn withdraw(&self, user: &UserKey) -> Result<bool, Failure> {
@@ -104,14 +104,19 @@ impl Order for RedisSchedule {
             .await?;
         users
             .into_iter()
-            .map(|(user, stamp)| Ok((user_name(&user)?, time(whole(stamp)))))
+            .map(|(user, stamp)| Ok((user_name(&user)?, time(score_micros(stamp)))))
             .collect()
     }
 }
 
 impl RedisSchedule {
     /// Enrols users, waiting or claimed for `lasts`. Returns how many are new.
-    async fn put_in(&self, tenant: &TenantId, users: &[SavedStamp], lasts: Duration) -> Result<u64, Failure> {
+    async fn enrol_users(
+        &self,
+        tenant: &TenantId,
+        users: &[SavedStamp],
+        lasts: Duration,
+    ) -> Result<u64, Failure> {
         let mut new = 0;
         for part in users.chunks(ENROLLED_AT_ONCE) {
             let mut args = Vec::with_capacity(part.len() * 6 + 1);

@@ -4,7 +4,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::RedisSchedule;
 use super::keys::{TENANT_SUMMARY, TOTALS};
-use super::wire::{RawReport, Report, arg, count, micros};
+use super::wire::{RawTenantReport, TenantReport, arg, count, micros};
 use crate::error::Failure;
 use crate::model::TenantId;
 use crate::redis::Repeat;
@@ -18,18 +18,18 @@ const PAGE: usize = 1_000;
 const SAMPLE: usize = 32;
 
 /// The part of one tenant.
-struct OfTenant {
+struct TenantSummaryPart {
     now: i64,
     due: i64,
     oldest_success: Option<i64>,
     intervals: Vec<i64>,
-    report: Report,
+    report: TenantReport,
 }
 
 impl RedisSchedule {
-    async fn of_tenant(&self, tenant: &TenantId) -> Result<OfTenant, Failure> {
-        type Answer = ((i64, i64, Option<i64>, Vec<i64>), RawReport);
-        let ((now, due, oldest_success, intervals), report): Answer = self
+    async fn of_tenant(&self, tenant: &TenantId) -> Result<TenantSummaryPart, Failure> {
+        type TenantSummaryReply = ((i64, i64, Option<i64>, Vec<i64>), RawTenantReport);
+        let ((now, due, oldest_success, intervals), report): TenantSummaryReply = self
             .store
             .script(
                 &format!("counting the users of {tenant}"),
@@ -39,7 +39,7 @@ impl RedisSchedule {
                 Repeat::Yes,
             )
             .await?;
-        Ok(OfTenant {
+        Ok(TenantSummaryPart {
             now,
             due,
             oldest_success,
@@ -68,8 +68,8 @@ impl RedisSchedule {
     }
 
     pub(super) async fn summary_of_all(&self) -> Result<Summary, Failure> {
-        type Answer = (i64, i64, i64, i64, i64, Option<i64>, Option<i64>, Vec<i64>);
-        let (now, tenants, users, claimed, attempts, head, failing, intervals): Answer = self
+        type TotalsReply = (i64, i64, i64, i64, i64, Option<i64>, Option<i64>, Vec<i64>);
+        let (now, tenants, users, claimed, attempts, head, failing, intervals): TotalsReply = self
             .store
             .script(
                 "counting all users",

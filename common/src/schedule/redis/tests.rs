@@ -13,8 +13,8 @@ use crate::contract::{ScheduleBench, key, tenant_id, user_id};
 use crate::error::{Code, ErrorClass};
 use crate::model::UserKey;
 use crate::schedule::{
-    ClaimAnswer, Claims, Epoch, Finish, Freshness, History, Leadership, Order, SavedStamp, Schedule, Token,
-    digest_of, digest_of_all,
+    ClaimAnswer, Claims, Epoch, FinishedAttempt, Freshness, History, Leadership, Order, SavedStamp, Schedule,
+    Token, digest_of, digest_of_all,
 };
 
 const MINIMUM: Duration = Duration::from_secs(300);
@@ -131,12 +131,12 @@ async fn claim(
 }
 
 /// Makes a change like a process that ended before it could update the index. Returns the report.
-async fn cut_off(
+async fn change_without_push(
     schedule: &RedisSchedule,
     tenant: &str,
     script: &'static LazyScript,
     args: &[Vec<u8>],
-) -> RawReport {
+) -> RawTenantReport {
     let keys = schedule.keys.tenant(&tenant_id(tenant));
     let answer: Vec<redis::Value> = schedule
         .store
@@ -176,7 +176,7 @@ async fn a_change_that_never_reached_the_index_is_found_by_the_inspection() {
         assert_eq!(schedule.heads(9).await.unwrap()[0].tenant, tenant_id("b"));
         // The head of `a` in the index is too young now, so its oldest user is not seen.
         let old = score(schedule.now().await.unwrap()) - 2 * 24 * 3_600 * 1_000_000;
-        cut_off(
+        change_without_push(
             schedule,
             "a",
             &ENROL,
@@ -200,7 +200,7 @@ async fn a_change_that_never_reached_the_index_is_found_by_the_inspection() {
         assert_eq!(schedule.summary(None).await.unwrap().users, 4);
         // A claim that the index does not know of: its end is learned, and the user is released.
         let epoch = leader(schedule).await;
-        cut_off(schedule, "b", &CLAIM, &[arg(epoch.0), arg(1_000), arg("u3")]).await;
+        change_without_push(schedule, "b", &CLAIM, &[arg(epoch.0), arg(1_000), arg("u3")]).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(leader_process.reclaim(9).await.unwrap().is_empty());
         assert_eq!(leader_process.inspect(1_000, LONG).await.unwrap().repaired, 1);
@@ -217,7 +217,7 @@ async fn a_tenant_the_index_does_not_know_is_found_when_its_users_are_enrolled_a
     };
     let schedule = &bench.schedule;
     let stamp = score(schedule.now().await.unwrap()) - 1;
-    cut_off(
+    change_without_push(
         schedule,
         "a",
         &ENROL,
@@ -250,7 +250,7 @@ async fn a_report_that_was_overtaken_changes_nothing() {
     };
     let schedule = &bench.schedule;
     enrol(schedule, "a", 5..6).await;
-    let late = cut_off(schedule, "a", &keys::REPORT, &[arg(1)]).await;
+    let late = change_without_push(schedule, "a", &keys::REPORT, &[arg(1)]).await;
     enrol(schedule, "a", 1..2).await;
     let heads = schedule.heads(9).await.unwrap();
     // The process slept between the two calls.
@@ -309,10 +309,10 @@ async fn a_tenant_that_vanished_or_was_set_back_is_named() {
 /// Asserts that an inspection finds nothing to mend.
 async fn assert_in_step(schedule: &RedisSchedule) {
     let inspected = schedule.inspect(1_000, LONG).await.unwrap();
-    let whole = inspected.whole.clone();
-    let nothing = Inspected {
-        whole,
-        ..Inspected::default()
+    let consistent = inspected.consistent.clone();
+    let nothing = InspectionResult {
+        consistent,
+        ..InspectionResult::default()
     };
     assert_eq!(inspected, nothing);
 }
@@ -324,7 +324,7 @@ async fn a_withdrawal_on_its_way_is_no_loss() {
     };
     let schedule = &bench.schedule;
     enrol(schedule, "a", 0..3).await;
-    let report = cut_off(schedule, "a", &WITHDRAW_TENANT, &[]).await;
+    let report = change_without_push(schedule, "a", &WITHDRAW_TENANT, &[]).await;
     let tenant = tenant_id("a");
     let arrives = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -351,7 +351,7 @@ async fn on_a_cluster_a_tenant_refuses_an_epoch_older_than_it_has_seen() {
     // The old leader read the lease before it was taken over, and claims only now.
     let keys = schedule.keys.tenant(&tenant_id("a"));
     let args = [arg(old.0), arg(1_000_000), arg("u1")];
-    type Answer = (Option<(i64, Vec<Option<f64>>)>, RawReport);
+    type Answer = (Option<(i64, Vec<Option<f64>>)>, RawTenantReport);
     let (answer, report): Answer = schedule
         .store
         .script("testing", &CLAIM, &keys, &args, Repeat::No)
@@ -372,9 +372,9 @@ async fn long_lists_are_taken_whole_and_small_tenants_stay_small() {
         .map(|user| user_id(&format!("user{user:05}@contoso.example")))
         .collect();
     for part in users.chunks(500) {
-        let calls = part.iter().enumerate().map(|(place, user)| {
+        let calls = part.iter().enumerate().map(|(index, user)| {
             let key = UserKey::new(tenant_id("large"), user.clone());
-            let at = stamp + jiff::SignedDuration::from_micros(i64::try_from(place).unwrap());
+            let at = stamp + jiff::SignedDuration::from_micros(i64::try_from(index).unwrap());
             async move { schedule.enrol(&key, at, None).await.unwrap() }
         });
         futures::future::join_all(calls).await;
@@ -387,7 +387,7 @@ async fn long_lists_are_taken_whole_and_small_tenants_stay_small() {
             .renew(&large, token, &users, LONG)
             .await
             .unwrap()
-            .held
+            .still_claimed
             .len(),
         users.len()
     );

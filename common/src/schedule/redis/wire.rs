@@ -22,7 +22,7 @@ pub(super) fn score(at: Timestamp) -> i64 {
     clippy::cast_possible_truncation,
     reason = "scores are whole microseconds that fit; others saturate"
 )]
-pub(super) fn whole(score: f64) -> i64 {
+pub(super) fn score_micros(score: f64) -> i64 {
     score as i64
 }
 
@@ -58,11 +58,11 @@ pub(super) fn count(value: i64) -> u64 {
 }
 
 /// A tenant's report, as its scripts return it.
-pub(super) type RawReport = (i64, Option<i64>, Option<i64>, i64, i64, i64, Option<i64>);
+pub(super) type RawTenantReport = (i64, Option<i64>, Option<i64>, i64, i64, i64, Option<i64>);
 
 /// A tenant's report: where the tenant stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Report {
+pub(super) struct TenantReport {
     /// Grows with every change; the highest number wins.
     pub(super) number: i64,
     /// Oldest stamp of the waiting users.
@@ -76,8 +76,8 @@ pub(super) struct Report {
     pub(super) failing: Option<i64>,
 }
 
-impl From<RawReport> for Report {
-    fn from((number, head, expiry, users, claimed, attempts, failing): RawReport) -> Self {
+impl From<RawTenantReport> for TenantReport {
+    fn from((number, head, expiry, users, claimed, attempts, failing): RawTenantReport) -> Self {
         Self {
             number,
             head,

@@ -11,8 +11,8 @@ use crate::schedule::{ClaimAnswer, MemorySchedule};
 
 const MINIMUM: u64 = 300;
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> SelectionLimits {
+    SelectionLimits {
         minimum: Duration::from_secs(MINIMUM),
         tenants: 50,
         users_per_batch: 100,
@@ -67,7 +67,7 @@ fn rows(rows: &[(&str, &str, u64)]) -> Vec<(String, String, u64)> {
         .collect()
 }
 
-fn names(selected: &Selected) -> Vec<String> {
+fn names(selected: &SelectionResult) -> Vec<String> {
     selected
         .batches
         .iter()
@@ -94,12 +94,12 @@ async fn the_oldest_go_first_whatever_the_tenant_and_travel_with_their_own() {
     .await;
     let selected = select(&schedule, limits(), now()).await.unwrap();
     assert_eq!(names(&selected), ["a:a1+a2", "b:b1+b2"]);
-    assert_eq!(selected.end, End::NobodyElseDue);
-    let selected = select(&schedule, Limits { users: 3, ..limits() }, now())
+    assert_eq!(selected.end, SelectionEnd::NobodyElseDue);
+    let selected = select(&schedule, SelectionLimits { users: 3, ..limits() }, now())
         .await
         .unwrap();
     assert_eq!(names(&selected), ["a:a1", "b:b1+b2"]);
-    assert_eq!(selected.end, End::Capacity);
+    assert_eq!(selected.end, SelectionEnd::Capacity);
 }
 
 #[tokio::test]
@@ -114,13 +114,13 @@ async fn a_tenant_too_many_ends_the_run_rather_than_being_passed_over() {
         &[],
     )
     .await;
-    let two = Limits {
+    let two = SelectionLimits {
         tenants: 2,
         ..limits()
     };
     let selected = select(&schedule, two, now()).await.unwrap();
     assert_eq!(names(&selected), ["a:a1", "b:b1"]);
-    assert_eq!(selected.end, End::Tenants);
+    assert_eq!(selected.end, SelectionEnd::Tenants);
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn tenants_at_their_cap_do_not_hide_those_behind_them() {
     }
     users.push(("z".to_owned(), "free".to_owned(), 400));
     let schedule = population(&users, &claimed).await;
-    let capped = Limits {
+    let capped = SelectionLimits {
         tenants: 2,
         tenant_in_flight: 1,
         ..limits()
@@ -163,7 +163,7 @@ fn a_list_that_never_grows_ends_the_selection() {
         in_flight: 0,
     };
     let mut selection = Selection::new(
-        Limits {
+        SelectionLimits {
             users_per_batch: 1,
             ..limits()
         },
@@ -171,11 +171,11 @@ fn a_list_that_never_grows_ends_the_selection() {
         vec![head],
     );
     let mut questions = 0;
-    while let Some(need) = selection.needs() {
+    while let Some(need) = selection.next_query() {
         questions += 1;
         assert!(questions < 10, "asks without end");
         let same = vec![("a1".parse().unwrap(), old(900)); need.limit];
-        selection.feed(&need, same);
+        selection.add_users(&need, same);
     }
     assert_eq!(selection.into_selected().users(), 1);
 }
@@ -193,7 +193,7 @@ proptest! {
         most_batches in 0_usize..5,
         running in proptest::collection::hash_map("[a-h]", 0_usize..5, 0..8),
     ) {
-        let limits = Limits {
+        let limits = SelectionLimits {
             minimum: Duration::from_secs(MINIMUM),
             tenants,
             users_per_batch,
@@ -266,9 +266,9 @@ proptest! {
             }
         }
         match selected.end {
-            End::NobodyElseDue => prop_assert_eq!(left_out, 0),
-            End::Capacity => prop_assert_eq!(chosen.len(), users),
-            End::Tenants => prop_assert!(left_out > 0),
+            SelectionEnd::NobodyElseDue => prop_assert_eq!(left_out, 0),
+            SelectionEnd::Capacity => prop_assert_eq!(chosen.len(), users),
+            SelectionEnd::Tenants => prop_assert!(left_out > 0),
         }
     }
 }

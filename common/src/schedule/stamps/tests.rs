@@ -49,8 +49,8 @@ async fn saver(users: &[&str], batch: usize, most: usize) -> (Arc<SqlRegistry>, 
     (registry, saver, tenant)
 }
 
-fn finish(user: &str, ok: bool) -> Finish {
-    Finish {
+fn finish(user: &str, ok: bool) -> FinishedAttempt {
+    FinishedAttempt {
         user: user.parse().unwrap(),
         result: if ok {
             Ok(())
@@ -71,7 +71,7 @@ async fn finished_users_stamps_reach_the_registry_and_lost_claims_do_not() {
     assert_eq!(saver.flush().await.unwrap(), 2);
     assert_eq!(saver.flush().await.unwrap(), 0);
     let ben = SavedStamp {
-        failing: results[1].result.clone().err().map(|failure| Failing {
+        failing: results[1].result.clone().err().map(|failure| FailureStreak {
             since: at(1_000),
             attempts: 0,
             failure,

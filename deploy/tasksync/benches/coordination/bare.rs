@@ -179,8 +179,8 @@ impl Bare {
             remove.arg(user.as_str());
         }
         let add = finish.ignore().cmd("ZADD").arg(&self.due);
-        for (place, user) in job.users.iter().enumerate() {
-            add.arg((now + place as u128).to_string()).arg(user.as_str());
+        for (index, user) in job.users.iter().enumerate() {
+            add.arg((now + index as u128).to_string()).arg(user.as_str());
         }
         let (added,): (u64,) = finish.query_async(&mut self.redis.clone()).await.map_err(text)?;
         delivery.ack(BasicAckOptions::default()).await.map_err(text)?;

@@ -357,7 +357,7 @@ impl Bench {
         rounds.remove(0);
         let bare = Arc::into_inner(bare).ok_or("the baseline is still in use")?;
         self.bare.spawn(bare.close()).await.map_err(text)??;
-        Ok([0, 1, 2].map(|place| median(rounds.iter().map(|round| round[place]))))
+        Ok([0, 1, 2].map(|index| median(rounds.iter().map(|round| round[index]))))
     }
 
     /// Removes this run's keys and queues.

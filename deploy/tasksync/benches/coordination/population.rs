@@ -18,7 +18,7 @@ pub(crate) const TENANTS: usize = if REHEARSAL { 20 } else { 1_000 };
 /// Every stamp is older than this, so that every user is due.
 const AGE: SignedDuration = SignedDuration::from_hours(24);
 /// Least distance of two stamps. Equal stamps are slow to keep in order and do not occur in service.
-const APART_MICROSECONDS: u64 = 500;
+const STAMP_SPACING_MICROSECONDS: u64 = 500;
 /// Enrolments per transaction, and calls to the schedule in flight.
 const ENROLLED_AT_ONCE: usize = 1_000;
 const CALLS_AT_ONCE: usize = 256;
@@ -132,10 +132,10 @@ pub(crate) async fn order(schedule: &dyn Schedule, shape: Shape) -> Result<(), S
             people = batches.into_iter().flatten().collect();
         }
     }
-    let span = APART_MICROSECONDS * PEOPLE as u64;
+    let span = STAMP_SPACING_MICROSECONDS * PEOPLE as u64;
     futures::stream::iter(people.into_iter().enumerate())
-        .map(|(place, user)| async move {
-            let back = i64::try_from(span - APART_MICROSECONDS * place as u64).unwrap_or(0);
+        .map(|(index, user)| async move {
+            let back = i64::try_from(span - STAMP_SPACING_MICROSECONDS * index as u64).unwrap_or(0);
             let stamp = newest - SignedDuration::from_micros(back);
             schedule.enrol(&user, stamp, Some(stamp)).await.map_err(text)
         })

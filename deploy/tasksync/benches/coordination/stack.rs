@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tasksync_common::clock::{SharedClock, SystemClock};
 use tasksync_common::error::Failure;
-use tasksync_common::fleet::{Heartbeat, Member, Nudge, Part, Role, open_fleet};
+use tasksync_common::fleet::{FleetParticipant, Heartbeat, Member, Nudge, Role, open_fleet};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::queue::open_queue;
 use tasksync_common::registry::open_registry;
@@ -33,7 +33,7 @@ struct Idle;
 
 #[async_trait]
 impl UserSync for Idle {
-    type Known = ();
+    type LookedUp = ();
     type Work = ();
 
     async fn look_up(&self, _tenant: &TenantId, users: &[UserId]) -> Vec<Result<(), Failure>> {
@@ -142,7 +142,7 @@ fn heartbeat(
     settings: &Settings,
     stores: &Stores,
     role: Role,
-    part: Arc<dyn Part>,
+    part: Arc<dyn FleetParticipant>,
     nudge: Arc<Nudge>,
 ) -> Heartbeat {
     Heartbeat {
@@ -152,7 +152,7 @@ fn heartbeat(
             role,
             stores.clock.now(),
         ),
-        parts: vec![part],
+        participants: vec![part],
         interval: settings.schedule.heartbeat_interval,
         lifetime: settings.schedule.heartbeat_lifetime,
         nudge,
@@ -178,7 +178,7 @@ async fn schedule(
         &settings,
         &stores,
         Role::Scheduler,
-        scheduler.presence(),
+        scheduler.heartbeat_part(),
         Arc::default(),
     );
     let beating = stop.clone();
@@ -207,8 +207,8 @@ async fn work(settings: Arc<Settings>, stop: CancellationToken) -> Result<Runnin
         Arc::clone(&metrics),
         Arc::clone(&nudge),
     );
-    let presence = Arc::clone(&worker.presence);
-    let heartbeat = heartbeat(&settings, &stores, Role::Worker, presence, nudge);
+    let fleet_member = Arc::clone(&worker.fleet_member);
+    let heartbeat = heartbeat(&settings, &stores, Role::Worker, fleet_member, nudge);
     let (beating, saving) = (stop.clone(), stop.clone());
     let parts = vec![
         tokio::spawn(async move { run(worker, stop).await }),

@@ -3,22 +3,22 @@
 mod commands;
 mod settings;
 
-use crate::cli::Page;
+use crate::cli::DocsPage;
 
 /// The longest line of prose in a page, in columns.
 const COLUMNS: usize = 120;
 
 /// Returns a page as Markdown.
-pub(crate) fn page(page: Page) -> String {
+pub(crate) fn page(page: DocsPage) -> String {
     wrap(&match page {
-        Page::Errors => {
+        DocsPage::Errors => {
             tasksync_common::error_catalogue_markdown() + &tasksync_scheduler::api::errors_markdown()
         }
-        Page::Settings => settings::markdown(),
-        Page::Api => tasksync_scheduler::api::markdown(),
-        Page::Doctor => tasksync_scheduler::doctor::markdown(),
-        Page::Commands => commands::markdown(),
-        Page::Metrics => tasksync_common::metrics::markdown(),
+        DocsPage::Settings => settings::markdown(),
+        DocsPage::Api => tasksync_scheduler::api::markdown(),
+        DocsPage::Doctor => tasksync_scheduler::doctor::markdown(),
+        DocsPage::Commands => commands::markdown(),
+        DocsPage::Metrics => tasksync_common::metrics::markdown(),
     })
 }
 
@@ -34,7 +34,9 @@ fn wrap(markdown: &str) -> String {
                 return format!("{line}\n");
             }
             let indent = if line.starts_with("- ") { "  " } else { "" };
-            let options = textwrap::Options::new(COLUMNS).break_words(false).subsequent_indent(indent);
+            let options = textwrap::Options::new(COLUMNS)
+                .break_words(false)
+                .subsequent_indent(indent);
             textwrap::fill(line, options) + "\n"
         })
         .collect()
@@ -55,6 +57,9 @@ mod tests {
         assert!(wrapped.contains("\n  word"), "{wrapped}");
         assert!(wrapped.contains(&format!("| {long} |\n")));
         assert!(wrapped.contains(&format!("```\n{long}\n```\n")));
-        assert_eq!(wrapped.split_whitespace().count(), page.split_whitespace().count());
+        assert_eq!(
+            wrapped.split_whitespace().count(),
+            page.split_whitespace().count()
+        );
     }
 }

@@ -10,7 +10,7 @@ const SOURCE: &str = include_str!("../../../../common/src/settings.rs");
 
 /// A field of a settings struct.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Field {
+struct SettingField {
     name: String,
     kind: String,
     meaning: String,
@@ -39,13 +39,13 @@ pub(super) fn markdown() -> String {
     page
 }
 
-fn fields<'a>(structs: &'a BTreeMap<String, Vec<Field>>, name: &str) -> &'a [Field] {
+fn fields<'a>(structs: &'a BTreeMap<String, Vec<SettingField>>, name: &str) -> &'a [SettingField] {
     structs.get(name).map_or(&[], Vec::as_slice)
 }
 
 /// Returns the public structs of Rust source, with their public fields and doc comments.
-fn structs(source: &str) -> BTreeMap<String, Vec<Field>> {
-    let mut found: BTreeMap<String, Vec<Field>> = BTreeMap::new();
+fn structs(source: &str) -> BTreeMap<String, Vec<SettingField>> {
+    let mut found: BTreeMap<String, Vec<SettingField>> = BTreeMap::new();
     let mut current: Option<String> = None;
     let mut meaning = String::new();
     for line in source.lines() {
@@ -64,7 +64,7 @@ fn structs(source: &str) -> BTreeMap<String, Vec<Field>> {
         } else if let (Some(name), Some(rest)) = (&current, text.strip_prefix("pub "))
             && let Some((field, kind)) = rest.trim_end_matches(',').split_once(": ")
         {
-            found.entry(name.clone()).or_default().push(Field {
+            found.entry(name.clone()).or_default().push(SettingField {
                 name: field.to_owned(),
                 kind: kind.to_owned(),
                 meaning: std::mem::take(&mut meaning),

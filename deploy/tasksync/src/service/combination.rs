@@ -1,14 +1,14 @@
 //! Which roles may use which stores.
 
-use tasksync_common::registry::Company;
+use tasksync_common::registry::RegistrySharing;
 use tasksync_common::settings::Settings;
 
 use super::variable;
-use crate::exit::Stop;
+use crate::exit::CommandError;
 
 /// A role that runs until it is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Role {
+pub(crate) enum ServiceRole {
     /// Serves the API and takes part in the election; the elected one hands out work.
     Scheduler,
     /// Takes jobs and syncs users.
@@ -17,7 +17,7 @@ pub(crate) enum Role {
     Standalone,
 }
 
-impl Role {
+impl ServiceRole {
     /// Returns the command's name.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -28,7 +28,7 @@ impl Role {
     }
 
     /// Returns this role as the fleet names it.
-    pub(super) fn in_fleet(self) -> tasksync_common::fleet::Role {
+    pub(super) fn fleet_role(self) -> tasksync_common::fleet::Role {
         match self {
             Self::Scheduler => tasksync_common::fleet::Role::Scheduler,
             Self::Worker => tasksync_common::fleet::Role::Worker,
@@ -49,7 +49,7 @@ impl Role {
 
 /// Returns true if a store lives in one process or on its disk. An unknown kind counts as shared here; opening it
 /// fails.
-pub(super) fn embedded(url: &str) -> bool {
+pub(super) fn is_embedded(url: &str) -> bool {
     matches!(url.split(':').next(), Some("memory" | "sqlite"))
 }
 
@@ -57,7 +57,7 @@ pub(super) fn embedded(url: &str) -> bool {
 ///
 /// # Errors
 /// The role may not use these stores. The text names the first setting to change, and to what.
-pub(crate) fn check(role: Role, settings: &Settings) -> Result<Company, Stop> {
+pub(crate) fn check(role: ServiceRole, settings: &Settings) -> Result<RegistrySharing, CommandError> {
     let stores = [
         (
             "registry.url",
@@ -71,16 +71,18 @@ pub(crate) fn check(role: Role, settings: &Settings) -> Result<Company, Stop> {
             "amqp://USER:PASSWORD@HOST:5672/VHOST",
         ),
     ];
-    let own = stores.into_iter().find(|(_, url, _)| embedded(url));
-    match (role, own) {
-        (_, None) => Ok(Company::Many),
-        (Role::Standalone, Some(_)) => Ok(Company::Alone),
-        (Role::Scheduler | Role::Worker, Some((setting, url, shared))) => Err(Stop::settings(format!(
-            "{setting} is {}: which only one process can use, so schedulers and workers cannot share it; \
-             set {setting} (or {}) to a store they share, such as {shared}, or run `tasksync standalone`",
-            url.split(':').next().unwrap_or_default(),
-            variable(setting),
-        ))),
+    let embedded_store = stores.into_iter().find(|(_, url, _)| is_embedded(url));
+    match (role, embedded_store) {
+        (_, None) => Ok(RegistrySharing::Shared),
+        (ServiceRole::Standalone, Some(_)) => Ok(RegistrySharing::Exclusive),
+        (ServiceRole::Scheduler | ServiceRole::Worker, Some((setting, url, example))) => {
+            Err(CommandError::settings(format!(
+                "{setting} is {}: which only one process can use, so schedulers and workers cannot share it; \
+             set {setting} (or {}) to a store they share, such as {example}, or run `tasksync standalone`",
+                url.split(':').next().unwrap_or_default(),
+                variable(setting),
+            )))
+        }
     }
 }
 
@@ -90,10 +92,10 @@ mod tests {
 
     #[test]
     fn each_role_may_use_only_certain_stores() {
-        const REFUSED: fn(&'static str) -> Result<Company, &'static str> = Err;
+        const REFUSED: fn(&'static str) -> Result<RegistrySharing, &'static str> = Err;
         let (sqlite, postgres) = ("sqlite:tasksync.sqlite", "postgres://db/tasksync");
         let (memory, redis, amqp) = ("memory:", "rediss+sentinel://cache", "amqps://broker");
-        let (alone, many) = (Ok(Company::Alone), Ok(Company::Many));
+        let (alone, many) = (Ok(RegistrySharing::Exclusive), Ok(RegistrySharing::Shared));
         // registry, schedule, queue: scheduler and worker, standalone
         for (registry, schedule, queue, roles, standalone) in [
             (sqlite, memory, memory, REFUSED("registry.url"), alone),
@@ -113,13 +115,13 @@ mod tests {
             settings.queue.url = queue.to_owned();
             let case = format!("{registry} {schedule} {queue}");
             for (role, expected) in [
-                (Role::Scheduler, roles),
-                (Role::Worker, roles),
-                (Role::Standalone, standalone),
+                (ServiceRole::Scheduler, roles),
+                (ServiceRole::Worker, roles),
+                (ServiceRole::Standalone, standalone),
             ] {
                 match (check(role, &settings), expected) {
-                    (Ok(company), expected) => assert_eq!(Ok(company), expected, "{case} {role:?}"),
-                    (Err(Stop::Settings(text)), Err(setting)) => {
+                    (Ok(sharing), expected) => assert_eq!(Ok(sharing), expected, "{case} {role:?}"),
+                    (Err(CommandError::Settings(text)), Err(setting)) => {
                         assert!(text.starts_with(setting), "{case} {role:?}: {text}");
                     }
                     (other, expected) => panic!("{case} {role:?}: {other:?} instead of {expected:?}"),
@@ -132,7 +134,7 @@ mod tests {
     fn a_refusal_repeats_no_secret_and_says_what_to_set() {
         let mut settings = Settings::default();
         settings.registry.url = "sqlite:/geheim/tasksync.sqlite".to_owned();
-        let Err(Stop::Settings(text)) = check(Role::Worker, &settings) else {
+        let Err(CommandError::Settings(text)) = check(ServiceRole::Worker, &settings) else {
             panic!("allowed")
         };
         for part in [

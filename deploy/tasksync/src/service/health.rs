@@ -10,7 +10,7 @@ use tasksync_common::health::Health;
 use tasksync_common::settings;
 use tasksync_scheduler::api::{Detail, probes};
 
-use crate::exit::{End, Stop, print};
+use crate::exit::{CommandEnd, CommandError, print};
 use crate::show::{cell, entries};
 use crate::token;
 
@@ -27,9 +27,9 @@ pub(super) fn router(health: Health, more: Router) -> Router {
 ///
 /// # Errors
 /// The settings cannot be read.
-pub(crate) async fn ask(config: Option<&Path>, live: bool) -> Result<End, Stop> {
-    let settings =
-        settings::load(config, token::environment()).map_err(|error| Stop::settings(error.to_string()))?;
+pub(crate) async fn probe(config: Option<&Path>, live: bool) -> Result<CommandEnd, CommandError> {
+    let settings = settings::load(config, token::environment())
+        .map_err(|error| CommandError::settings(error.to_string()))?;
     let address = reachable(settings.health.listen);
     // Fails if a provider is already installed, which is just as good.
     rustls::crypto::ring::default_provider().install_default().ok();
@@ -38,7 +38,7 @@ pub(crate) async fn ask(config: Option<&Path>, live: bool) -> Result<End, Stop> 
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .build()
-        .map_err(|error| Stop::settings(format!("the HTTP client cannot be created: {error}")))?;
+        .map_err(|error| CommandError::settings(format!("the HTTP client cannot be created: {error}")))?;
     let path = if live { "livez" } else { "readyz" };
     let asked = async {
         let answer = http.get(format!("http://{address}/{path}")).send().await?;
@@ -53,7 +53,7 @@ pub(crate) async fn ask(config: Option<&Path>, live: bool) -> Result<End, Stop> 
                 "nothing answers at {address} (health.listen): {}\n",
                 reason(&error)
             ))?;
-            return Ok(End::Bad);
+            return Ok(CommandEnd::BadAnswer);
         }
     };
     if live {
@@ -61,7 +61,11 @@ pub(crate) async fn ask(config: Option<&Path>, live: bool) -> Result<End, Stop> 
     } else {
         print(&readiness(&serde_json::from_str(&text).unwrap_or_default()))?;
     }
-    Ok(if well { End::Well } else { End::Bad })
+    Ok(if well {
+        CommandEnd::Success
+    } else {
+        CommandEnd::BadAnswer
+    })
 }
 
 /// Returns the address of the service on the same machine, also if the service listens on every address.

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::Role;
+use super::ServiceRole;
 
 /// Linux' file with the host's name; in a container, the name of the container or pod.
 const HOST: &str = "/proc/sys/kernel/hostname";
@@ -10,7 +10,7 @@ const HOST: &str = "/proc/sys/kernel/hostname";
 const LONGEST: usize = 63;
 
 /// Returns `ROLE-HOST-PID-UUID`, which no other process and no earlier start has.
-pub(super) fn name(role: Role) -> String {
+pub(super) fn name(role: ServiceRole) -> String {
     let host = std::fs::read_to_string(HOST).unwrap_or_default();
     format!(
         "{}-{}-{}-{}",
@@ -48,8 +48,8 @@ mod tests {
         assert_eq!(clean("db 1{x}.example"), "db-1-x--example");
         assert_eq!(clean(""), "host");
         assert_eq!(clean(&"x".repeat(100)).len(), LONGEST);
-        let first = name(Role::Worker);
+        let first = name(ServiceRole::Worker);
         assert!(first.starts_with("worker-"), "{first}");
-        assert_ne!(first, name(Role::Worker));
+        assert_ne!(first, name(ServiceRole::Worker));
     }
 }

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::exit::Stop;
+use crate::exit::CommandError;
 
 /// The lock on the registry file. The operating system releases it when it is dropped, also when the process is
 /// killed.
@@ -12,12 +12,12 @@ use crate::exit::Stop;
 pub(super) struct RegistryLock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
 /// Takes the lock beside the file of `sqlite:PATH`. A registry that is no file needs none.
-pub(super) fn take(registry_url: &str) -> Result<Option<RegistryLock>, Stop> {
+pub(super) fn take(registry_url: &str) -> Result<Option<RegistryLock>, CommandError> {
     let Some(path) = lock_path(registry_url) else {
         return Ok(None);
     };
     let failed = |error: &dyn std::fmt::Display| {
-        Stop::settings(format!(
+        CommandError::settings(format!(
             "registry.url {registry_url}: the lock file {} cannot be used: {error}",
             path.display()
         ))
@@ -31,7 +31,7 @@ pub(super) fn take(registry_url: &str) -> Result<Option<RegistryLock>, Stop> {
         .map_err(|error| failed(&error))?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(taken(&path, &mut file)),
+        Err(TryLockError::WouldBlock) => return Err(lock_taken_error(&path, &mut file)),
         Err(TryLockError::Error(error)) => return Err(failed(&error)),
     }
     // For people who read the file; the lock itself is the operating system's.
@@ -43,7 +43,7 @@ pub(super) fn take(registry_url: &str) -> Result<Option<RegistryLock>, Stop> {
     Ok(Some(RegistryLock(file)))
 }
 
-fn taken(path: &Path, file: &mut File) -> Stop {
+fn lock_taken_error(path: &Path, file: &mut File) -> CommandError {
     let mut holder = String::new();
     // The holder is only shown, so a failure to read it does not matter.
     file.take(32).read_to_string(&mut holder).ok();
@@ -53,7 +53,7 @@ fn taken(path: &Path, file: &mut File) -> Stop {
     } else {
         format!("process {holder}")
     };
-    Stop::settings(format!(
+    CommandError::settings(format!(
         "{who} runs with this registry already (it holds {}); stop it first, or give this one a registry of its own",
         path.display()
     ))
@@ -91,7 +91,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}/t.sqlite", folder.path().display());
         let first = take(&url).unwrap();
-        let Err(Stop::Settings(text)) = take(&url) else {
+        let Err(CommandError::Settings(text)) = take(&url) else {
             panic!("locked twice")
         };
         assert!(

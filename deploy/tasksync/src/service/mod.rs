@@ -18,22 +18,22 @@ use std::time::Duration;
 
 use axum::Router;
 use tasksync_common::clock::{SharedClock, SystemClock};
-use tasksync_common::fleet::{Fleet, Heartbeat, Member, Nudge, Part, open_fleet};
+use tasksync_common::fleet::{Fleet, FleetParticipant, Heartbeat, Member, Nudge, open_fleet};
 use tasksync_common::health::Health;
 use tasksync_common::lifecycle::Lifecycle;
 use tasksync_common::metrics::Metrics;
-use tasksync_common::registry::{Company, Occupancy};
+use tasksync_common::registry::{Occupancy, RegistrySharing};
 use tasksync_common::settings::{Settings, WorkerSettings};
 use tasksync_common::{settings, telemetry};
-use tasksync_scheduler::api::{self, ApiToken, Gate};
+use tasksync_scheduler::api::{self, ApiToken, StartupGate};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub(crate) use combination::{Role, check};
-pub(crate) use health::ask;
+pub(crate) use combination::{ServiceRole, check};
+pub(crate) use health::probe;
 
-use crate::exit::{End, Stop};
+use crate::exit::{CommandEnd, CommandError};
 use crate::token;
 
 /// Time that requests to the API and probes have to finish after everything else has ended.
@@ -46,9 +46,9 @@ const LAST_FLUSH: Duration = Duration::from_secs(2);
 const LAST_EXPORT: Duration = Duration::from_millis(900);
 
 /// One process, before its parts run and while they do.
-struct Process {
-    role: Role,
-    company: Company,
+struct RoleProcess {
+    role: ServiceRole,
+    store_sharing: RegistrySharing,
     /// Unique per process and start.
     name: String,
     settings: Arc<Settings>,
@@ -62,28 +62,35 @@ struct Process {
 ///
 /// # Errors
 /// What keeps the role from starting, in one line. A shared store that does not answer is retried, and is no error.
-pub(crate) async fn run(role: Role, config: Option<&Path>) -> Result<End, Stop> {
-    let settings =
-        settings::load(config, token::environment()).map_err(|error| Stop::settings(error.to_string()))?;
-    let company = check(role, &settings)?;
+pub(crate) async fn run(role: ServiceRole, config: Option<&Path>) -> Result<CommandEnd, CommandError> {
+    let settings = settings::load(config, token::environment())
+        .map_err(|error| CommandError::settings(error.to_string()))?;
+    let store_sharing = check(role, &settings)?;
     let telemetry = telemetry::init(&settings.log, &settings.telemetry, role.name())
-        .map_err(|error| Stop::settings(error.to_string()))?;
-    let ended = observed(role, company, settings, telemetry.metrics().clone()).await;
+        .map_err(|error| CommandError::settings(error.to_string()))?;
+    let ended = run_with_telemetry(role, store_sharing, settings, telemetry.metrics().clone()).await;
     telemetry.shut_down(LAST_EXPORT).await;
     ended
 }
 
 /// Runs a role after logs, metrics and traces are set up.
-async fn observed(role: Role, company: Company, settings: Settings, metrics: Metrics) -> Result<End, Stop> {
+async fn run_with_telemetry(
+    role: ServiceRole,
+    store_sharing: RegistrySharing,
+    settings: Settings,
+    metrics: Metrics,
+) -> Result<CommandEnd, CommandError> {
     let token = operator_token(role)?;
     let lifecycle = Lifecycle::new();
     let signals = lifecycle
-        .watch_signals(until_cut(&settings.worker))
-        .map_err(|error| Stop::settings(format!("no handler for signals can be installed: {error}")))?;
+        .watch_signals(hard_stop_after(&settings.worker))
+        .map_err(|error| {
+            CommandError::settings(format!("no handler for signals can be installed: {error}"))
+        })?;
     let signals = tokio::spawn(signals);
-    let process = Process {
+    let process = RoleProcess {
         role,
-        company,
+        store_sharing,
         name: identity::name(role),
         settings: Arc::new(settings),
         clock: Arc::new(SystemClock),
@@ -97,7 +104,7 @@ async fn observed(role: Role, company: Company, settings: Settings, metrics: Met
 }
 
 /// Returns the API's token, if the role has an API.
-fn operator_token(role: Role) -> Result<Option<ApiToken>, Stop> {
+fn operator_token(role: ServiceRole) -> Result<Option<ApiToken>, CommandError> {
     if !role.schedules() {
         return Ok(None);
     }
@@ -110,14 +117,14 @@ fn operator_token(role: Role) -> Result<Option<ApiToken>, Stop> {
     Ok(token)
 }
 
-impl Process {
-    async fn run(self, token: Option<ApiToken>) -> Result<End, Stop> {
+impl RoleProcess {
+    async fn run(self, token: Option<ApiToken>) -> Result<CommandEnd, CommandError> {
         let settings = &self.settings;
         stores::announce(self.role, &self.health);
         // Held until the end: a registry in a file belongs to this process alone.
         let _lock = lock::take(&settings.registry.url)?;
         let fleet = open_fleet(&settings.schedule, Arc::clone(&self.clock))
-            .map_err(|failure| Stop::settings(format!("cannot start: {failure}")))?;
+            .map_err(|failure| CommandError::settings(format!("cannot start: {failure}")))?;
         let nudge: Arc<Nudge> = Arc::default();
         let clients = wiring::connector(settings, &self.clock, &*fleet, &nudge)?;
         // Probes and API stop only after the work has ended: they are needed most while it drains.
@@ -125,7 +132,7 @@ impl Process {
         let over = worked.clone().drop_guard();
         let probes = self.listen("health.listen", settings.health.listen).await?;
         let probed = address(&probes, settings.health.listen);
-        let gate = Gate::default();
+        let gate = StartupGate::default();
         let api = if self.role.schedules() {
             let listener = self.listen("api.listen", settings.api.listen).await?;
             Some((address(&listener, settings.api.listen), listener))
@@ -145,14 +152,14 @@ impl Process {
             None => (None, None),
         };
         tracing::info!(role = self.role.name(), name = self.name, health = %probed, "tasksync starts");
-        let Some((stores, occupancy)) = stores::open(&self, self.company, &fleet).await? else {
+        let Some((stores, occupancy)) = stores::open(&self, self.store_sharing, &fleet).await? else {
             // The process was stopped before the stores were open.
             return Ok(self
-                .ended(over, [serving_api, Some(serving_probes), None, None])
+                .wait_for_end(over, [serving_api, Some(serving_probes), None, None])
                 .await);
         };
         self.metrics.observe_queue(&stores.queue);
-        self.health.ask_stores(
+        self.health.add_store_probes(
             Arc::clone(&stores.registry),
             Arc::clone(&stores.schedule),
             Arc::clone(&stores.queue),
@@ -167,16 +174,20 @@ impl Process {
             .works()
             .then(|| worker::prepare(&self, &stores, connected.sync, &nudge));
         let mut parts = vec![clients.limits];
-        parts.extend(scheduler.as_ref().map(tasksync_scheduler::Scheduler::presence));
+        parts.extend(
+            scheduler
+                .as_ref()
+                .map(tasksync_scheduler::Scheduler::heartbeat_part),
+        );
         parts.extend(
             worker
                 .as_ref()
-                .map(|worker| Arc::clone(&worker.presence) as Arc<dyn Part>),
+                .map(|worker| Arc::clone(&worker.fleet_member) as Arc<dyn FleetParticipant>),
         );
         let beating = self.beat(fleet, parts, nudge, &worked);
         let saving = worker.as_ref().map(|worker| {
             let (saver, worked) = (Arc::clone(&worker.stamps), worked.clone());
-            self.vital(async move { saver.run(worker::STAMP_INTERVAL, worked).await })
+            self.spawn_vital(async move { saver.run(worker::STAMP_INTERVAL, worked).await })
         });
         let listen = listen.map(tracing::field::display);
         tracing::info!(role = self.role.name(), name = self.name, listen, health = %probed, "tasksync runs");
@@ -202,13 +213,13 @@ impl Process {
         };
         self.lifecycle.hard().run_until_cancelled(work).await;
         Ok(self
-            .ended(over, [saving, serving_api, Some(serving_probes), Some(beating)])
+            .wait_for_end(over, [saving, serving_api, Some(serving_probes), Some(beating)])
             .await)
     }
 
-    async fn listen(&self, setting: &str, address: SocketAddr) -> Result<TcpListener, Stop> {
+    async fn listen(&self, setting: &str, address: SocketAddr) -> Result<TcpListener, CommandError> {
         TcpListener::bind(address).await.map_err(|error| {
-            Stop::settings(if error.kind() == std::io::ErrorKind::AddrInUse {
+            CommandError::settings(if error.kind() == std::io::ErrorKind::AddrInUse {
                 format!(
                     "{setting} {address} is in use by another program; stop that program, or set another port ({setting} or {})",
                     variable(setting)
@@ -223,29 +234,29 @@ impl Process {
     fn beat(
         &self,
         fleet: Arc<dyn Fleet>,
-        parts: Vec<Arc<dyn Part>>,
+        parts: Vec<Arc<dyn FleetParticipant>>,
         nudge: Arc<Nudge>,
         worked: &CancellationToken,
     ) -> JoinHandle<()> {
         let heartbeat = Heartbeat {
             fleet,
-            member: Member::new(self.name.clone(), self.role.in_fleet(), self.clock.now()),
-            parts,
+            member: Member::new(self.name.clone(), self.role.fleet_role(), self.clock.now()),
+            participants: parts,
             interval: self.settings.schedule.heartbeat_interval,
             lifetime: self.settings.schedule.heartbeat_lifetime,
             nudge,
         };
         let worked = worked.clone();
-        self.vital(async move { heartbeat.run(worked).await })
+        self.spawn_vital(async move { heartbeat.run(worked).await })
     }
 
     fn serve(&self, listener: TcpListener, router: Router, worked: &CancellationToken) -> JoinHandle<()> {
         let worked = worked.clone();
-        self.vital(async move { api::serve(listener, router, worked, API_DRAIN).await })
+        self.spawn_vital(async move { api::serve(listener, router, worked, API_DRAIN).await })
     }
 
     /// Starts a part that the others cannot do without. If it panics, the guard starts the end of the process.
-    fn vital(&self, part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    fn spawn_vital(&self, part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let guard = self.lifecycle.soft().clone().drop_guard();
         tokio::spawn(async move {
             let _guard = guard;
@@ -262,7 +273,7 @@ impl Process {
     }
 
     /// Ends the parts that outlive the work. Dropping `over` stops them.
-    async fn ended(&self, over: DropGuard, parts: [Option<JoinHandle<()>>; 4]) -> End {
+    async fn wait_for_end(&self, over: DropGuard, parts: [Option<JoinHandle<()>>; 4]) -> CommandEnd {
         drop(over);
         let last = async {
             for part in parts.into_iter().flatten() {
@@ -274,7 +285,7 @@ impl Process {
         }
         let code = self.lifecycle.exit_code();
         tracing::info!(code, "tasksync ended");
-        End::Role(code)
+        CommandEnd::Role(code)
     }
 }
 
@@ -301,7 +312,7 @@ fn variable(setting: &str) -> String {
 
 /// Returns the time from the first signal until running work is cut off. It is longer than the worker's own drain,
 /// and leaves enough time to log and save before the platform kills the process.
-fn until_cut(worker: &WorkerSettings) -> Duration {
+fn hard_stop_after(worker: &WorkerSettings) -> Duration {
     let spare = worker.grace_period.saturating_sub(worker.drain);
     worker
         .grace_period
@@ -315,13 +326,13 @@ mod tests {
     #[test]
     fn work_is_cut_after_its_drain_and_before_the_platform_kills() {
         let worker = WorkerSettings::default();
-        assert_eq!(until_cut(&worker), Duration::from_secs(70));
+        assert_eq!(hard_stop_after(&worker), Duration::from_secs(70));
         let tight = WorkerSettings {
             drain: Duration::from_secs(50),
             grace_period: Duration::from_secs(51),
             ..worker
         };
-        assert!(until_cut(&tight) > tight.drain && until_cut(&tight) < tight.grace_period);
+        assert!(hard_stop_after(&tight) > tight.drain && hard_stop_after(&tight) < tight.grace_period);
     }
 
     #[test]

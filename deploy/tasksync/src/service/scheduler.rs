@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use tasksync_scheduler::api::{self, ApiToken, Gate};
+use tasksync_scheduler::api::{self, ApiToken, StartupGate};
 use tasksync_scheduler::checks::TenantChecks;
-use tasksync_scheduler::{DispatchLimits, Parts, Scheduler, Stores};
+use tasksync_scheduler::{DispatchLimits, Scheduler, ServiceParts, Stores};
 
-use super::Process;
+use super::RoleProcess;
 
 /// Creates the scheduler and opens the API's gate.
 pub(super) fn prepare(
-    process: &Process,
+    process: &RoleProcess,
     stores: &Stores,
     checks: Arc<dyn TenantChecks>,
     token: Option<ApiToken>,
-    gate: &Gate,
+    gate: &StartupGate,
 ) -> Scheduler {
     let scheduler = Scheduler::new(
         stores.clone(),
@@ -26,7 +26,7 @@ pub(super) fn prepare(
         process.health.watch(pulse);
     }
     scheduler.register(&process.metrics);
-    let parts = Parts {
+    let parts = ServiceParts {
         registry: Arc::clone(&stores.registry),
         schedule: Arc::clone(&stores.schedule),
         queue: Arc::clone(&stores.queue),
@@ -34,7 +34,7 @@ pub(super) fn prepare(
         checks,
         settings: Arc::clone(&process.settings),
         clock: Arc::clone(&process.clock),
-        leading: scheduler.leading(),
+        leading: scheduler.leading_epoch(),
         requests: scheduler.requests(),
         health: process.health.clone(),
     };

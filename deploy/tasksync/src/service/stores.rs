@@ -7,15 +7,15 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::fleet::Fleet;
 use tasksync_common::health::Health;
 use tasksync_common::queue::{JobQueue, QueueName, open_queue};
-use tasksync_common::registry::{Company, Occupancy, Registry, occupy, open_registry};
+use tasksync_common::registry::{Occupancy, Registry, RegistrySharing, occupy, open_registry};
 use tasksync_common::schedule::{Schedule, open_schedule, rebuild};
 use tasksync_common::seam::{Hook, Intercept, Measure};
 use tasksync_scheduler::Stores;
 use tokio_util::sync::CancellationToken;
 
-use super::combination::embedded;
-use super::{Process, Role};
-use crate::exit::Stop;
+use super::combination::is_embedded;
+use super::{RoleProcess, ServiceRole};
+use crate::exit::CommandError;
 
 /// Timeout of one attempt.
 const ATTEMPT: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Reports all stores of the role as missing, so that no probe finds the process ready before it has reached them.
-pub(super) fn announce(role: Role, health: &Health) {
+pub(super) fn announce(role: ServiceRole, health: &Health) {
     let mut needs = vec![
         ("registry", Code::RegistryUnavailable),
         ("schedule", Code::ScheduleUnavailable),
@@ -37,7 +37,7 @@ pub(super) fn announce(role: Role, health: &Health) {
         needs.push(("consumer", Code::QueueUnavailable));
     }
     for (what, code) in needs {
-        health.tell(
+        health.set(
             what,
             Err(Failure::new(ErrorClass::Transient, code, "not asked yet")),
         );
@@ -50,37 +50,37 @@ pub(super) fn announce(role: Role, health: &Health) {
 /// # Errors
 /// A setting is wrong, or an embedded store cannot be used.
 pub(super) async fn open(
-    process: &Process,
-    company: Company,
+    process: &RoleProcess,
+    sharing: RegistrySharing,
     fleet: &Arc<dyn Fleet>,
-) -> Result<Option<(Stores, Option<Occupancy>)>, Stop> {
+) -> Result<Option<(Stores, Option<Occupancy>)>, CommandError> {
     let settings = &process.settings;
-    let waiting = |what, code, url: &str| Waiting {
+    let waiting = |what, code, url: &str| StoreWait {
         what,
         code,
         limit: ATTEMPT,
-        patient: !embedded(url),
+        retries: !is_embedded(url),
         health: &process.health,
         stop: process.lifecycle.soft(),
     };
-    let wait_registry = Waiting {
+    let wait_registry = StoreWait {
         limit: REGISTRY_ATTEMPT,
         ..waiting("registry", Code::RegistryUnavailable, &settings.registry.url)
     };
-    let registry = wait_registry.until_there(async || {
-        let occupancy = occupy(&settings.registry, company).await?;
+    let registry = wait_registry.wait_until_open(async || {
+        let occupancy = occupy(&settings.registry, sharing).await?;
         let registry = open_registry(&settings.registry).await?;
         registry.check_writable().await?;
         Ok((registry, occupancy))
     });
     let schedule = waiting("schedule", Code::ScheduleUnavailable, &settings.schedule.url);
-    let schedule = schedule.until_there(async || {
+    let schedule = schedule.wait_until_open(async || {
         let schedule = open_schedule(&settings.schedule, Arc::clone(&process.clock)).await?;
         schedule.check_writable().await?;
         Ok(schedule)
     });
     let queue = waiting("queue", Code::QueueUnavailable, &settings.queue.url);
-    let queue = queue.until_there(async || {
+    let queue = queue.wait_until_open(async || {
         let queue = open_queue(&settings.queue, settings.schedule.claim_lifetime).await?;
         queue.depth(QueueName::Background).await?;
         Ok(queue)
@@ -95,9 +95,9 @@ pub(super) async fn open(
     let registry: Arc<dyn Registry> = Arc::new(Intercept::new(registry, Arc::clone(&measure)));
     let schedule: Arc<dyn Schedule> = Arc::new(Intercept::new(schedule, Arc::clone(&measure)));
     let queue: Arc<dyn JobQueue> = Arc::new(Intercept::new(queue, measure));
-    if embedded(&settings.schedule.url) {
+    if is_embedded(&settings.schedule.url) {
         let rebuilt = wait_registry
-            .until_there(async || rebuild::rebuild(&*registry, &*schedule, minimum).await)
+            .wait_until_open(async || rebuild::rebuild(&*registry, &*schedule, minimum).await)
             .await?;
         let Some(rebuilt) = rebuilt else {
             return Ok(None);
@@ -119,25 +119,25 @@ pub(super) async fn open(
 }
 
 /// How to wait for one store.
-struct Waiting<'a> {
+struct StoreWait<'a> {
     what: &'static str,
     /// The code to report when there is no answer in time.
     code: Code,
     /// Timeout of one attempt.
     limit: Duration,
     /// True to retry: a shared store may come later, an embedded one never does.
-    patient: bool,
+    retries: bool,
     health: &'a Health,
     stop: &'a CancellationToken,
 }
 
-impl Waiting<'_> {
+impl StoreWait<'_> {
     /// Repeats the attempt with growing pauses until it succeeds. Returns `None` if the process is stopped.
-    async fn until_there<T>(
+    async fn wait_until_open<T>(
         &self,
         mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
-    ) -> Result<Option<T>, Stop> {
-        let mut said: Option<Failure> = None;
+    ) -> Result<Option<T>, CommandError> {
+        let mut reported: Option<Failure> = None;
         let mut wait = FIRST_PAUSE;
         loop {
             let tried = tokio::time::timeout(self.limit, attempt());
@@ -146,21 +146,21 @@ impl Waiting<'_> {
             };
             let failure = match tried {
                 Ok(Ok(there)) => {
-                    if said.is_some() {
+                    if reported.is_some() {
                         tracing::info!(store = self.what, "the store answers now");
                     }
-                    self.health.tell(self.what, Ok(()));
+                    self.health.set(self.what, Ok(()));
                     return Ok(Some(there));
                 }
-                Ok(Err(failure)) if self.patient && may_pass(failure.class) => failure,
+                Ok(Err(failure)) if self.retries && is_temporary(failure.class) => failure,
                 Ok(Err(failure)) => return Err(start(&failure)),
                 Err(_) => self.failure(&format!("no answer within {} s", self.limit.as_secs())),
             };
-            if said.as_ref() != Some(&failure) {
+            if reported.as_ref() != Some(&failure) {
                 tracing::warn!(store = self.what, %failure, action = failure.code.action(), "cannot start yet, retrying");
             }
-            self.health.tell(self.what, Err(failure.clone()));
-            said = Some(failure);
+            self.health.set(self.what, Err(failure.clone()));
+            reported = Some(failure);
             if self
                 .stop
                 .run_until_cancelled(tokio::time::sleep(wait))
@@ -179,7 +179,7 @@ impl Waiting<'_> {
 }
 
 /// Returns true if a failure to open a store may pass without a change of settings.
-fn may_pass(class: ErrorClass) -> bool {
+fn is_temporary(class: ErrorClass) -> bool {
     match class {
         ErrorClass::Transient
         | ErrorClass::Throttled { .. }
@@ -191,8 +191,8 @@ fn may_pass(class: ErrorClass) -> bool {
     }
 }
 
-fn start(failure: &Failure) -> Stop {
-    Stop::settings(format!(
+fn start(failure: &Failure) -> CommandError {
+    CommandError::settings(format!(
         "cannot start: {failure}. What to do: {}",
         failure.code.action()
     ))
@@ -202,18 +202,18 @@ fn start(failure: &Failure) -> Stop {
 mod tests {
     use super::*;
 
-    fn waiting<'a>(patient: bool, health: &'a Health, stop: &'a CancellationToken) -> Waiting<'a> {
-        Waiting {
+    fn waiting<'a>(retries: bool, health: &'a Health, stop: &'a CancellationToken) -> StoreWait<'a> {
+        StoreWait {
             what: "registry",
             code: Code::RegistryUnavailable,
             limit: ATTEMPT,
-            patient,
+            retries,
             health,
             stop,
         }
     }
 
-    fn refused() -> Failure {
+    fn refusal_failure() -> Failure {
         Failure::new(
             ErrorClass::Transient,
             Code::RegistryUnavailable,
@@ -227,25 +227,29 @@ mod tests {
         let health = Health::new(stop.clone());
         let mut tries = 0;
         let opened = waiting(true, &health, &stop)
-            .until_there(async || {
+            .wait_until_open(async || {
                 if tries > 0 {
-                    assert_eq!(health.missing().await[0].why, Some(refused()));
+                    assert_eq!(health.unmet_requirements().await[0].why, Some(refusal_failure()));
                 }
                 tries += 1;
-                if tries < 12 { Err(refused()) } else { Ok(tries) }
+                if tries < 12 {
+                    Err(refusal_failure())
+                } else {
+                    Ok(tries)
+                }
             })
             .await;
         assert_eq!(opened, Ok(Some(12)));
-        assert_eq!(health.missing().await, []);
+        assert_eq!(health.unmet_requirements().await, []);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_never_answers_is_missing_until_the_process_is_stopped() {
         let stop = CancellationToken::new();
         let health = Health::new(CancellationToken::new());
-        let told = async {
+        let check_and_stop = async {
             tokio::time::sleep(ATTEMPT * 20).await;
-            let missing = health.missing().await;
+            let missing = health.unmet_requirements().await;
             assert!(
                 missing[0].why.as_ref().unwrap().detail.contains("30 s"),
                 "{missing:?}"
@@ -254,8 +258,8 @@ mod tests {
         };
         let waiting = waiting(true, &health, &stop);
         let (opened, ()) = tokio::join!(
-            waiting.until_there(async || std::future::pending::<Result<(), _>>().await),
-            told
+            waiting.wait_until_open(async || std::future::pending::<Result<(), _>>().await),
+            check_and_stop
         );
         assert_eq!(opened, Ok(None));
     }
@@ -269,15 +273,15 @@ mod tests {
             Code::SettingsWrong,
             "registry.url has a wrong password",
         );
-        for (patient, failure) in [(true, wrong), (false, refused())] {
+        for (retries, failure) in [(true, wrong), (false, refusal_failure())] {
             let mut tries = 0;
-            let ended = waiting(patient, &health, &stop)
-                .until_there(async || {
+            let ended = waiting(retries, &health, &stop)
+                .wait_until_open(async || {
                     tries += 1;
                     Err::<(), _>(failure.clone())
                 })
                 .await;
-            let Err(Stop::Settings(text)) = ended else {
+            let Err(CommandError::Settings(text)) = ended else {
                 panic!("{ended:?}")
             };
             assert!(text.contains(&failure.detail) && tries == 1, "{text}");

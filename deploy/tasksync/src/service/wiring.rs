@@ -8,17 +8,17 @@ use serde_json::Value;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
 use tasksync_common::facts::SiteCheck;
-use tasksync_common::fleet::{Fleet, Nudge, Part};
+use tasksync_common::fleet::{Fleet, FleetParticipant, Nudge};
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Registry, SourceConnection, Tenant};
 use tasksync_common::settings::Settings;
 use tasksync_scheduler::checks::{TenantChecks, UserCheck};
 use tasksync_worker::connect::ServerConnector;
 use tasksync_worker::source::Person;
-use tasksync_worker::sync::{Connector, SyncEngine, SyncSettings, TenantContext, Tenants};
+use tasksync_worker::sync::{SyncEngine, SyncSettings, TenantConnector, TenantContext, Tenants};
 use tasksync_worker::work::UserSync;
 
-use crate::exit::Stop;
+use crate::exit::CommandError;
 use crate::preview;
 
 /// Most tenants whose connections are kept open.
@@ -27,16 +27,16 @@ const TENANTS_CONNECTED: usize = 10_000;
 const TENANT_RECHECK: Duration = Duration::from_secs(10);
 
 /// The sync engine, and the checks of the tenants' servers.
-pub(super) struct Connected<S: UserSync> {
+pub(super) struct SyncAndChecks<S: UserSync> {
     pub(super) sync: Arc<S>,
     pub(super) checks: Arc<dyn TenantChecks>,
 }
 
 /// The clients of the tenants' servers.
 pub(super) struct Clients {
-    pub(super) connector: Arc<dyn Connector>,
+    pub(super) connector: Arc<dyn TenantConnector>,
     /// The limits of these clients, as a part of the process's heartbeat.
-    pub(super) limits: Arc<dyn Part>,
+    pub(super) limits: Arc<dyn FleetParticipant>,
 }
 
 /// Creates the clients. In a shared fleet, their limits are shared.
@@ -48,14 +48,14 @@ pub(super) fn connector(
     clock: &SharedClock,
     fleet: &dyn Fleet,
     nudge: &Arc<Nudge>,
-) -> Result<Clients, Stop> {
+) -> Result<Clients, CommandError> {
     let mut connector = ServerConnector::new(
         &settings.outbound,
         &settings.schedule,
         &settings.worker,
         Arc::clone(clock),
     )
-    .map_err(|error| Stop::settings(error.to_string()))?;
+    .map_err(|error| CommandError::settings(error.to_string()))?;
     if fleet.is_shared() {
         connector = connector.sharing_limits(settings.outbound.requests_per_server, Arc::clone(nudge));
     }
@@ -67,11 +67,11 @@ pub(super) fn connector(
 
 /// Creates the parts that use the clients.
 pub(super) fn connect(
-    connector: &Arc<dyn Connector>,
+    connector: &Arc<dyn TenantConnector>,
     settings: &Settings,
     registry: &Arc<dyn Registry>,
     clock: &SharedClock,
-) -> Connected<SyncEngine> {
+) -> SyncAndChecks<SyncEngine> {
     let tenants = Arc::new(Tenants::new(
         Arc::clone(registry),
         Arc::clone(connector),
@@ -85,9 +85,9 @@ pub(super) fn connect(
         Arc::clone(clock),
         SyncSettings::new(&settings.worker, &settings.guard),
     ));
-    Connected {
+    SyncAndChecks {
         sync: Arc::clone(&sync),
-        checks: Arc::new(Checks {
+        checks: Arc::new(ServerChecks {
             connector: Arc::clone(connector),
             registry: Arc::clone(registry),
             sync,
@@ -96,14 +96,14 @@ pub(super) fn connect(
 }
 
 /// Queries tenants' servers through new connections, so that settings can be tried before they are saved.
-struct Checks {
-    connector: Arc<dyn Connector>,
+struct ServerChecks {
+    connector: Arc<dyn TenantConnector>,
     registry: Arc<dyn Registry>,
     sync: Arc<SyncEngine>,
 }
 
 #[async_trait]
-impl TenantChecks for Checks {
+impl TenantChecks for ServerChecks {
     async fn check_tenant(&self, tenant: &Tenant) -> Vec<SiteCheck> {
         let connections = match self.connector.connect(tenant) {
             Ok(connections) => connections,
@@ -144,7 +144,7 @@ impl TenantChecks for Checks {
     }
 
     async fn preview(&self, user: &UserKey) -> Result<Value, Failure> {
-        let (plan, held) = self.sync.preview(user).await?;
-        Ok(preview::json(user, &plan, &held))
+        let (plan, held_deletions) = self.sync.preview(user).await?;
+        Ok(preview::json(user, &plan, &held_deletions))
     }
 }

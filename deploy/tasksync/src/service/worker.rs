@@ -9,7 +9,7 @@ use tasksync_common::schedule::StampSaver;
 use tasksync_scheduler::Stores;
 use tasksync_worker::work::{UserSync, WorkLimits, WorkMetrics, Worker};
 
-use super::Process;
+use super::RoleProcess;
 
 /// Time between two saves of stamps. After a crash, users finished since the last save are synced once too early.
 pub(super) const STAMP_INTERVAL: Duration = Duration::from_secs(10);
@@ -19,7 +19,7 @@ const STAMPS_WAITING: usize = 100_000;
 
 /// Creates the worker. The caller saves its stamps, also for a while after it has ended.
 pub(super) fn prepare<S: UserSync>(
-    process: &Process,
+    process: &RoleProcess,
     stores: &Stores,
     sync: Arc<S>,
     nudge: &Arc<Nudge>,
@@ -39,8 +39,10 @@ pub(super) fn prepare<S: UserSync>(
         process.health.watch(pulse);
     }
     let asked = Arc::clone(consumers);
-    process.health.ask("consumer", Code::QueueUnavailable, move || {
-        std::future::ready(asked.open())
-    });
+    process
+        .health
+        .add_probe("consumer", Code::QueueUnavailable, move || {
+            std::future::ready(asked.check_open())
+        });
     worker
 }

@@ -70,28 +70,33 @@ fn tasks(tasks: &Value) -> String {
         cell(&tasks["refused"]),
         cell(&tasks["let_go"]),
     );
-    text.push_str(&listed(tasks, "unread", "unread_lists", |list| {
+    text.push_str(&format_list(tasks, "unread", "unread_lists", |list| {
         format!(
             "Cannot be read, its tasks stay as they are: {}\n{}",
-            named(&list["list"], &list["location"]),
+            format_name(&list["list"], &list["location"]),
             failure(&list["failure"])
         )
     }));
-    text.push_str(&listed(tasks, "without_dates", "lists_without_dates", |list| {
-        format!(
-            "Its dates are neither read nor written, everything else is synced: {}\n{}",
-            named(&list["list"], &list["location"]),
-            failure(&list["failure"])
-        )
-    }));
-    text.push_str(&listed(tasks, "refused", "refused_tasks", |task| {
+    text.push_str(&format_list(
+        tasks,
+        "without_dates",
+        "lists_without_dates",
+        |list| {
+            format!(
+                "Its dates are neither read nor written, everything else is synced: {}\n{}",
+                format_name(&list["list"], &list["location"]),
+                failure(&list["failure"])
+            )
+        },
+    ));
+    text.push_str(&format_list(tasks, "refused", "refused_tasks", |task| {
         format!(
             "Refused, retried at the next full check or when it changes: {}\n{}",
             task_name(task),
             failure(&task["failure"])
         )
     }));
-    text.push_str(&listed(tasks, "unfinished", "unfinished_tasks", |task| {
+    text.push_str(&format_list(tasks, "unfinished", "unfinished_tasks", |task| {
         let reason = match &task["failure"] {
             Value::Null => String::new(),
             reason => failure(reason),
@@ -101,7 +106,7 @@ fn tasks(tasks: &Value) -> String {
             task_name(task)
         )
     }));
-    text.push_str(&listed(tasks, "foreign", "foreign_markers", |marker| {
+    text.push_str(&format_list(tasks, "foreign", "foreign_markers", |marker| {
         format!(
             "Left alone, because its marker in the mailbox names another owner: {} of {}\n",
             cell(&marker["key"]),
@@ -112,7 +117,7 @@ fn tasks(tasks: &Value) -> String {
 }
 
 /// Returns the entries of a list that may be cut off, and how many of `count` are not shown.
-fn listed(of: &Value, count: &str, list: &str, show: impl Fn(&Value) -> String) -> String {
+fn format_list(of: &Value, count: &str, list: &str, show: impl Fn(&Value) -> String) -> String {
     let shown = entries(of, list);
     let mut text: String = shown.iter().map(show).collect();
     let more = of[count].as_u64().unwrap_or(0).saturating_sub(shown.len() as u64);
@@ -123,7 +128,7 @@ fn listed(of: &Value, count: &str, list: &str, show: impl Fn(&Value) -> String) 
 }
 
 /// Returns a name in quotation marks with its key behind it, or only the key.
-fn named(name: &Value, key: &Value) -> String {
+fn format_name(name: &Value, key: &Value) -> String {
     match name {
         Value::Null => cell(key),
         name => format!("\"{}\" ({})", cell(name), cell(key)),
@@ -136,7 +141,7 @@ pub(crate) fn task_name(task: &Value) -> String {
         Value::Null => String::new(),
         list => format!(" in \"{}\"", cell(list)),
     };
-    format!("{}{list}", named(&task["title"], &task["task"]))
+    format!("{}{list}", format_name(&task["title"], &task["task"]))
 }
 
 fn next_sync(next: &Value) -> String {

@@ -109,11 +109,11 @@ fn a_role_without_its_stores_lives_names_them_and_ends_when_stopped() {
             assert_eq!(status, 503, "{body}");
             let body: Value = serde_json::from_str(&body).unwrap();
             let missing = body["missing"].as_array().unwrap().clone();
-            let told = missing
+            let reported = missing
                 .iter()
                 .filter(|one| one["detail"] != "not asked yet")
                 .count();
-            if told == 3 {
+            if reported == 3 {
                 break missing;
             }
             assert!(started.elapsed() < PATIENCE, "{body}");

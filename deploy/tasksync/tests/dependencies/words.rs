@@ -22,8 +22,8 @@ const REFUSED: &[(&str, &str)] = &[
 /// Lines that keep a refused phrase: file, a part of the line, and the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
-/// Returns the files whose language is checked: product sources and every document, without tests.
-fn checked_files(root: &Path) -> Vec<PathBuf> {
+/// Returns every file of the repository that git knows or would add.
+pub(super) fn listed_files(root: &Path) -> Vec<PathBuf> {
     let listed = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
@@ -35,14 +35,20 @@ fn checked_files(root: &Path) -> Vec<PathBuf> {
         String::from_utf8_lossy(&listed.stderr)
     );
     let names = String::from_utf8(listed.stdout).unwrap();
-    let checked = |name: &&str| {
+    names.lines().map(PathBuf::from).collect()
+}
+
+/// Returns the files whose language is checked: product sources and every document, without tests.
+fn checked_files(root: &Path) -> Vec<PathBuf> {
+    let checked = |file: &PathBuf| {
+        let name = file.to_string_lossy();
         let rust = name.ends_with(".rs") && !name.contains("/tests/") && !name.ends_with("/tests.rs");
         let document = [".md", ".toml", ".yaml", ".yml", ".sh", ".sql"]
             .iter()
             .any(|ending| name.ends_with(ending));
         rust || document
     };
-    names.lines().filter(checked).map(PathBuf::from).collect()
+    listed_files(root).into_iter().filter(checked).collect()
 }
 
 /// Returns the prose of a line: in Rust the comment, or the string literals with a space; elsewhere the whole line.

@@ -9,7 +9,7 @@ use tasksync_loadtest::sim::faults::Fault;
 use tasksync_loadtest::trial::{Editor, Farm, FarmSpec, Ledger, Service};
 
 use crate::canary::Canaries;
-use crate::rig::{Ended, ask, eventually, farm, run, service, settles, start, tasksync};
+use crate::rig::{Ended, ask, eventually, farm, run, service, start, tasksync, wait_until_settled};
 
 fn standalone(settings: &Path) -> Ended {
     run(tasksync()
@@ -120,14 +120,14 @@ async fn unknown_people_a_pause_of_weeks_and_servers_that_repeat_secrets() {
     assert!(taken.err.contains("[mailbox-taken]"), "{taken:?}");
     let missing = ask(&service, &["user", "status", &tenant.slug, "new"]);
     assert_eq!(missing.code, 1, "{missing:?}");
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
 
     a_pause_of_weeks_is_kept_for_a_day_at_most_shown_and_ended(&farm, &service).await;
 
     let mut canaries = Canaries::put_through(service.url(), service.token(), folder.path()).await;
     assert_eq!(service.terminate().await, Ok(Some(0)));
     canaries.hear_logs(folder.path());
-    canaries.assert_silent();
+    canaries.assert_no_secret_shown();
     farm.stop().await;
 }
 
@@ -163,7 +163,7 @@ async fn a_pause_of_weeks_is_kept_for_a_day_at_most_shown_and_ended(farm: &Farm,
     editor.act(farm, &mut ledger).unwrap();
     let ended = ask(service, &["tenant", "end-pauses", &tenant.slug]);
     assert!(ended.out.starts_with("1 pauses were ended"), "{ended:?}");
-    settles(farm, service, &mut ledger).await;
+    wait_until_settled(farm, service, &mut ledger).await;
     let none = ask(service, &["tenant", "pauses", &tenant.slug]);
     assert_eq!(none.out, "No server of the tenant is paused.\n");
 }
@@ -183,7 +183,7 @@ async fn plain_http_needs_the_operators_permission() {
     let farm = Farm::start(spec).await.unwrap();
     let service = start(folder.path(), &farm, Duration::from_secs(1), "").await;
     service.enrol(&farm).await.unwrap();
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
     let tenant = &farm.population.tenants[0];
     let (_, password) = farm.write_secrets(folder.path()).unwrap();
     let mut settings = farm.tenant_settings(tenant, &password);

@@ -5,20 +5,20 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
-use tasksync_loadtest::sharepoint::people::ItemEdit;
+use tasksync_loadtest::exchange::MailboxItemEdit as CopyEdit;
+use tasksync_loadtest::sharepoint::people::ListItemEdit;
 use tasksync_loadtest::trial::{Farm, Ledger, Oracle, Service};
 
-use crate::gate::{Gate, Mode};
-use crate::rig::{PATIENCE, ask, eventually_async, farm, settles, start, stays_quiet};
+use crate::faulty_proxy::{FaultyProxy, ProxyMode};
+use crate::rig::{PATIENCE, ask, assert_no_writes, eventually_async, farm, start, wait_until_settled};
 
-const HTML: Mode = Mode::Answer(404, "text/html", "<html><title>Not Found</title></html>");
-const PORTAL: Mode = Mode::Answer(
+const HTML: ProxyMode = ProxyMode::Answer(404, "text/html", "<html><title>Not Found</title></html>");
+const PORTAL: ProxyMode = ProxyMode::Answer(
     200,
     "text/html",
     "<html><form>Please sign in to the guest network</form></html>",
 );
-const OTHER: Mode = Mode::Answer(200, "application/json", "{\"service\": \"something else\"}");
+const OTHER: ProxyMode = ProxyMode::Answer(200, "application/json", "{\"service\": \"something else\"}");
 const XML: &str = "text/xml; charset=utf-8";
 const JSON: &str = "application/json;odata=nometadata;charset=utf-8";
 
@@ -26,9 +26,9 @@ const JSON: &str = "application/json;odata=nometadata;charset=utf-8";
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     /// Something else answers in place of Exchange.
-    Exchange(Mode),
+    Exchange(ProxyMode),
     /// Something else answers in place of SharePoint.
-    SharePoint(Mode),
+    SharePoint(ProxyMode),
     /// A setting of the tenant has another value.
     Setting(&'static str, &'static str),
 }
@@ -39,19 +39,23 @@ const FAULTS: &[(Fault, &str, &str)] = &[
     (Fault::Exchange(PORTAL), "exchange-bad-answer", "guest network"),
     (Fault::Exchange(OTHER), "exchange-bad-answer", "something else"),
     (
-        Fault::Exchange(Mode::Bytes("SSH-2.0-OpenSSH_9.9\r\n")),
+        Fault::Exchange(ProxyMode::Bytes("SSH-2.0-OpenSSH_9.9\r\n")),
         "exchange-unreachable",
         "@",
     ),
-    (Fault::Exchange(Mode::Closed), "exchange-unreachable", "@"),
+    (Fault::Exchange(ProxyMode::Closed), "exchange-unreachable", "@"),
     (
-        Fault::Exchange(Mode::Answer(200, XML, "\u{1}%<!not an answer {[")),
+        Fault::Exchange(ProxyMode::Answer(200, XML, "\u{1}%<!not an answer {[")),
         "exchange-bad-answer",
         "not an answer",
     ),
-    (Fault::Exchange(Mode::Huge(XML)), "exchange-answer-too-large", "@"),
-    (Fault::Exchange(Mode::Drip(XML)), "exchange-timeout", "@"),
-    (Fault::Exchange(Mode::Silent), "exchange-timeout", "@"),
+    (
+        Fault::Exchange(ProxyMode::Huge(XML)),
+        "exchange-answer-too-large",
+        "@",
+    ),
+    (Fault::Exchange(ProxyMode::Drip(XML)), "exchange-timeout", "@"),
+    (Fault::Exchange(ProxyMode::Silent), "exchange-timeout", "@"),
     (Fault::SharePoint(HTML), "sharepoint-site-missing", "404"),
     (Fault::SharePoint(OTHER), "sharepoint-bad-answer", ""),
     (
@@ -59,19 +63,27 @@ const FAULTS: &[(Fault, &str, &str)] = &[
         "sharepoint-bad-answer",
         "guest network",
     ),
-    (Fault::SharePoint(Mode::Closed), "sharepoint-unreachable", "@"),
     (
-        Fault::SharePoint(Mode::Answer(200, JSON, "\u{1}%<!not an answer {[")),
+        Fault::SharePoint(ProxyMode::Closed),
+        "sharepoint-unreachable",
+        "@",
+    ),
+    (
+        Fault::SharePoint(ProxyMode::Answer(200, JSON, "\u{1}%<!not an answer {[")),
         "sharepoint-bad-answer",
         "not an answer",
     ),
     (
-        Fault::SharePoint(Mode::Huge(JSON)),
+        Fault::SharePoint(ProxyMode::Huge(JSON)),
         "sharepoint-answer-too-large",
         "@",
     ),
-    (Fault::SharePoint(Mode::Drip(JSON)), "sharepoint-timeout", "@"),
-    (Fault::SharePoint(Mode::Silent), "sharepoint-timeout", "@"),
+    (
+        Fault::SharePoint(ProxyMode::Drip(JSON)),
+        "sharepoint-timeout",
+        "@",
+    ),
+    (Fault::SharePoint(ProxyMode::Silent), "sharepoint-timeout", "@"),
     (
         Fault::Setting("/mailbox/url", "http://no-such-host.invalid/EWS/Exchange.asmx"),
         "exchange-unreachable",
@@ -118,8 +130,8 @@ const FAULTS: &[(Fault, &str, &str)] = &[
 struct Site {
     slug: String,
     settings: Value,
-    exchange: Gate,
-    sharepoint: Gate,
+    exchange: FaultyProxy,
+    sharepoint: FaultyProxy,
 }
 
 fn authority(url: &str) -> SocketAddr {
@@ -131,8 +143,8 @@ impl Site {
         let tenant = &farm.population.tenants[at];
         let (_, password) = farm.write_secrets(folder).unwrap();
         let mut settings = farm.tenant_settings(tenant, &password);
-        let exchange = Gate::before(authority(&farm.ews_url())).await;
-        let sharepoint = Gate::before(authority(&farm.site_url(tenant))).await;
+        let exchange = FaultyProxy::before(authority(&farm.ews_url())).await;
+        let sharepoint = FaultyProxy::before(authority(&farm.site_url(tenant))).await;
         settings["mailbox"]["url"] = json!(format!("http://{}/EWS/Exchange.asmx", exchange.authority()));
         settings["source"]["sites"] = json!([format!("http://{}{}", sharepoint.authority(), tenant.site)]);
         Self {
@@ -167,12 +179,12 @@ impl Site {
     }
 
     async fn heals(&self, service: &Service) {
-        self.exchange.set(Mode::Open);
-        self.sharepoint.set(Mode::Open);
+        self.exchange.set(ProxyMode::Open);
+        self.sharepoint.set(ProxyMode::Open);
         self.put(service, &self.settings).await;
     }
 
-    fn place(&self, fault: Fault) -> String {
+    fn faulty_authority(&self, fault: Fault) -> String {
         match fault {
             Fault::Exchange(_) => self.exchange.authority(),
             Fault::SharePoint(_) => self.sharepoint.authority(),
@@ -182,7 +194,7 @@ impl Site {
 }
 
 /// Returns every failure that the status of a user shows: that of the last attempt, and open alerts.
-fn told(status: &Value) -> Vec<(String, String)> {
+fn shown_failures(status: &Value) -> Vec<(String, String)> {
     let alerts = status["alerts"].as_array().cloned().unwrap_or_default();
     let alerts = alerts.iter().map(|alert| alert["failure"].clone());
     std::iter::once(status["schedule"]["last_failure"].clone())
@@ -210,7 +222,7 @@ fn edit_both_sides(farm: &Farm, at: usize, round: &str) -> (String, String) {
             };
             if !edited
                 .iter()
-                .any(|(_, _, known): &(String, String, String)| known == key)
+                .any(|(_, _, edited_key): &(String, String, String)| edited_key == key)
             {
                 edited.push((person.smtp.clone(), copy.id.clone(), key.clone()));
             }
@@ -226,9 +238,9 @@ fn edit_both_sides(farm: &Farm, at: usize, round: &str) -> (String, String) {
     );
     let (list, item) = first.2.rsplit_once('|').unwrap();
     let list = list.trim_start_matches("sp|").parse().unwrap();
-    let edit = ItemEdit {
+    let edit = ListItemEdit {
         title: Some(here.clone()),
-        ..ItemEdit::default()
+        ..ListItemEdit::default()
     };
     farm.sharepoint
         .person_edits(&tenant.site, list, item.parse().unwrap(), edit, applied.users[0])
@@ -242,7 +254,7 @@ fn edit_both_sides(farm: &Farm, at: usize, round: &str) -> (String, String) {
 }
 
 /// Returns true if both edits are on both sides.
-fn mirrored(farm: &Farm, at: usize, (here, there): &(String, String)) -> bool {
+fn is_mirrored(farm: &Farm, at: usize, (here, there): &(String, String)) -> bool {
     let (tenant, applied) = (&farm.population.tenants[at], &farm.applied[at]);
     let in_mailbox = tenant
         .people
@@ -267,7 +279,10 @@ async fn alerts(service: &Service) -> Vec<Value> {
 
 /// Returns the first tenant whose fault has this code.
 fn at_of(code: &str) -> usize {
-    FAULTS.iter().position(|(_, known, _)| *known == code).unwrap()
+    FAULTS
+        .iter()
+        .position(|(_, fault_code, _)| *fault_code == code)
+        .unwrap()
 }
 
 fn resident_megabytes(service: &Service) -> u64 {
@@ -291,7 +306,7 @@ async fn faults_of_tenants_are_distinguished_and_recover_while_a_healthy_tenant_
         site.put(&service, &site.settings).await;
         sites.push(site);
     }
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
     // A change of a tenant's settings is noticed within ten seconds. After that, every tenant goes through its gates.
     tokio::time::sleep(Duration::from_secs(11)).await;
 
@@ -304,12 +319,12 @@ async fn faults_of_tenants_are_distinguished_and_recover_while_a_healthy_tenant_
     // The healthy tenant's edits arrive while the others are broken, and every fault is reported.
     let started = Instant::now();
     let mut waiting: Vec<usize> = (0..FAULTS.len()).collect();
-    let (mut round, mut own) = (1, edit_both_sides(&farm, healthy, "round 1"));
+    let (mut round, mut healthy_edit) = (1, edit_both_sides(&farm, healthy, "round 1"));
     let mut last = String::new();
     while round < 6 || !waiting.is_empty() {
-        if mirrored(&farm, healthy, &own) && round < 6 {
+        if is_mirrored(&farm, healthy, &healthy_edit) && round < 6 {
             round += 1;
-            own = edit_both_sides(&farm, healthy, &format!("round {round}"));
+            healthy_edit = edit_both_sides(&farm, healthy, &format!("round {round}"));
         }
         let mut still = Vec::new();
         for at in waiting {
@@ -321,14 +336,14 @@ async fn faults_of_tenants_are_distinguished_and_recover_while_a_healthy_tenant_
                 Farm::user_name(person)
             );
             let status = service.call(reqwest::Method::GET, &path, None).await.unwrap();
-            let part = part.replace('@', &sites[at].place(fault));
-            let told = told(&status);
-            if !told
+            let part = part.replace('@', &sites[at].faulty_authority(fault));
+            let shown = shown_failures(&status);
+            if !shown
                 .iter()
-                .any(|(known, detail)| known == code && detail.contains(&part))
+                .any(|(shown_code, detail)| shown_code == code && detail.contains(&part))
             {
                 last.push_str(&format!(
-                    "{fault:?}: expected {code} with {part:?}, shown {told:?}\n"
+                    "{fault:?}: expected {code} with {part:?}, shown {shown:?}\n"
                 ));
                 still.push(at);
             }
@@ -401,9 +416,9 @@ async fn faults_of_tenants_are_distinguished_and_recover_while_a_healthy_tenant_
     }
     let healed = Instant::now();
     loop {
-        let verdict = Oracle::new(&farm).verdict();
+        let verdict = Oracle::new(&farm).compare_sides();
         let open: Vec<usize> = (0..FAULTS.len())
-            .filter(|&at| !mirrored(&farm, at, &edits[at]))
+            .filter(|&at| !is_mirrored(&farm, at, &edits[at]))
             .collect();
         if verdict.agrees() && open.is_empty() {
             break;
@@ -417,7 +432,7 @@ async fn faults_of_tenants_are_distinguished_and_recover_while_a_healthy_tenant_
         );
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    stays_quiet(&farm).await;
+    assert_no_writes(&farm).await;
     assert_eq!(
         alerts(&service).await,
         [] as [Value; 0],

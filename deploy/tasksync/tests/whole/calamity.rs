@@ -2,16 +2,16 @@
 
 use tasksync_loadtest::services::{Binaries, ServicesPlan};
 
-use crate::shared;
+use crate::shared_stores;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_thing_is_killed_once_and_both_sides_agree_afterwards() {
     if let Err(missing) = Binaries::default().check(&ServicesPlan::distributed()) {
-        assert!(!shared::required(), "{missing}");
+        assert!(!shared_stores::required(), "{missing}");
         println!("skipped: {missing}; run make test");
         return;
     }
-    let (outcome, _folder) = shared::run_scenario("small-calamity").await;
+    let (outcome, _folder) = shared_stores::run_scenario("small-calamity").await;
     let verdict = &outcome.trial.verdict;
     assert!(
         outcome.passed(),

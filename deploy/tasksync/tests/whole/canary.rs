@@ -29,7 +29,7 @@ const TENANTS: [&str; 4] = ["canary-password", "canary-token", "canary-secret", 
 /// The secrets that were put through a service, and everything that the service wrote or answered.
 pub(crate) struct Canaries {
     secrets: Vec<(&'static str, String)>,
-    said: Vec<(String, Vec<u8>)>,
+    outputs: Vec<(String, Vec<u8>)>,
     _servers: [Repeater; 2],
 }
 
@@ -57,7 +57,7 @@ impl Canaries {
         let servers = [Repeater::start(false).await, Repeater::start(true).await];
         let mut canaries = Self {
             secrets,
-            said: Vec::new(),
+            outputs: Vec::new(),
             _servers: servers,
         };
         canaries.enrol(url, token, folder, &key).await;
@@ -69,7 +69,7 @@ impl Canaries {
     pub(crate) async fn hear_metrics(&mut self, probed: &str) {
         let answer = reqwest::get(format!("{probed}/metrics")).await.unwrap();
         assert_eq!(answer.status(), 200);
-        self.hear("metrics", answer.text().await.unwrap());
+        self.record_output("metrics", answer.text().await.unwrap());
     }
 
     /// Keeps the logs and databases in the folder.
@@ -78,10 +78,10 @@ impl Canaries {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if name.contains(".log") || name.contains(".sqlite") {
-                self.hear(name, std::fs::read(&path).unwrap());
+                self.record_output(name, std::fs::read(&path).unwrap());
             }
         }
-        assert!(self.said.iter().any(|(place, _)| place.ends_with(".log")));
+        assert!(self.outputs.iter().any(|(source, _)| source.ends_with(".log")));
     }
 
     /// Requests a sync of every tenant's user.
@@ -90,13 +90,13 @@ impl Canaries {
             let path = format!("/tenants/{tenant}/users/ana/sync");
             let (status, said) = call(url, token, "POST", &path, None).await;
             assert_eq!(status, 202, "{said}");
-            self.hear("sync now", said.to_string());
+            self.record_output("sync now", said.to_string());
         }
     }
 
-    /// Keeps output, for [`Self::assert_silent`].
-    pub(crate) fn hear(&mut self, place: impl Into<String>, said: impl Into<Vec<u8>>) {
-        self.said.push((place.into(), said.into()));
+    /// Keeps output, for [`Self::assert_no_secret_shown`].
+    pub(crate) fn record_output(&mut self, source: impl Into<String>, content: impl Into<Vec<u8>>) {
+        self.outputs.push((source.into(), content.into()));
     }
 
     async fn enrol(&mut self, url: &str, token: &str, folder: &Path, key: &Path) {
@@ -140,8 +140,8 @@ impl Canaries {
                 ("/source/credentials/private_key", MISPLACED.to_owned()),
             ] {
                 let mut wrong = good.clone();
-                if let Some(place) = wrong.pointer_mut(pointer) {
-                    *place = json!(value);
+                if let Some(setting) = wrong.pointer_mut(pointer) {
+                    *setting = json!(value);
                     refused.push(
                         call(url, token, "PUT", &format!("/tenants/{tenant}"), Some(&wrong))
                             .await
@@ -160,7 +160,7 @@ impl Canaries {
             assert_eq!(status, 201, "{said}");
         }
         let refused: String = refused.iter().map(|said| format!("{said}\n")).collect();
-        self.hear("refused requests", refused);
+        self.record_output("refused requests", refused);
     }
 
     /// Waits until every sync has failed with text that a server repeated, then requests everything the service
@@ -204,7 +204,7 @@ impl Canaries {
             }
         }
         let repeated = self
-            .said
+            .outputs
             .iter()
             .any(|(_, said)| String::from_utf8_lossy(said).contains("you sent"));
         assert!(
@@ -223,7 +223,7 @@ impl Canaries {
                 .env("TASKSYNC_URL", url)
                 .env("TASKSYNC_TOKEN", token);
             let ended = run(&mut command);
-            self.hear(
+            self.record_output(
                 format!("tasksync {}", arguments.join(" ")),
                 ended.out + &ended.err,
             );
@@ -231,13 +231,13 @@ impl Canaries {
     }
 
     /// Fails if a secret appears in anything that was kept.
-    pub(crate) fn assert_silent(&self) {
+    pub(crate) fn assert_no_secret_shown(&self) {
         let forms = Forms::of(&self.secrets);
-        for (place, said) in &self.said {
-            if let Some((name, found)) = forms.find(said) {
-                let (from, to) = (found.saturating_sub(300), said.len().min(found + 300));
-                let around = String::from_utf8_lossy(&said[from..to]);
-                panic!("{place} shows a part of the {name}:\n{around}");
+        for (source, content) in &self.outputs {
+            if let Some((name, found)) = forms.find(content) {
+                let (from, to) = (found.saturating_sub(300), content.len().min(found + 300));
+                let around = String::from_utf8_lossy(&content[from..to]);
+                panic!("{source} shows a part of the {name}:\n{around}");
             }
         }
     }
@@ -422,7 +422,7 @@ async fn serve(mut stream: TcpStream, grants: bool, number: usize) {
         let granted = json!({ "token_type": "Bearer", "expires_in": 3600, "access_token": TOKEN });
         answer(200, "application/json", &granted.to_string())
     } else {
-        repeated(&String::from_utf8_lossy(&heard), number)
+        repeat_secret(&String::from_utf8_lossy(&heard), number)
     };
     stream.write_all(answer.as_bytes()).await.ok();
 }
@@ -435,7 +435,7 @@ fn answer(status: u16, kind: &str, body: &str) -> String {
     )
 }
 
-fn repeated(heard: &str, number: usize) -> String {
+fn repeat_secret(heard: &str, number: usize) -> String {
     let (head, body) = heard.split_once("\r\n\r\n").unwrap_or_default();
     let authorization = head
         .lines()
@@ -446,12 +446,12 @@ fn repeated(heard: &str, number: usize) -> String {
         format!("you sent {form}")
     } else {
         // A server that knows a secret may also repeat it in its own words.
-        let meant = if authorization.contains("Basic") {
+        let secret = if authorization.contains("Basic") {
             PASSWORD
         } else {
             TOKEN
         };
-        format!("you sent {authorization}, which is {meant}")
+        format!("you sent {authorization}, which is {secret}")
     };
     let error = json!({ "error": "invalid_client", "error_description": text });
     if body.starts_with("grant_type") {

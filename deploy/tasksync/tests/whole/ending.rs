@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use tasksync_loadtest::sim::faults::Fault;
 use tasksync_loadtest::trial::Ledger;
 
-use crate::rig::{People, as_process_1, farm, service, settles, start_as, stays_quiet, terminate_process_1};
+use crate::rig::{
+    People, as_process_1, assert_no_writes, farm, service, start_as, terminate_process_1, wait_until_settled,
+};
 
 /// Settings with a short drain; the process takes a little longer to end.
 const DRAIN: &str = "request_timeout = \"3s\"\nconnect_timeout = \"1s\"\n\n[worker]\nuser_budget = \"5s\"\ndrain = \"8s\"\ngrace_period = \"20s\"\n";
@@ -29,8 +31,8 @@ async fn sigterm_under_load_ends_in_time_and_loses_nothing() {
     }
     let mut ledger = people.stop();
     farm.exchange.faults.clear();
-    settles(&farm, &service, &mut ledger).await;
-    stays_quiet(&farm).await;
+    wait_until_settled(&farm, &service, &mut ledger).await;
+    assert_no_writes(&farm).await;
     farm.stop().await;
 }
 
@@ -45,7 +47,7 @@ async fn it_ends_on_sigterm_as_process_1() {
     let second = Duration::from_secs(1);
     let service = start_as(script, folder.path(), &farm, second, DRAIN).await;
     service.enrol(&farm).await.unwrap();
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
     terminate_process_1(service.process_id().unwrap(), || service.log_tail(20)).await;
     assert_eq!(service.terminate().await, Ok(Some(0)), "{}", service.log_tail(20));
     farm.stop().await;

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tasksync_loadtest::sim::faults::{Fault, Rule};
 use tasksync_loadtest::trial::{Farm, Ledger, Service};
 
-use crate::gate::{Gate, Mode};
-use crate::rig::{ask, eventually_async, farm, settles, spec};
+use crate::faulty_proxy::{FaultyProxy, ProxyMode};
+use crate::rig::{ask, eventually_async, farm, spec, wait_until_settled};
 
 const PEOPLE: usize = 40;
 
@@ -65,8 +65,8 @@ async fn people_whose_first_sync_was_killed_are_due_at_once_and_their_failures_a
     let service = Service::start(spec, &farm).await.unwrap();
 
     let server = farm.ews_url().split('/').nth(2).unwrap().parse().unwrap();
-    let gate = Gate::before(server).await;
-    gate.set(Mode::Silent);
+    let gate = FaultyProxy::before(server).await;
+    gate.set(ProxyMode::Silent);
     let (_, password) = farm.write_secrets(folder.path()).unwrap();
     let mut settings = farm.tenant_settings(tenant, &password);
     settings["mailbox"]["url"] = json!(format!("http://{}/EWS/Exchange.asmx", gate.authority()));
@@ -118,7 +118,7 @@ async fn people_whose_first_sync_was_killed_are_due_at_once_and_their_failures_a
         fault: Fault::Error("ErrorMailboxStoreUnavailable".to_owned()),
         remaining: u64::MAX,
     });
-    gate.set(Mode::Open);
+    gate.set(ProxyMode::Open);
     let unlucky = Farm::user_name(unlucky);
     eventually_async(
         "that all others are synced, and this one failed twice",
@@ -159,6 +159,6 @@ async fn people_whose_first_sync_was_killed_are_due_at_once_and_their_failures_a
     farm.exchange.faults.clear();
     let sync_now = format!("/api/v1/{path}/sync");
     service.call(Method::POST, &sync_now, None).await.unwrap();
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
     farm.stop().await;
 }

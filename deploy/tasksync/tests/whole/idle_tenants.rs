@@ -2,10 +2,10 @@
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::Method;
-use tasksync_loadtest::trial::{Farm, Installation, Process};
+use tasksync_loadtest::trial::{Farm, Installation, TasksyncProcess};
 
 use crate::rig::{eventually_async, farm};
-use crate::shared::Shared;
+use crate::shared_stores::SharedStores;
 
 const TENANTS: usize = 10_000;
 /// Tenants added concurrently, fewer than the registry has connections.
@@ -14,7 +14,7 @@ const AT_ONCE: usize = 4;
 const TRIES: usize = 10;
 
 /// Returns the sum of all series whose names begin with `series`, as the process itself reports them.
-async fn metric(http: &reqwest::Client, process: &Process, series: &str) -> f64 {
+async fn metric(http: &reqwest::Client, process: &TasksyncProcess, series: &str) -> f64 {
     let url = format!("{}/metrics", process.probed());
     let text = http.get(url).send().await.unwrap().text().await.unwrap();
     text.lines()
@@ -60,12 +60,12 @@ async fn add_all(installation: &Installation, farm: &Farm, folder: &std::path::P
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_tenants_without_enrolments_cause_no_message_and_no_remote_call() {
-    let Some(shared) = Shared::open().await else {
+    let Some(stores) = SharedStores::from_environment().await else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(41, TENANTS, 1, 1.0).await;
-    let mut spec = shared.installation(folder.path(), 1, 1, "");
+    let mut spec = stores.installation(folder.path(), 1, 1, "");
     // The shortest intervals allowed, so that everything periodic happens several times.
     for (name, value) in [("RUN_INTERVAL", "1s"), ("TENANT_SEARCH_INTERVAL", "2s")] {
         spec.environment
@@ -93,10 +93,10 @@ async fn ten_thousand_tenants_without_enrolments_cause_no_message_and_no_remote_
         )
         .await
     };
-    let known = installation
+    let answer = installation
         .call(0, Method::GET, "/api/v1/tenants?limit=1", None)
         .await;
-    assert!(known.is_ok(), "{known:?}");
+    assert!(answer.is_ok(), "{answer:?}");
     assert!(published().await.abs() < f64::EPSILON, "messages were sent");
     assert_eq!(farm.requests(), (0, 0), "servers were asked");
 
@@ -124,5 +124,5 @@ async fn ten_thousand_tenants_without_enrolments_cause_no_message_and_no_remote_
         installation.log_tail(20)
     );
     farm.stop().await;
-    shared.close().await;
+    stores.close().await;
 }

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use tasksync_loadtest::sharepoint::people::ItemEdit;
+use tasksync_loadtest::sharepoint::people::ListItemEdit;
 use tasksync_loadtest::sim::faults::Fault;
 use tasksync_loadtest::trial::{Farm, Ledger};
 
-use crate::rig::{Dice, People, eventually, eventually_async, farm, service, settles, stays_quiet};
+use crate::rig::{
+    Dice, People, assert_no_writes, eventually, eventually_async, farm, service, wait_until_settled,
+};
 
 async fn killed_under_edits(seed: u64, kills: u32) {
     let folder = tempfile::tempdir().unwrap();
@@ -24,8 +26,8 @@ async fn killed_under_edits(seed: u64, kills: u32) {
     let mut ledger = people.stop();
     service.kill().await;
     service.restart().await.unwrap();
-    settles(&farm, &service, &mut ledger).await;
-    stays_quiet(&farm).await;
+    wait_until_settled(&farm, &service, &mut ledger).await;
+    assert_no_writes(&farm).await;
     assert!(ledger.len() >= 50, "only {} edits were made", ledger.len());
     assert_eq!(service.terminate().await, Ok(Some(0)));
     farm.stop().await;
@@ -56,8 +58,8 @@ async fn a_first_sync_in_many_pieces_loses_no_task_to_kills() {
         service.restart().await.unwrap();
     }
     farm.exchange.faults.clear();
-    settles(&farm, &service, &mut Ledger::default()).await;
-    stays_quiet(&farm).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
+    assert_no_writes(&farm).await;
     farm.stop().await;
 }
 
@@ -67,7 +69,7 @@ async fn lost_sync_states_double_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(2, 1, 6, 5.0).await;
     let service = service(folder.path(), &farm, "").await;
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
     let mut dice = Dice(2);
     let file = SqliteConnectOptions::new().filename(folder.path().join("registry.sqlite"));
     for _ in 0..5 {
@@ -93,8 +95,8 @@ async fn lost_sync_states_double_nothing() {
         registry.close().await.unwrap();
         service.restart().await.unwrap();
     }
-    settles(&farm, &service, &mut Ledger::default()).await;
-    stays_quiet(&farm).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
+    assert_no_writes(&farm).await;
     farm.stop().await;
 }
 
@@ -103,13 +105,13 @@ async fn a_copy_deleted_before_its_folder_was_read_again_is_deleted_at_the_sourc
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(3, 1, 1, 5.0).await;
     let service = service(folder.path(), &farm, "").await;
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
     let (tenant, applied) = (&farm.population.tenants[0], &farm.applied[0]);
     let (person, user, list) = (&tenant.people[0], applied.users[0], applied.lists[0].0);
-    let edit = ItemEdit {
+    let edit = ListItemEdit {
         title: Some("Here and gone".to_owned()),
         assigned_to: Some(vec![user]),
-        ..ItemEdit::default()
+        ..ListItemEdit::default()
     };
     let item = farm
         .sharepoint
@@ -133,6 +135,6 @@ async fn a_copy_deleted_before_its_folder_was_read_again_is_deleted_at_the_sourc
         items.into_iter().find(|found| found.id == item && found.recycled)
     })
     .await;
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
     farm.stop().await;
 }

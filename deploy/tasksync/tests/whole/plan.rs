@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tasksync_loadtest::exchange::ItemEdit as CopyEdit;
-use tasksync_loadtest::sharepoint::people::ItemEdit;
+use tasksync_loadtest::exchange::MailboxItemEdit as CopyEdit;
+use tasksync_loadtest::sharepoint::people::ListItemEdit;
 use tasksync_loadtest::trial::{Farm, Ledger, Oracle, Service};
 
-use crate::rig::{PATIENCE, ask, farm, settles, start, writes};
+use crate::rig::{PATIENCE, ask, farm, start, wait_until_settled, writes};
 
 fn plan(service: &Service, tenant: &str, user: &str) -> Value {
     let ended = ask(service, &["user", "plan", tenant, user, "--json"]);
@@ -35,14 +35,14 @@ async fn the_plan_is_what_the_next_sync_does_and_asking_for_it_writes_nothing() 
     let (tenant, applied) = (&farm.population.tenants[0], &farm.applied[0]);
     let (person, user, list) = (&tenant.people[0], applied.users[0], applied.lists[0].0);
     let name = Farm::user_name(person);
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
 
     // One task of each kind: created, edited here, edited there, deleted here, deleted there.
     let create = |title: &str| {
-        let edit = ItemEdit {
+        let edit = ListItemEdit {
             title: Some(title.to_owned()),
             assigned_to: Some(vec![user]),
-            ..ItemEdit::default()
+            ..ListItemEdit::default()
         };
         farm.sharepoint
             .person_creates(&tenant.site, list, edit, user)
@@ -56,9 +56,9 @@ async fn the_plan_is_what_the_next_sync_does_and_asking_for_it_writes_nothing() 
             !copy.in_deleted_items && copy.named.get("TaskSyncSourceKey") == Some(&Farm::key(list, item))
         })
     };
-    let title = |title: &str| ItemEdit {
+    let title = |title: &str| ListItemEdit {
         title: Some(title.to_owned()),
-        ..ItemEdit::default()
+        ..ListItemEdit::default()
     };
     farm.sharepoint
         .person_edits(&tenant.site, list, items[0], title("one, edited"), user)
@@ -132,7 +132,7 @@ async fn the_plan_is_what_the_next_sync_does_and_asking_for_it_writes_nothing() 
 async fn sync(farm: &Farm, service: &Service, tenant: &str, user: &str) {
     let path = format!("/api/v1/tenants/{tenant}/users/{user}/sync");
     let started = Instant::now();
-    while !Oracle::new(farm).verdict().agrees() {
+    while !Oracle::new(farm).compare_sides().agrees() {
         assert!(started.elapsed() < PATIENCE, "{}", service.log_tail(20));
         service.call(reqwest::Method::POST, &path, None).await.unwrap();
         tokio::time::sleep(Duration::from_millis(1_500)).await;

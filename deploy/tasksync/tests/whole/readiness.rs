@@ -6,17 +6,17 @@ use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
 use tasksync_loadtest::services::{Persistence, Services, ServicesPlan};
-use tasksync_loadtest::trial::{Editor, Installation, Ledger, Process};
+use tasksync_loadtest::trial::{Editor, Installation, Ledger, TasksyncProcess};
 use url::Url;
 
-use crate::rig::{farm, settles};
-use crate::shared::Shared;
+use crate::rig::{farm, wait_until_settled};
+use crate::shared_stores::SharedStores;
 
 /// Longest time until the probe names a store that refuses writes.
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// Waits until every process reports that exactly this is missing; `None` waits until every process is ready.
-async fn says(installation: &Installation, missing: Option<&str>) {
+async fn wait_until_reported(installation: &Installation, missing: Option<&str>) {
     let asked = Instant::now();
     for process in installation.schedulers.iter().chain(&installation.workers) {
         loop {
@@ -36,7 +36,7 @@ async fn says(installation: &Installation, missing: Option<&str>) {
 }
 
 /// Creates a database at the server and returns its URL.
-async fn own_database(server: &str, name: &str) -> String {
+async fn create_database(server: &str, name: &str) -> String {
     let mut admin = PgConnection::connect(server).await.unwrap();
     let create = format!("CREATE DATABASE {name}");
     admin.execute(sqlx::AssertSqlSafe(create)).await.unwrap();
@@ -45,7 +45,7 @@ async fn own_database(server: &str, name: &str) -> String {
     url.into()
 }
 
-async fn ready(installation: &Installation, process: &Process) -> (u16, Value) {
+async fn ready(installation: &Installation, process: &TasksyncProcess) -> (u16, Value) {
     let url = format!("{}/readyz", process.probed());
     let answer = installation.http().get(url).send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap())
@@ -53,7 +53,7 @@ async fn ready(installation: &Installation, process: &Process) -> (u16, Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_refuses_writes_is_named_within_ten_seconds_and_forgotten_once_it_takes_them() {
-    let Some(mut shared) = Shared::open().await else {
+    let Some(mut stores) = SharedStores::from_environment().await else {
         return;
     };
     let plan = ServicesPlan {
@@ -64,39 +64,39 @@ async fn a_store_that_refuses_writes_is_named_within_ten_seconds_and_forgotten_o
     };
     let private = Services::start(&plan).await.unwrap();
     let postgres = private.postgres().unwrap();
-    shared.schedule = private.redis().unwrap().url();
-    shared.registry = own_database(&postgres.url(), shared.name()).await;
+    stores.schedule = private.redis().unwrap().url();
+    stores.registry = create_database(&postgres.url(), stores.name()).await;
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(31, 1, 2, 3.0).await;
-    let installation = Installation::start(shared.installation(folder.path(), 1, 1, ""), &farm)
+    let installation = Installation::start(stores.installation(folder.path(), 1, 1, ""), &farm)
         .await
         .unwrap();
     installation.enrol(0, &farm).await.unwrap();
-    settles(&farm, &installation, &mut Ledger::default()).await;
-    says(&installation, None).await;
+    wait_until_settled(&farm, &installation, &mut Ledger::default()).await;
+    wait_until_reported(&installation, None).await;
 
     // Its volume is full, but the probe's table has free pages: they can be written even then, and the probe must
     // still fail.
-    let mut registry = PgConnection::connect(&shared.registry).await.unwrap();
+    let mut registry = PgConnection::connect(&stores.registry).await.unwrap();
     registry
         .execute("VACUUM (TRUNCATE false) write_probe")
         .await
         .unwrap();
     postgres.fill_volume(true).unwrap();
-    says(&installation, Some("registry")).await;
+    wait_until_reported(&installation, Some("registry")).await;
     let (mut editor, mut ledger) = (Editor::resting(31, Duration::ZERO), Ledger::default());
     for _ in 0..10 {
         editor.act(&farm, &mut ledger).unwrap();
     }
-    says(&installation, Some("registry")).await;
+    wait_until_reported(&installation, Some("registry")).await;
     postgres.fill_volume(false).unwrap();
-    says(&installation, None).await;
-    settles(&farm, &installation, &mut ledger).await;
+    wait_until_reported(&installation, None).await;
+    wait_until_settled(&farm, &installation, &mut ledger).await;
     registry.close().await.unwrap();
 
-    let client = redis::Client::open(shared.schedule.as_str()).unwrap();
+    let client = redis::Client::open(stores.schedule.as_str()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    let mut tell = async |words: &[&str]| {
+    let mut send_command = async |words: &[&str]| {
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
             command.arg(*word);
@@ -104,22 +104,22 @@ async fn a_store_that_refuses_writes_is_named_within_ten_seconds_and_forgotten_o
         command.exec_async(&mut redis).await.unwrap();
     };
     // A failover turned it into a replica while the processes run.
-    tell(&["REPLICAOF", "127.0.0.1", "1"]).await;
-    says(&installation, Some("schedule")).await;
-    tell(&["REPLICAOF", "NO", "ONE"]).await;
-    says(&installation, None).await;
+    send_command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    wait_until_reported(&installation, Some("schedule")).await;
+    send_command(&["REPLICAOF", "NO", "ONE"]).await;
+    wait_until_reported(&installation, None).await;
     // Its memory is full.
-    tell(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    says(&installation, Some("schedule")).await;
-    tell(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    says(&installation, None).await;
+    send_command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    wait_until_reported(&installation, Some("schedule")).await;
+    send_command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    wait_until_reported(&installation, None).await;
 
     // The database became read-only, like a standby; open connections are closed, as by a failover.
-    let mut registry = PgConnection::connect(&shared.registry).await.unwrap();
+    let mut registry = PgConnection::connect(&stores.registry).await.unwrap();
     for (value, missing) in [("on", Some("registry")), ("off", None)] {
         let set = format!(
             "ALTER DATABASE {} SET default_transaction_read_only = {value}",
-            shared.name()
+            stores.name()
         );
         registry
             .execute("SET default_transaction_read_only = off")
@@ -133,10 +133,10 @@ async fn a_store_that_refuses_writes_is_named_within_ten_seconds_and_forgotten_o
             )
             .await
             .unwrap();
-        says(&installation, missing).await;
+        wait_until_reported(&installation, missing).await;
     }
     registry.close().await.unwrap();
     installation.terminate().await.unwrap();
     farm.stop().await;
-    shared.close().await;
+    stores.close().await;
 }

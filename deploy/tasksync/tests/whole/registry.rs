@@ -10,7 +10,9 @@ use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tasksync_loadtest::trial::{Ledger, Service};
 
-use crate::rig::{PATIENCE, People, ask, farm, run, service, settles, start_as, stays_quiet, tasksync};
+use crate::rig::{
+    PATIENCE, People, ask, assert_no_writes, farm, run, service, start_as, tasksync, wait_until_settled,
+};
 
 async fn open(folder: &Path) -> SqliteConnection {
     let file = SqliteConnectOptions::new().filename(folder.join("registry.sqlite"));
@@ -22,7 +24,7 @@ async fn states_that_cannot_be_read_are_reported_and_double_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(9, 1, 4, 5.0).await;
     let service = service(folder.path(), &farm, "").await;
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
     let before = farm.exchange.stats.snapshot().writes;
     service.kill().await;
     let mut registry = open(folder.path()).await;
@@ -39,8 +41,8 @@ async fn states_that_cannot_be_read_are_reported_and_double_nothing() {
         assert!(started.elapsed() < PATIENCE, "{}", service.log_tail(20));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    settles(&farm, &service, &mut Ledger::default()).await;
-    stays_quiet(&farm).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
+    assert_no_writes(&farm).await;
     assert_eq!(
         farm.exchange.stats.snapshot().writes,
         before,
@@ -54,7 +56,7 @@ async fn a_damaged_or_foreign_file_is_one_clear_line() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(10, 1, 2, 2.0).await;
     let service = service(folder.path(), &farm, "").await;
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
     assert_eq!(service.terminate().await, Ok(Some(0)));
     let file = folder.path().join("registry.sqlite");
     // Writes everything into the one file, so that damaging it damages everything.
@@ -98,7 +100,7 @@ async fn a_damaged_or_foreign_file_is_one_clear_line() {
     // After the backup is restored, everything works.
     std::fs::write(&file, good).unwrap();
     service.restart().await.unwrap();
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
     farm.stop().await;
 }
 
@@ -106,20 +108,20 @@ async fn a_damaged_or_foreign_file_is_one_clear_line() {
 /// the size of files that the process writes.
 struct Disk {
     folder: tempfile::TempDir,
-    own: bool,
+    is_mounted: bool,
 }
 
-const ROOM: usize = 24 * 1024 * 1024;
+const DISK_BYTES: usize = 24 * 1024 * 1024;
 
 impl Disk {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
         mount
-            .args(["-t", "tmpfs", "-o", &format!("size={ROOM}"), "tmpfs"])
+            .args(["-t", "tmpfs", "-o", &format!("size={DISK_BYTES}"), "tmpfs"])
             .arg(folder.path());
-        let own = mount.output().is_ok_and(|ended| ended.status.success());
-        Self { folder, own }
+        let is_mounted = mount.output().is_ok_and(|ended| ended.status.success());
+        Self { folder, is_mounted }
     }
 
     /// Returns a script that runs the executable: at the limit, the process must get an error, as from a full disk,
@@ -137,21 +139,21 @@ impl Disk {
 
     /// Fills the disk. Returns false if that is not possible here.
     fn fill(&self, service: &Service) -> bool {
-        if !self.own {
+        if !self.is_mounted {
             return limit_file_size(service, "4096");
         }
         let mut file = std::fs::File::create(self.folder.path().join("filler")).unwrap();
         let chunk = [0_u8; 4_096];
-        let written = (0..=ROOM / chunk.len()).take_while(|_| file.write_all(&chunk).is_ok());
+        let written = (0..=DISK_BYTES / chunk.len()).take_while(|_| file.write_all(&chunk).is_ok());
         assert!(
-            written.count() <= ROOM / chunk.len(),
-            "more than {ROOM} bytes fit into the disk"
+            written.count() <= DISK_BYTES / chunk.len(),
+            "more than {DISK_BYTES} bytes fit into the disk"
         );
         true
     }
 
     fn make_room(&self, service: &Service) {
-        if self.own {
+        if self.is_mounted {
             std::fs::remove_file(self.folder.path().join("filler")).unwrap();
         } else {
             assert!(limit_file_size(service, "unlimited"));
@@ -161,7 +163,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if self.own {
+        if self.is_mounted {
             Command::new("umount")
                 .arg("-l")
                 .arg(self.folder.path())
@@ -186,7 +188,7 @@ async fn a_full_disk_is_reported_and_both_sides_agree_once_there_is_space() {
     let second = Duration::from_secs(1);
     let service = start_as(disk.executable(), disk.folder.path(), &farm, second, "").await;
     service.enrol(&farm).await.unwrap();
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
     if !disk.fill(&service) {
         println!("SKIPPED: neither a small file system nor a limit on files is permitted here");
         return;
@@ -200,7 +202,7 @@ async fn a_full_disk_is_reported_and_both_sides_agree_once_there_is_space() {
             .lines()
             .find(|line| line.contains("FAILED") && line.contains("registry.sqlite"));
         if let Some(line) = registry {
-            let reason = if disk.own {
+            let reason = if disk.is_mounted {
                 "the disk is full; free disk space"
             } else {
                 "the disk reports"
@@ -215,8 +217,8 @@ async fn a_full_disk_is_reported_and_both_sides_agree_once_there_is_space() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     let mut ledger = people.stop();
     disk.make_room(&service);
-    settles(&farm, &service, &mut ledger).await;
-    stays_quiet(&farm).await;
+    wait_until_settled(&farm, &service, &mut ledger).await;
+    assert_no_writes(&farm).await;
     assert_eq!(ask(&service, &["alerts"]).out, "No alert is open.\n");
     assert_eq!(service.terminate().await, Ok(Some(0)));
     farm.stop().await;

@@ -199,12 +199,12 @@ impl Logs for Installation {
 }
 
 /// Waits until both sides agree and every edit was seen. Fails with what is wrong if that does not happen.
-pub(crate) async fn settles(farm: &Farm, service: &impl Logs, ledger: &mut Ledger) {
+pub(crate) async fn wait_until_settled(farm: &Farm, service: &impl Logs, ledger: &mut Ledger) {
     let oracle = Oracle::new(farm);
     let started = Instant::now();
     loop {
         watch(farm, ledger);
-        let verdict = oracle.verdict();
+        let verdict = oracle.compare_sides();
         let unseen = ledger.unseen(20);
         if verdict.agrees() && unseen.is_empty() {
             return;
@@ -225,7 +225,7 @@ pub(crate) fn writes(farm: &Farm) -> u64 {
 }
 
 /// Checks that further syncs write nothing once the service's own last writes came back.
-pub(crate) async fn stays_quiet(farm: &Farm) {
+pub(crate) async fn assert_no_writes(farm: &Farm) {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let before = writes(farm);
     tokio::time::sleep(Duration::from_secs(4)).await;
@@ -234,14 +234,14 @@ pub(crate) async fn stays_quiet(farm: &Farm) {
         before,
         "something was written although there were no edits"
     );
-    let verdict = Oracle::new(farm).verdict();
+    let verdict = Oracle::new(farm).compare_sides();
     assert!(verdict.agrees(), "{}", verdict.lines(20).join("\n"));
 }
 
-pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
         assert!(started.elapsed() < PATIENCE, "{what} does not come");
@@ -249,9 +249,9 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
     }
 }
 
-pub(crate) async fn eventually_async(what: &str, mut look: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually_async(what: &str, mut poll: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
-    while !look().await {
+    while !poll().await {
         assert!(started.elapsed() < PATIENCE, "{what} does not come");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

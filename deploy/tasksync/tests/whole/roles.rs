@@ -6,9 +6,10 @@ use tasksync_loadtest::trial::{Installation, Ledger, Oracle};
 
 use crate::canary::Canaries;
 use crate::rig::{
-    PATIENCE, People, as_process_1, farm, run, settles, stays_quiet, tasksync, terminate_process_1,
+    PATIENCE, People, as_process_1, assert_no_writes, farm, run, tasksync, terminate_process_1,
+    wait_until_settled,
 };
-use crate::shared::Shared;
+use crate::shared_stores::SharedStores;
 
 /// Short deadlines, as in `ending`, so that work is cut off soon. Claims of a killed worker expire soon, too.
 const DEADLINES: &str = "request_timeout = \"3s\"\nconnect_timeout = \"1s\"\n\n[worker]\nuser_budget = \"5s\"\nbatch_budget = \"8s\"\ndrain = \"8s\"\ngrace_period = \"20s\"\n";
@@ -42,12 +43,12 @@ fn status(installation: &Installation, scheduler: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_schedulers_and_two_workers_lose_nothing_when_leader_and_worker_are_killed() {
-    let Some(shared) = Shared::open().await else {
+    let Some(stores) = SharedStores::from_environment().await else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(21, 2, 6, 5.0).await;
-    let mut spec = shared.installation(folder.path(), 2, 2, DEADLINES);
+    let mut spec = stores.installation(folder.path(), 2, 2, DEADLINES);
     spec.environment
         .push(("TASKSYNC_SCHEDULE__CLAIM_LIFETIME".to_owned(), "15s".to_owned()));
     let installation = Installation::start(spec, &farm).await.unwrap();
@@ -70,8 +71,8 @@ async fn two_schedulers_and_two_workers_lose_nothing_when_leader_and_worker_are_
     installation.schedulers[first].restart(&http).await.unwrap();
     installation.workers[0].restart(&http).await.unwrap();
     let mut ledger = people.stop();
-    settles(&farm, &installation, &mut ledger).await;
-    stays_quiet(&farm).await;
+    wait_until_settled(&farm, &installation, &mut ledger).await;
+    assert_no_writes(&farm).await;
     assert!(ledger.len() >= 20, "only {} edits were made", ledger.len());
     assert_eq!(
         installation.terminate().await,
@@ -79,20 +80,20 @@ async fn two_schedulers_and_two_workers_lose_nothing_when_leader_and_worker_are_
         "{}",
         installation.log_tail(20)
     );
-    let verdict = Oracle::new(&farm).verdict();
+    let verdict = Oracle::new(&farm).compare_sides();
     assert!(verdict.agrees(), "{}", verdict.lines(20).join("\n"));
     farm.stop().await;
-    shared.close().await;
+    stores.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_end_in_order_under_load_and_a_stopped_leader_is_followed() {
-    let Some(shared) = Shared::open().await else {
+    let Some(stores) = SharedStores::from_environment().await else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(22, 2, 6, 5.0).await;
-    let spec = shared.installation(folder.path(), 2, 2, DEADLINES);
+    let spec = stores.installation(folder.path(), 2, 2, DEADLINES);
     let mut installation = Installation::start(spec, &farm).await.unwrap();
     installation.enrol(0, &farm).await.unwrap();
     let people = People::start(&farm, 22);
@@ -114,11 +115,11 @@ async fn roles_end_in_order_under_load_and_a_stopped_leader_is_followed() {
         installation.workers[round].restart(&http).await.unwrap();
     }
     let mut ledger = people.stop();
-    settles(&farm, &installation, &mut ledger).await;
-    stays_quiet(&farm).await;
+    wait_until_settled(&farm, &installation, &mut ledger).await;
+    assert_no_writes(&farm).await;
     assert_eq!(installation.terminate().await, Ok(vec![Some(0); 4]));
     farm.stop().await;
-    shared.close().await;
+    stores.close().await;
 }
 
 /// Runs as the first process of a container, where signals have no default action.
@@ -128,15 +129,15 @@ async fn both_roles_end_on_sigterm_as_process_1() {
     let Some(script) = as_process_1(folder.path()) else {
         return;
     };
-    let Some(shared) = Shared::open().await else {
+    let Some(stores) = SharedStores::from_environment().await else {
         return;
     };
     let farm = farm(23, 1, 2, 3.0).await;
-    let mut spec = shared.installation(folder.path(), 1, 1, DEADLINES);
+    let mut spec = stores.installation(folder.path(), 1, 1, DEADLINES);
     spec.service.executable = script;
     let mut installation = Installation::start(spec, &farm).await.unwrap();
     installation.enrol(0, &farm).await.unwrap();
-    settles(&farm, &installation, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &installation, &mut Ledger::default()).await;
     let Installation {
         schedulers, workers, ..
     } = &mut installation;
@@ -145,17 +146,17 @@ async fn both_roles_end_on_sigterm_as_process_1() {
         assert_eq!(process.terminate().await, Ok(Some(0)), "{}", process.log_tail(20));
     }
     farm.stop().await;
-    shared.close().await;
+    stores.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn running_roles_are_ready_and_no_secret_is_in_a_store_or_an_output() {
-    let Some(shared) = Shared::open().await else {
+    let Some(stores) = SharedStores::from_environment().await else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(24, 1, 1, 1.0).await;
-    let spec = shared.installation(folder.path(), 1, 1, DEADLINES);
+    let spec = stores.installation(folder.path(), 1, 1, DEADLINES);
     let installation = Installation::start(spec, &farm).await.unwrap();
     for process in installation.schedulers.iter().chain(&installation.workers) {
         let address = process.probed().trim_start_matches("http://");
@@ -173,12 +174,12 @@ async fn running_roles_are_ready_and_no_secret_is_in_a_store_or_an_output() {
     // Killed, so that the next jobs stay in the queue.
     installation.workers[0].kill().await;
     canaries.ask_for_syncs(&url, installation.token()).await;
-    canaries.hear("RabbitMQ", shared.messages().await);
-    canaries.hear("Redis", shared.redis_content().await);
-    canaries.hear("PostgreSQL", shared.tables().await);
+    canaries.record_output("RabbitMQ", stores.messages().await);
+    canaries.record_output("Redis", stores.redis_content().await);
+    canaries.record_output("PostgreSQL", stores.tables().await);
     assert_eq!(installation.schedulers[0].terminate().await, Ok(Some(0)));
     canaries.hear_logs(folder.path());
-    canaries.assert_silent();
+    canaries.assert_no_secret_shown();
     farm.stop().await;
-    shared.close().await;
+    stores.close().await;
 }

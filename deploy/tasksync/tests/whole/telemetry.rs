@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tasksync_common::metrics::catalogue::{self, Kind};
+use tasksync_common::metrics::catalogue::{self, MetricKind};
 use tasksync_loadtest::trial::{Ledger, Service};
 
-use crate::rig::{PATIENCE, farm, service, settles};
+use crate::rig::{PATIENCE, farm, service, wait_until_settled};
 
 #[path = "../../../../loadtest/tests/foreign/python.rs"]
 mod python;
@@ -68,11 +68,11 @@ fn settings(port: u16) -> String {
     )
 }
 
-/// Repeats `look` until it finds something.
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+/// Repeats `sample` until it finds something.
+async fn eventually<T>(what: &str, mut poll: impl AsyncFnMut() -> Result<T, String>) -> T {
     let started = Instant::now();
     loop {
-        match look().await {
+        match poll().await {
             Ok(found) => return found,
             Err(missing) => assert!(started.elapsed() < PATIENCE, "{what} does not come: {missing}"),
         }
@@ -122,7 +122,7 @@ async fn one_trace_reaches_from_the_tick_to_the_exchange_request_and_every_metri
     let receiver = Receiver::start(&python, folder.path());
     let farm = farm(31, 1, 3, 4.0).await;
     let service = service(folder.path(), &farm, &settings(receiver.port)).await;
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
 
     let spans = eventually("a whole trace", async || {
         let spans = receiver.received("span");
@@ -163,9 +163,9 @@ async fn one_trace_reaches_from_the_tick_to_the_exchange_request_and_every_metri
             let metric = &sent[spec.name.trim_end_matches("_total")];
             assert_eq!(metric["unit"], spec.unit, "{metric}");
             let form = match spec.kind {
-                Kind::Counter => "sum",
-                Kind::Gauge => "gauge",
-                Kind::Histogram(_) => "histogram",
+                MetricKind::Counter => "sum",
+                MetricKind::Gauge => "gauge",
+                MetricKind::Histogram(_) => "histogram",
             };
             assert_eq!(metric["form"], form, "{metric}");
         }
@@ -291,7 +291,7 @@ async fn without_its_receiver_the_service_works_on_and_says_so_once() {
     let farm = farm(32, 1, 2, 3.0).await;
     // Nothing listens on the discard port.
     let service = service(folder.path(), &farm, &settings(9)).await;
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
     eventually("failed exports", async || {
         let text = exposition(&service).await;
         let failed = |signal: &str| {

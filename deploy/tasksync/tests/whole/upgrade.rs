@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tasksync_loadtest::trial::{Farm, Installation, Ledger, Service};
 
-use crate::rig::{People, farm, settles, spec, stays_quiet};
-use crate::shared::Shared;
+use crate::rig::{People, assert_no_writes, farm, spec, wait_until_settled};
+use crate::shared_stores::SharedStores;
 
 /// Returns the numbers of items and folders of all mailboxes and of tasks at the source, without deleted ones.
 fn counts(farm: &Farm) -> (usize, usize, usize) {
@@ -31,7 +31,7 @@ fn counts(farm: &Farm) -> (usize, usize, usize) {
 
 /// Returns how many items and folders are tasksync's, and how many of them name their owner.
 fn markers(farm: &Farm) -> (usize, usize) {
-    let (mut ours, mut named) = (0, 0);
+    let (mut marked, mut with_owner) = (0, 0);
     for person in farm.population.tenants.iter().flat_map(|tenant| &tenant.people) {
         let folders = farm.exchange.folders(&person.smtp).into_iter();
         let items = farm.exchange.items(&person.smtp).into_iter();
@@ -41,11 +41,11 @@ fn markers(farm: &Farm) -> (usize, usize) {
         {
             let is_ours =
                 properties.contains_key("TaskSyncLocation") || properties.contains_key("TaskSyncSourceKey");
-            ours += usize::from(is_ours);
-            named += usize::from(properties.contains_key("TaskSyncOwner"));
+            marked += usize::from(is_ours);
+            with_owner += usize::from(properties.contains_key("TaskSyncOwner"));
         }
     }
-    (ours, named)
+    (marked, with_owner)
 }
 
 #[expect(
@@ -76,7 +76,7 @@ async fn an_earlier_build_is_replaced_by_this_one() {
     };
     let service = start(earlier()).await;
     service.enrol(&farm).await.unwrap();
-    settles(&farm, &service, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &service, &mut Ledger::default()).await;
     let before = counts(&farm);
     println!(
         "earlier build: items, folders, tasks {before:?}, markers {:?}",
@@ -84,16 +84,21 @@ async fn an_earlier_build_is_replaced_by_this_one() {
     );
     service.terminate().await.unwrap();
     let service = start(env!("CARGO_BIN_EXE_tasksync").into()).await;
-    let (mut ours, mut named) = markers(&farm);
+    let (mut marked, mut with_owner) = markers(&farm);
     for _ in 0..120 {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        (ours, named) = markers(&farm);
-        if named == ours {
+        (marked, with_owner) = markers(&farm);
+        if with_owner == marked {
             break;
         }
     }
-    assert_eq!((counts(&farm), named), (before, ours), "{}", service.log_tail(40));
-    stays_quiet(&farm).await;
+    assert_eq!(
+        (counts(&farm), with_owner),
+        (before, marked),
+        "{}",
+        service.log_tail(40)
+    );
+    assert_no_writes(&farm).await;
     println!(
         "this build: items, folders, tasks {:?}, markers {:?}",
         counts(&farm),
@@ -102,7 +107,7 @@ async fn an_earlier_build_is_replaced_by_this_one() {
     let people = People::start(&farm, 11);
     tokio::time::sleep(Duration::from_secs(10)).await;
     let mut ledger = people.stop();
-    settles(&farm, &service, &mut ledger).await;
+    wait_until_settled(&farm, &service, &mut ledger).await;
     service.terminate().await.unwrap();
     farm.stop().await;
 }
@@ -110,19 +115,19 @@ async fn an_earlier_build_is_replaced_by_this_one() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the executable of an earlier build"]
 async fn workers_of_an_earlier_build_and_of_this_one_share_the_people() {
-    let Some(shared) = Shared::open().await else {
+    let Some(stores) = SharedStores::from_environment().await else {
         return;
     };
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let farm: Arc<Farm> = farm(12, 2, 50, 2.0).await;
     let start = async |executable: PathBuf, folder: &std::path::Path| {
-        let mut spec = shared.installation(folder, 1, 1, OFTEN);
+        let mut spec = stores.installation(folder, 1, 1, OFTEN);
         spec.service.executable = executable;
         Installation::start(spec, &farm).await.unwrap()
     };
     let old = start(earlier(), folders[0].path()).await;
     old.enrol(0, &farm).await.unwrap();
-    settles(&farm, &old, &mut Ledger::default()).await;
+    wait_until_settled(&farm, &old, &mut Ledger::default()).await;
     let before = counts(&farm);
     println!(
         "earlier build: items, folders, tasks {before:?}, markers {:?}",
@@ -139,12 +144,12 @@ async fn workers_of_an_earlier_build_and_of_this_one_share_the_people() {
     let people = People::start(&farm, 12);
     tokio::time::sleep(Duration::from_secs(20)).await;
     let mut ledger = people.stop();
-    settles(&farm, &new, &mut ledger).await;
-    stays_quiet(&farm).await;
+    wait_until_settled(&farm, &new, &mut ledger).await;
+    assert_no_writes(&farm).await;
     println!("edits: {}, markers {:?}", ledger.len(), markers(&farm));
     new.terminate().await.unwrap();
-    settles(&farm, &old, &mut ledger).await;
+    wait_until_settled(&farm, &old, &mut ledger).await;
     old.terminate().await.unwrap();
     farm.stop().await;
-    shared.close().await;
+    stores.close().await;
 }

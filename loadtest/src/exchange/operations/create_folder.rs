@@ -1,7 +1,7 @@
 //! `CreateFolder`.
 
 use super::entries;
-use crate::exchange::context::{Answer, Context};
+use crate::exchange::context::{Context, OperationResponse};
 use crate::exchange::error::EwsError;
 use crate::exchange::properties::{Properties, read_property};
 use crate::exchange::shape::write_folder_id;
@@ -9,7 +9,7 @@ use crate::exchange::store::folder_not_found;
 use crate::exchange::xml::Element;
 
 pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
-    let mut answer = Answer::new(context, "CreateFolder", "<m:Folders/>");
+    let mut answer = OperationResponse::new(context, "CreateFolder", "<m:Folders/>");
     for wanted in entries(request, "Folders") {
         answer.entry(|out| {
             let parent = context.folder_in(request, "ParentFolderId").ok_or_else(|| {

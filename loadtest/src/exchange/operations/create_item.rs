@@ -1,7 +1,7 @@
 //! `CreateItem` for tasks.
 
 use super::entries;
-use crate::exchange::context::{Answer, Context, FolderRef};
+use crate::exchange::context::{Context, FolderRef, OperationResponse};
 use crate::exchange::error::EwsError;
 use crate::exchange::fields::{Reading, set};
 use crate::exchange::shape::write_item_id;
@@ -9,7 +9,7 @@ use crate::exchange::store::{Item, TASKS};
 use crate::exchange::xml::Element;
 
 pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
-    let mut answer = Answer::new(context, "CreateItem", "<m:Items/>");
+    let mut answer = OperationResponse::new(context, "CreateItem", "<m:Items/>");
     for wanted in entries(request, "Items") {
         answer.entry(|out| create(context, request, wanted, out));
     }

@@ -1,12 +1,12 @@
 //! `DeleteFolder`.
 
 use super::entries;
-use crate::exchange::context::{Answer, Context};
+use crate::exchange::context::{Context, OperationResponse};
 use crate::exchange::xml::Element;
 
 pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
     let to_deleted_items = request.attribute("DeleteType") == Some("MoveToDeletedItems");
-    let mut answer = Answer::new(context, "DeleteFolder", "");
+    let mut answer = OperationResponse::new(context, "DeleteFolder", "");
     for id in entries(request, "FolderIds") {
         answer.entry(|_| {
             let target = context.folder(id)?;

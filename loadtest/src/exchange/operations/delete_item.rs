@@ -1,13 +1,13 @@
 //! `DeleteItem` for tasks.
 
 use super::entries;
-use crate::exchange::context::{Answer, Context};
+use crate::exchange::context::{Context, OperationResponse};
 use crate::exchange::error::EwsError;
 use crate::exchange::store::DELETED_ITEMS;
 use crate::exchange::xml::Element;
 
 pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
-    let mut answer = Answer::new(context, "DeleteItem", "");
+    let mut answer = OperationResponse::new(context, "DeleteItem", "");
     for id in entries(request, "ItemIds") {
         answer.entry(|_| {
             let (mailbox, number) = context.item(id)?;

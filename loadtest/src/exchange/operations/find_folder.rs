@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use super::entries;
-use crate::exchange::context::{Answer, Context};
+use crate::exchange::context::{Context, OperationResponse};
 use crate::exchange::folder_shape::FolderShape;
 use crate::exchange::restriction::{page, passes};
-use crate::exchange::store::{Folder, Place, folder_not_found};
+use crate::exchange::store::{Folder, FolderParent, folder_not_found};
 use crate::exchange::xml::Element;
 
 pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
@@ -14,7 +14,7 @@ pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
     let restriction = request
         .child("Restriction")
         .and_then(|restriction| restriction.children.first());
-    let mut answer = Answer::new(context, "FindFolder", "");
+    let mut answer = OperationResponse::new(context, "FindFolder", "");
     for id in entries(request, "ParentFolderIds") {
         answer.entry(|out| {
             let shape = shape.as_ref().map_err(Clone::clone)?;
@@ -27,7 +27,7 @@ pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
                 let below = match request.attribute("Traversal") {
                     Some("Deep") => store.was_below(folder.number, target.number, store.change()),
                     Some("SoftDeleted") => false,
-                    _ => folder.place() == Place::Under(target.number),
+                    _ => folder.parent() == FolderParent::Under(target.number),
                 };
                 if below && restriction.map_or(Ok(true), |expression| passes(expression, folder, &style))? {
                     found.push(folder);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::entries;
-use crate::exchange::context::{Answer, Context};
+use crate::exchange::context::{Context, OperationResponse};
 use crate::exchange::error::EwsError;
 use crate::exchange::restriction::{page, passes, sort};
 use crate::exchange::shape::ItemShape;
@@ -12,7 +12,7 @@ use crate::exchange::xml::Element;
 
 pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
     let shape = ItemShape::read(request.child("ItemShape"), false);
-    let mut answer = Answer::new(context, "FindItem", "");
+    let mut answer = OperationResponse::new(context, "FindItem", "");
     for id in entries(request, "ParentFolderIds") {
         answer.entry(|out| {
             let shape = shape.as_ref().map_err(Clone::clone)?;

@@ -1,14 +1,14 @@
 //! `GetFolder`: reads folders of any number of mailboxes.
 
 use super::entries;
-use crate::exchange::context::{Answer, Context};
+use crate::exchange::context::{Context, OperationResponse};
 use crate::exchange::folder_shape::FolderShape;
 use crate::exchange::store::folder_not_found;
 use crate::exchange::xml::Element;
 
 pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
     let shape = FolderShape::read(request.child("FolderShape"));
-    let mut answer = Answer::new(context, "GetFolder", "<m:Folders/>");
+    let mut answer = OperationResponse::new(context, "GetFolder", "<m:Folders/>");
     for id in entries(request, "FolderIds") {
         answer.entry(|out| {
             let shape = shape.as_ref().map_err(Clone::clone)?;

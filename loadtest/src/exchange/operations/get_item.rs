@@ -1,14 +1,14 @@
 //! `GetItem`.
 
 use super::entries;
-use crate::exchange::context::{Answer, Context};
+use crate::exchange::context::{Context, OperationResponse};
 use crate::exchange::error::EwsError;
 use crate::exchange::shape::ItemShape;
 use crate::exchange::xml::Element;
 
 pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
     let shape = ItemShape::read(request.child("ItemShape"), true);
-    let mut answer = Answer::new(context, "GetItem", "<m:Items/>");
+    let mut answer = OperationResponse::new(context, "GetItem", "<m:Items/>");
     for id in entries(request, "ItemIds") {
         answer.entry(|out| {
             let shape = shape.as_ref().map_err(Clone::clone)?;

@@ -2,16 +2,16 @@
 
 use std::fmt::Write as _;
 
-use crate::exchange::context::{Answer, Context, FolderRef};
+use crate::exchange::context::{Context, FolderRef, OperationResponse};
 use crate::exchange::error::EwsError;
 use crate::exchange::folder_shape::FolderShape;
-use crate::exchange::ids::{Kind, ObjectId, SyncState};
+use crate::exchange::ids::{ObjectId, ObjectKind, SyncState};
 use crate::exchange::store::ROOT;
 use crate::exchange::sync::{FolderChange, folder_changes};
 use crate::exchange::xml::{Element, escape_into};
 
 pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
-    let mut answer = Answer::new(
+    let mut answer = OperationResponse::new(
         context,
         "SyncFolderHierarchy",
         "<m:IncludesLastFolderInRange>true</m:IncludesLastFolderInRange>",
@@ -46,7 +46,7 @@ fn sync(context: &Context<'_>, request: &Element, out: &mut String) -> Result<()
         ));
     }
     let fresh = SyncState {
-        kind: Kind::Folder,
+        kind: ObjectKind::Folder,
         mailbox: mailbox.number,
         folder: remembered,
         epoch: store.epoch,
@@ -61,9 +61,9 @@ fn sync(context: &Context<'_>, request: &Element, out: &mut String) -> Result<()
     let base = match presented {
         None => 0,
         Some(text) => {
-            let known = SyncState::decode(text).filter(|state| SyncState { base: 0, ..*state } == fresh);
-            let fits = known.filter(|state| state.base <= store.change() && !context.expires_cursor());
-            fits.ok_or_else(EwsError::invalid_sync_state)?.base
+            let decoded = SyncState::decode(text).filter(|state| SyncState { base: 0, ..*state } == fresh);
+            let valid = decoded.filter(|state| state.base <= store.change() && !context.expires_cursor());
+            valid.ok_or_else(EwsError::invalid_sync_state)?.base
         }
     };
     let changes = folder_changes(&store, target.number, base);
@@ -94,7 +94,7 @@ fn sync(context: &Context<'_>, request: &Element, out: &mut String) -> Result<()
             FolderChange::Delete(number) => {
                 let id = ObjectId {
                     mailbox: mailbox.number,
-                    kind: Kind::Folder,
+                    kind: ObjectKind::Folder,
                     number,
                 }
                 .encode();

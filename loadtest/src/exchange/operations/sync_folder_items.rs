@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::entries;
-use crate::exchange::context::{Answer, Context};
+use crate::exchange::context::{Context, OperationResponse};
 use crate::exchange::error::EwsError;
-use crate::exchange::ids::{Kind, ObjectId, SyncState};
+use crate::exchange::ids::{ObjectId, ObjectKind, SyncState};
 use crate::exchange::shape::{ItemShape, write_gone_item_id};
 use crate::exchange::sync::{ItemChange, item_page};
 use crate::exchange::xml::{Element, escape_into};
@@ -15,7 +15,7 @@ use crate::exchange::xml::{Element, escape_into};
 const MAXIMUM_PAGE: usize = 512;
 
 pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
-    let mut answer = Answer::new(
+    let mut answer = OperationResponse::new(
         context,
         "SyncFolderItems",
         "<m:IncludesLastItemInRange>true</m:IncludesLastItemInRange>",
@@ -39,7 +39,7 @@ fn sync(context: &Context<'_>, request: &Element, out: &mut String) -> Result<()
     let store = mailbox.store();
     let folder = store.folder(target.number).ok_or_else(not_found)?;
     let fresh = SyncState {
-        kind: Kind::Item,
+        kind: ObjectKind::Item,
         mailbox: mailbox.number,
         folder: target.number,
         epoch: store.epoch,
@@ -63,13 +63,13 @@ fn sync(context: &Context<'_>, request: &Element, out: &mut String) -> Result<()
                     ..*state
                 } == fresh
             };
-            let known = SyncState::decode(text).filter(same);
-            let fits = known.filter(|state| {
+            let decoded = SyncState::decode(text).filter(same);
+            let valid = decoded.filter(|state| {
                 state.base.max(state.top) <= store.change()
                     && (state.base == 0 || state.base >= folder.forgotten)
                     && !context.expires_cursor()
             });
-            fits.ok_or_else(EwsError::invalid_sync_state)?
+            valid.ok_or_else(EwsError::invalid_sync_state)?
         }
     };
     let wanted = request
@@ -82,7 +82,7 @@ fn sync(context: &Context<'_>, request: &Element, out: &mut String) -> Result<()
     let ignored: BTreeSet<u64> = entries(request, "Ignore")
         .iter()
         .filter_map(|id| ObjectId::decode(id.attribute("Id").unwrap_or_default()).ok())
-        .filter(|id| id.mailbox == mailbox.number && id.kind == Kind::Item)
+        .filter(|id| id.mailbox == mailbox.number && id.kind == ObjectKind::Item)
         .map(|id| id.number)
         .collect();
     let page = item_page(&store, folder, state, limit, &ignored);

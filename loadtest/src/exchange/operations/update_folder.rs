@@ -1,7 +1,7 @@
 //! `UpdateFolder`: changes display name and extended properties.
 
 use super::entries;
-use crate::exchange::context::{Answer, Context};
+use crate::exchange::context::{Context, OperationResponse};
 use crate::exchange::error::EwsError;
 use crate::exchange::folder_shape::FolderShape;
 use crate::exchange::properties::{PropertyPath, read_property};
@@ -9,7 +9,7 @@ use crate::exchange::store::{Folder, folder_not_found};
 use crate::exchange::xml::Element;
 
 pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
-    let mut answer = Answer::new(context, "UpdateFolder", "<m:Folders/>");
+    let mut answer = OperationResponse::new(context, "UpdateFolder", "<m:Folders/>");
     for change in entries(request, "FolderChanges") {
         answer.entry(|out| {
             let id = change.children.first().ok_or_else(folder_not_found)?;

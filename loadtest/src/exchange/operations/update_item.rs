@@ -3,21 +3,21 @@
 use jiff::ToSpan as _;
 
 use super::entries;
-use crate::exchange::context::{Answer, Context};
+use crate::exchange::context::{Context, OperationResponse};
 use crate::exchange::error::EwsError;
 use crate::exchange::fields::{Reading, append, clear, set, uri_of};
 use crate::exchange::ids::change_of_key;
 use crate::exchange::properties::PropertyPath;
 use crate::exchange::shape::write_item_id;
 use crate::exchange::store::{Item, Store};
-use crate::exchange::tasks::{Progress, TaskStatus};
+use crate::exchange::tasks::{TaskProgress, TaskStatus};
 use crate::exchange::xml::Element;
 
 pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
     let resolution = request
         .attribute("ConflictResolution")
         .unwrap_or("NeverOverwrite");
-    let mut answer = Answer::new(context, "UpdateItem", "<m:Items/>");
+    let mut answer = OperationResponse::new(context, "UpdateItem", "<m:Items/>");
     for change in entries(request, "ItemChanges") {
         answer.entry(|out| update(context, change, resolution, out));
     }
@@ -117,16 +117,17 @@ fn check_version(
             "The required change key was not supplied.",
         ));
     };
-    let known = change_of_key(key).filter(|known| *known <= before.change);
-    let known = known.ok_or_else(|| EwsError::new("ErrorInvalidChangeKey", "The change key is invalid."))?;
-    if known == before.change {
+    let given_change = change_of_key(key).filter(|known| *known <= before.change);
+    let given_change =
+        given_change.ok_or_else(|| EwsError::new("ErrorInvalidChangeKey", "The change key is invalid."))?;
+    if given_change == before.change {
         return Ok(0);
     }
     let touched = |field: &&String| {
         before
             .field_changes
             .get(field.as_str())
-            .is_some_and(|change| *change > known)
+            .is_some_and(|change| *change > given_change)
     };
     let conflicts = u32::try_from(fields.iter().filter(touched).count()).unwrap_or(u32::MAX);
     match resolution {
@@ -160,7 +161,7 @@ fn complete_occurrence(store: &mut Store, item: &mut Item, now: jiff::Timestamp)
         ..item.clone()
     };
     store.add_item(done, item.folder, now)?;
-    item.progress = Progress::default();
+    item.progress = TaskProgress::default();
     let later = |date: Option<jiff::civil::Date>| date.map(|date| date.saturating_add(7.days()));
     item.dates.start = later(item.dates.start);
     item.dates.due = later(item.dates.due);

@@ -12,10 +12,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::settings::{settings, stores};
-use super::file::{Method, Mode, Scenario, Victim};
+use super::file::{DeploymentMode, Method, Scenario, Victim};
 use crate::population::Tenant;
 use crate::services::{Postgres, RabbitMq, Redis, Services, ServicesPlan, Signal};
-use crate::trial::{Farm, Process, ProcessSpec, TOKEN};
+use crate::trial::{Farm, ProcessSpec, TOKEN, TasksyncProcess};
 
 /// Users per opt-in request.
 const USERS_PER_IMPORT: usize = 500;
@@ -27,8 +27,8 @@ const LEADER_PATIENCE: Duration = Duration::from_secs(90);
 /// The processes of a run and their stores.
 pub(crate) struct Fleet {
     /// Schedulers, or the one process of the standalone mode.
-    schedulers: Vec<Arc<Process>>,
-    workers: Vec<Arc<Process>>,
+    schedulers: Vec<Arc<TasksyncProcess>>,
+    workers: Vec<Arc<TasksyncProcess>>,
     services: Option<Services>,
     http: reqwest::Client,
 }
@@ -68,8 +68,8 @@ impl Fleet {
             .build()
             .map_err(|error| error.to_string())?;
         let services = match scenario.mode {
-            Mode::Standalone => None,
-            Mode::Distributed => Some(
+            DeploymentMode::Standalone => None,
+            DeploymentMode::Distributed => Some(
                 Services::start(&ServicesPlan::distributed())
                     .await
                     .map_err(|error| error.to_string())?,
@@ -77,33 +77,34 @@ impl Fleet {
         };
         let stores = stores(services.as_ref(), folder)?;
         let (authority, _) = farm.write_secrets(folder)?;
-        let process = |name: String, role: &'static str, with_api: bool| -> Result<Arc<Process>, String> {
-            let ports = free_ports(2)?;
-            let (health, api) = (
-                ports.first().copied().unwrap_or(0),
-                ports.last().copied().unwrap_or(0),
-            );
-            let table = settings(scenario, &stores, authority.as_deref(), health, api);
-            let text = toml::to_string(&table).map_err(|error| error.to_string())?;
-            let path = folder.join(format!("{name}.toml"));
-            std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-            Ok(Arc::new(Process::new(ProcessSpec {
-                log: folder.join(format!("{name}.log")),
-                name,
-                executable: executable.to_owned(),
-                role,
-                settings: path,
-                environment: vec![("TASKSYNC_TOKEN".to_owned(), TOKEN.to_owned())],
-                probed: format!("http://127.0.0.1:{health}"),
-                api: with_api.then(|| format!("http://127.0.0.1:{api}")),
-            })))
-        };
+        let process =
+            |name: String, role: &'static str, with_api: bool| -> Result<Arc<TasksyncProcess>, String> {
+                let ports = free_ports(2)?;
+                let (health, api) = (
+                    ports.first().copied().unwrap_or(0),
+                    ports.last().copied().unwrap_or(0),
+                );
+                let table = settings(scenario, &stores, authority.as_deref(), health, api);
+                let text = toml::to_string(&table).map_err(|error| error.to_string())?;
+                let path = folder.join(format!("{name}.toml"));
+                std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+                Ok(Arc::new(TasksyncProcess::new(ProcessSpec {
+                    log: folder.join(format!("{name}.log")),
+                    name,
+                    executable: executable.to_owned(),
+                    role,
+                    settings: path,
+                    environment: vec![("TASKSYNC_TOKEN".to_owned(), TOKEN.to_owned())],
+                    probed: format!("http://127.0.0.1:{health}"),
+                    api: with_api.then(|| format!("http://127.0.0.1:{api}")),
+                })))
+            };
         let (schedulers, workers) = match scenario.mode {
-            Mode::Standalone => (
+            DeploymentMode::Standalone => (
                 vec![process("tasksync".to_owned(), "standalone", true)?],
                 Vec::new(),
             ),
-            Mode::Distributed => {
+            DeploymentMode::Distributed => {
                 let most = scenario.steps.iter().map(|step| step.workers).max();
                 let schedulers = (1..=scenario.schedulers)
                     .map(|at| process(format!("scheduler-{at}"), "scheduler", true))
@@ -154,7 +155,7 @@ impl Fleet {
     }
 
     /// Returns every tasksync process.
-    pub(crate) fn processes(&self) -> impl Iterator<Item = &Arc<Process>> {
+    pub(crate) fn processes(&self) -> impl Iterator<Item = &Arc<TasksyncProcess>> {
         self.schedulers.iter().chain(&self.workers)
     }
 
@@ -289,7 +290,7 @@ impl Fleet {
     }
 
     /// Returns the scheduler that reports itself as the leader.
-    pub(crate) async fn leader(&self) -> Option<&Arc<Process>> {
+    pub(crate) async fn leader(&self) -> Option<&Arc<TasksyncProcess>> {
         for process in &self.schedulers {
             let (Some(api), Some(_)) = (&process.spec.api, process.id()) else {
                 continue;
@@ -338,7 +339,7 @@ impl Fleet {
         };
         let process = Arc::clone(found.ok_or("there was no process to hit")?);
         hit.name.clone_from(&process.spec.name);
-        let struck = Instant::now();
+        let hit_at = Instant::now();
         match hit.how {
             Method::Terminate => {
                 process.terminate().await?;
@@ -347,7 +348,7 @@ impl Fleet {
             Method::Kill | Method::Wipe => process.kill().await,
         }
         let alone = self.schedulers.len() == 1;
-        let mend = async {
+        let recovery = async {
             tokio::time::sleep(down).await;
             if hit.how == Method::Pause {
                 process.signal(Signal::Continue).await?;
@@ -355,25 +356,27 @@ impl Fleet {
                 process.launch()?;
             }
             process.ready(&self.http).await?;
-            Ok::<_, String>(struck.elapsed().as_secs_f64())
+            Ok::<_, String>(hit_at.elapsed().as_secs_f64())
         };
         if hit.what != Victim::Leader {
-            hit.back_after = Some(mend.await?);
+            hit.back_after = Some(recovery.await?);
             return Ok(());
         }
         // After a pause, the old leader still believes that it leads, so it is not queried. A killed leader may be
         // elected again as soon as it is back; that ends the time without a leader as well.
-        let believes = hit.how == Method::Pause && !alone;
-        let another = async {
+        let old_leader_still_claims = hit.how == Method::Pause && !alone;
+        let new_leader = async {
             loop {
-                let leader = self.another_leader(believes.then_some(&process)).await;
-                if leader || struck.elapsed() > LEADER_PATIENCE {
-                    return leader.then(|| struck.elapsed().as_secs_f64());
+                let leader = self
+                    .another_leader(old_leader_still_claims.then_some(&process))
+                    .await;
+                if leader || hit_at.elapsed() > LEADER_PATIENCE {
+                    return leader.then(|| hit_at.elapsed().as_secs_f64());
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        let (back, failover) = futures::join!(mend, another);
+        let (back, failover) = futures::join!(recovery, new_leader);
         hit.failover = failover;
         hit.back_after = Some(back?);
         if failover.is_none() {
@@ -382,7 +385,7 @@ impl Fleet {
         Ok(())
     }
 
-    async fn wait_for_leader(&self) -> Option<&Arc<Process>> {
+    async fn wait_for_leader(&self) -> Option<&Arc<TasksyncProcess>> {
         let deadline = Instant::now() + LEADER_PATIENCE;
         loop {
             if let Some(leader) = self.leader().await {
@@ -396,7 +399,7 @@ impl Fleet {
     }
 
     /// Returns whether a scheduler other than `fallen` reports itself as the leader.
-    async fn another_leader(&self, fallen: Option<&Arc<Process>>) -> bool {
+    async fn another_leader(&self, fallen: Option<&Arc<TasksyncProcess>>) -> bool {
         for process in &self.schedulers {
             if fallen.is_some_and(|fallen| Arc::ptr_eq(fallen, process)) || process.id().is_none() {
                 continue;

@@ -109,7 +109,7 @@ fn facts(out: &mut String, report: &Report<'_>) {
             .outcome
             .figures
             .get(&metric)
-            .map(|value| metric.say(*value))
+            .map(|value| metric.format_value(*value))
     };
     let users: u64 = trial.groups.iter().map(|group| group.users).sum();
     let tenants: u64 = trial.groups.iter().map(|group| group.tenants).sum();
@@ -178,7 +178,7 @@ fn expectations(out: &mut String, report: &Report<'_>) {
         let metric = judgement.expectation.metric;
         let found = judgement
             .found
-            .map_or_else(|| "not measured".to_owned(), |value| metric.say(value));
+            .map_or_else(|| "not measured".to_owned(), |value| metric.format_value(value));
         row(
             out,
             &judgement.expectation.text,
@@ -220,7 +220,7 @@ fn table(out: &mut String, title: &str, heads: &[&str], rows: &[Vec<String>]) {
 }
 
 fn tables(out: &mut String, trial: &TrialResult, baseline: Option<&TrialResult>) {
-    let time = |seconds: f64| Metric::IntervalP99.say(seconds);
+    let time = |seconds: f64| Metric::IntervalP99.format_value(seconds);
     let groups = |trial: &TrialResult, suffix: &str| -> Vec<Vec<String>> {
         trial
             .groups
@@ -315,7 +315,7 @@ fn figures(out: &mut String, report: &Report<'_>) {
             vec![
                 metric.what().to_owned(),
                 metric.name().to_owned(),
-                metric.say(*value),
+                metric.format_value(*value),
             ]
         })
         .collect();
@@ -324,7 +324,7 @@ fn figures(out: &mut String, report: &Report<'_>) {
 
 fn problems(out: &mut String, trial: &TrialResult) {
     let verdict = trial.verdict.lines.iter().chain(&trial.verdict.unseen);
-    let lines: Vec<&String> = verdict.chain(&trial.untruths.lines).collect();
+    let lines: Vec<&String> = verdict.chain(&trial.violations.lines).collect();
     if lines.is_empty() {
         return;
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub use machine::Machine;
 
 use super::file::Scenario;
-use super::result::Outcome;
+use super::result::ScenarioResult;
 
 /// Version of the JSON report. It increases when a field changes its meaning or is removed.
 pub const VERSION: u32 = 1;
@@ -24,7 +24,7 @@ pub struct Report<'a> {
     /// The text of the scenario file.
     pub text: &'a str,
     /// The results.
-    pub outcome: &'a Outcome,
+    pub outcome: &'a ScenarioResult,
     /// The machine.
     pub machine: Machine,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::svg::{Chart, Line};
-use crate::scenario::result::{Quantiles, StepResult, TrialResult, group_names, is_ours};
+use crate::scenario::result::{Quantiles, StepResult, TrialResult, group_names, is_tasksync_process};
 use crate::scenario::sample::Sample;
 
 /// Returns a counter of the samples as a rate: the difference between two neighbouring samples divided by the time.
@@ -75,7 +75,7 @@ pub(super) fn charts(out: &mut String, trial: &TrialResult, baseline: Option<&Tr
         .flat_map(|sample| sample.processes.keys())
         .collect();
     let mut processes: Vec<&String> = processes.into_iter().collect();
-    processes.sort_by_key(|name| (!is_ours(name), name.len(), (*name).clone()));
+    processes.sort_by_key(|name| (!is_tasksync_process(name), name.len(), (*name).clone()));
     let by_process = |value: &dyn Fn(&str) -> Vec<(f64, f64)>| -> Vec<Line> {
         processes
             .iter()

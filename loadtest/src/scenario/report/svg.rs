@@ -194,10 +194,10 @@ impl Chart<'_> {
                 HEIGHT - BOTTOM,
                 escape(name)
             );
-            let room = f64::from(u32::try_from(name.chars().count()).unwrap_or(u32::MAX)) * 7.5;
+            let text_width = f64::from(u32::try_from(name.chars().count()).unwrap_or(u32::MAX)) * 7.5;
             let row = free_from.iter().position(|free| x >= *free);
             if let Some((row, free)) = row.and_then(|row| Some((row, free_from.get_mut(row)?)))
-                && x + room < WIDTH
+                && x + text_width < WIDTH
             {
                 let above = if row == 0 { 5.0 } else { 20.0 };
                 let _ = write!(
@@ -207,7 +207,7 @@ impl Chart<'_> {
                     TOP - above,
                     escape(name)
                 );
-                *free = x + room + 8.0;
+                *free = x + text_width + 8.0;
             }
         }
     }

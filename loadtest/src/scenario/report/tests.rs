@@ -97,14 +97,14 @@ fn trial() -> TrialResult {
         mirrored: 9,
         marks: vec![("warm-up".to_owned(), 0.0), ("measured".to_owned(), 10.0)],
         samples: (0..60).map(sample).collect(),
-        verdict: Verdicts {
+        verdict: OracleResult {
             tasks: 30,
             unseen: vec!["\"title\" of task 1 <x>".to_owned()],
-            ..Verdicts::default()
+            ..OracleResult::default()
         },
-        untruths: UntruthResult {
+        violations: ViolationResult {
             lines: vec!["shifted: a task".to_owned()],
-            ..UntruthResult::default()
+            ..ViolationResult::default()
         },
         answers: Some(100),
         ends: vec![("tasksync".to_owned(), Some(0))],
@@ -122,7 +122,7 @@ fn rendered() -> (Value, String) {
         .collect();
     let figures = Figures::from([(Metric::Lost, 1.0), (Metric::Failover, 9.5)]);
     let judgements = expect::judge(&expectations, &figures);
-    let outcome = Outcome {
+    let outcome = ScenarioResult {
         trial: trial(),
         baseline: Some(trial()),
         figures,

@@ -12,8 +12,8 @@ use Outcome::{Allowed, Metadata, Special};
 fn outcome(rules: &AddressRules, address: IpAddr) -> Outcome {
     match rules.judge(address) {
         Ok(()) => Allowed,
-        Err(Refusal::Special { .. }) => Special,
-        Err(Refusal::Metadata) => Metadata,
+        Err(AddressRefusal::Special { .. }) => Special,
+        Err(AddressRefusal::Metadata) => Metadata,
     }
 }
 

@@ -7,19 +7,19 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::MailboxAddress;
 use tasksync_common::registry::Access;
 
-use super::messages::{EwsError, Message};
+use super::messages::{EwsError, ResponseMessage};
 use super::response_code::{self, Meaning};
 
 /// An access mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum AccessMode {
     /// The service account's own rights; one request may name many mailboxes.
     Delegate,
     /// Acting as the owner; one mailbox per request.
     Impersonation,
 }
 
-impl Mode {
+impl AccessMode {
     /// Returns its name in facts and messages.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl Mode {
 #[derive(Debug)]
 pub(super) struct AccessMemory {
     choice: Access,
-    worked: Mutex<HashMap<MailboxAddress, Mode>>,
+    recorded_modes: Mutex<HashMap<MailboxAddress, AccessMode>>,
     limit: usize,
 }
 
@@ -57,18 +57,18 @@ impl AccessMemory {
     pub(super) fn new(choice: Access, limit: usize) -> Self {
         Self {
             choice,
-            worked: Mutex::default(),
+            recorded_modes: Mutex::default(),
             limit,
         }
     }
 
     /// Returns the mode that worked for this mailbox; `None` if it is not known, or if the tenant chose a
     /// mode.
-    pub(super) fn known(&self, mailbox: &MailboxAddress) -> Option<Mode> {
+    pub(super) fn recorded_mode(&self, mailbox: &MailboxAddress) -> Option<AccessMode> {
         match self.choice {
             Access::Delegate | Access::Impersonation => None,
             Access::Auto => self
-                .worked
+                .recorded_modes
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .get(mailbox)
@@ -79,27 +79,27 @@ impl AccessMemory {
     /// Returns whether the mode for this mailbox is known. Until then "not found" may mean that the other
     /// mode is needed.
     pub(super) fn is_settled(&self, mailbox: &MailboxAddress) -> bool {
-        self.choice != Access::Auto || self.known(mailbox).is_some()
+        self.choice != Access::Auto || self.recorded_mode(mailbox).is_some()
     }
 
     /// Returns the mode to try first, and the mode to try if that is refused.
-    pub(super) fn order(&self, mailbox: &MailboxAddress) -> (Mode, Option<Mode>) {
+    pub(super) fn order(&self, mailbox: &MailboxAddress) -> (AccessMode, Option<AccessMode>) {
         match self.choice {
-            Access::Delegate => (Mode::Delegate, None),
-            Access::Impersonation => (Mode::Impersonation, None),
+            Access::Delegate => (AccessMode::Delegate, None),
+            Access::Impersonation => (AccessMode::Impersonation, None),
             Access::Auto => {
-                let first = self.known(mailbox).unwrap_or(Mode::Delegate);
+                let first = self.recorded_mode(mailbox).unwrap_or(AccessMode::Delegate);
                 (first, Some(first.other()))
             }
         }
     }
 
     /// Records that this mode opened the mailbox.
-    pub(super) fn worked(&self, mailbox: &MailboxAddress, mode: Mode) {
+    pub(super) fn record_success(&self, mailbox: &MailboxAddress, mode: AccessMode) {
         if self.choice != Access::Auto {
             return;
         }
-        let mut worked = self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut worked = self.recorded_modes.lock().unwrap_or_else(PoisonError::into_inner);
         if worked.get(mailbox) == Some(&mode) {
             return;
         }
@@ -125,7 +125,7 @@ pub(super) fn is_refusal(code: &str, own_folder: bool) -> bool {
 }
 
 /// Returns whether a whole answer is a refusal: its first message is one, and none succeeded.
-pub(super) fn all_refused<T>(messages: &[Message<T>], own_folder: bool) -> bool {
+pub(super) fn all_refused<T>(messages: &[ResponseMessage<T>], own_folder: bool) -> bool {
     messages.iter().all(Result::is_err)
         && messages
             .first()
@@ -135,7 +135,7 @@ pub(super) fn all_refused<T>(messages: &[Message<T>], own_folder: bool) -> bool 
 
 /// Returns the failure if neither mode reaches a mailbox. It is not the tenant's, because other mailboxes may
 /// be open to one of the modes.
-pub(super) fn both_refused(first: Mode, error: &EwsError, second: &EwsError) -> EwsError {
+pub(super) fn both_refused(first: AccessMode, error: &EwsError, second: &EwsError) -> EwsError {
     let detail = format!(
         "{}: {}; {}: {}",
         first.name(),
@@ -170,11 +170,11 @@ mod tests {
     fn a_fixed_choice_is_never_left() {
         let ana: MailboxAddress = "ana@contoso.example".parse().unwrap();
         for (choice, mode) in [
-            (Access::Delegate, Mode::Delegate),
-            (Access::Impersonation, Mode::Impersonation),
+            (Access::Delegate, AccessMode::Delegate),
+            (Access::Impersonation, AccessMode::Impersonation),
         ] {
             let memory = AccessMemory::new(choice, 2);
-            memory.worked(&ana, mode.other());
+            memory.record_success(&ana, mode.other());
             assert_eq!(memory.order(&ana), (mode, None));
         }
     }
@@ -186,15 +186,15 @@ mod tests {
             |number: u32| -> MailboxAddress { format!("u{number}@contoso.example").parse().unwrap() };
         assert_eq!(
             memory.order(&mailbox(1)),
-            (Mode::Delegate, Some(Mode::Impersonation))
+            (AccessMode::Delegate, Some(AccessMode::Impersonation))
         );
         for number in 1..=3 {
-            memory.worked(&mailbox(number), Mode::Impersonation);
+            memory.record_success(&mailbox(number), AccessMode::Impersonation);
         }
         assert_eq!(
             memory.order(&mailbox(3)),
-            (Mode::Impersonation, Some(Mode::Delegate))
+            (AccessMode::Impersonation, Some(AccessMode::Delegate))
         );
-        assert_eq!(memory.worked.lock().unwrap().len(), 2);
+        assert_eq!(memory.recorded_modes.lock().unwrap().len(), 2);
     }
 }

@@ -3,7 +3,7 @@
 
 use jiff::tz::TimeZone;
 
-use super::messages::Message;
+use super::messages::ResponseMessage;
 use super::operation::only;
 use super::xml::{BadAnswer, Parsed, Xml};
 use super::{envelope, get_folder, get_item, sync_folder_items};
@@ -12,7 +12,7 @@ use crate::mailbox::{ChangePage, MailboxItem, Signs};
 fn read<'a, T>(
     answer: &'a [u8],
     response: &str,
-    body: impl FnOnce(&mut Xml<'a>) -> Parsed<Vec<Message<T>>>,
+    body: impl FnOnce(&mut Xml<'a>) -> Parsed<Vec<ResponseMessage<T>>>,
 ) -> Parsed<Vec<T>> {
     envelope::read(answer, response, body)?
         .outcome

@@ -10,22 +10,22 @@ use tasksync_common::metrics::record::Server;
 use tasksync_common::model::MailboxAddress;
 
 use super::envelope::{self, ServerVersion};
-use super::messages::{EwsError, Message, ServerError};
+use super::messages::{EwsError, ResponseMessage, ServerError};
 use super::operation::Operation;
 use super::response_code::Meaning;
 use super::xml::{Parsed, Xml};
 use super::{EwsConnection, http_status};
 use crate::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use crate::http::service::Intent;
-use crate::http::{Answer, Method};
-use crate::session::{Finding, Judge, Judgement, Request, Session, Shared};
+use crate::http::{HttpAnswer, Method};
+use crate::session::{Judge, Judgement, Request, ServerCondition, Session, SessionServices};
 use crate::throttle::{MailboxLocks, ServerLimits};
 
 const ANCHOR: HeaderName = HeaderName::from_static("x-anchormailbox");
 const SOAP_ACTION: HeaderName = HeaderName::from_static("soapaction");
 
 /// Sends EWS requests for one tenant.
-pub(super) struct Client {
+pub(super) struct EwsClient {
     session: Session,
     url: url::Url,
     /// Whether the tenant's last request was served. It distinguishes a closed mailbox from a closed
@@ -36,14 +36,14 @@ pub(super) struct Client {
 
 /// An answer's messages and the server's build.
 #[derive(Debug)]
-pub(super) struct Answered<T> {
-    pub(super) messages: Vec<Message<T>>,
+pub(super) struct EwsAnswer<T> {
+    pub(super) messages: Vec<ResponseMessage<T>>,
     pub(super) version: Option<ServerVersion>,
 }
 
-impl Client {
+impl EwsClient {
     pub(super) fn new(
-        shared: Shared,
+        services: SessionServices,
         connection: EwsConnection,
         timeout: std::time::Duration,
         server: Arc<ServerLimits>,
@@ -57,12 +57,12 @@ impl Client {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/xml; charset=utf-8"));
         headers.insert(ACCEPT, HeaderValue::from_static("text/xml"));
         let session = Session::new(
-            shared,
+            services,
             Server::Ews,
             connection.tenant,
             connection.credentials,
             timeout,
-            crate::session::Limits::Of(server),
+            crate::session::SessionLimits::Of(server),
         );
         Self {
             session: session.one_request_per_mailbox(mailboxes),
@@ -78,13 +78,14 @@ impl Client {
     }
 
     /// Learns the server's clock from a write of ours.
-    pub(super) fn learn_clock(&self, server: Timestamp, ours: Timestamp) {
-        self.session.learn_clock(server, ours);
+    pub(super) fn learn_clock(&self, server: Timestamp, local_time: Timestamp) {
+        self.session.learn_clock(server, local_time);
     }
 
     /// Returns the failure of an answer about something other than what was asked.
-    pub(super) fn foreign(&self, operation: &Operation, what: &str) -> Failure {
-        self.session.foreign(operation.name, operation.intent, what)
+    pub(super) fn foreign_answer(&self, operation: &Operation, what: &str) -> Failure {
+        self.session
+            .foreign_answer(operation.name, operation.intent, what)
     }
 
     /// Sends one request about these mailboxes and reads its answer with `read`.
@@ -93,8 +94,8 @@ impl Client {
         operation: &'static Operation,
         mailboxes: &[&MailboxAddress],
         body: Bytes,
-        read: impl FnOnce(&mut Xml<'_>) -> Parsed<Vec<Message<T>>> + Send + 'static,
-    ) -> Result<Answered<T>, EwsError> {
+        read: impl FnOnce(&mut Xml<'_>) -> Parsed<Vec<ResponseMessage<T>>> + Send + 'static,
+    ) -> Result<EwsAnswer<T>, EwsError> {
         let mut headers = self.headers.clone();
         headers.insert(SOAP_ACTION, HeaderValue::from_static(operation.action));
         if let &[mailbox] = mailboxes
@@ -112,7 +113,7 @@ impl Client {
             intent: operation.intent,
             mailboxes,
         };
-        let judge = Reading {
+        let judge = MessageJudge {
             operation,
             read,
             served: Arc::clone(&self.served),
@@ -122,21 +123,21 @@ impl Client {
 }
 
 /// Reads the answer to one request.
-struct Reading<R> {
+struct MessageJudge<R> {
     operation: &'static Operation,
     read: R,
     served: Arc<AtomicBool>,
 }
 
-impl<T, R> Judge for Reading<R>
+impl<T, R> Judge for MessageJudge<R>
 where
     T: Send + 'static,
-    R: FnOnce(&mut Xml<'_>) -> Parsed<Vec<Message<T>>> + Send + 'static,
+    R: FnOnce(&mut Xml<'_>) -> Parsed<Vec<ResponseMessage<T>>> + Send + 'static,
 {
-    type Value = Answered<T>;
+    type Value = EwsAnswer<T>;
     type Refusal = EwsError;
 
-    fn judge(self, answer: &Answer, _server_now: Timestamp) -> Judgement<Answered<T>, EwsError> {
+    fn judge(self, answer: &HttpAnswer, _server_now: Timestamp) -> Judgement<EwsAnswer<T>, EwsError> {
         let Self {
             operation,
             read,
@@ -146,7 +147,10 @@ where
         let refused = |failure: Failure, finding| Judgement::refused(failure.within(operation.name), finding);
         if !matches!(answer.status, 200 | 400 | 500) {
             let works = served.swap(false, Ordering::Relaxed);
-            return refused(http_status::failure(answer, intent, works), Finding::Served);
+            return refused(
+                http_status::failure(answer, intent, works),
+                ServerCondition::Served,
+            );
         }
         let reply = match envelope::read(&answer.body, operation.response, read) {
             Ok(reply) => reply,
@@ -156,15 +160,15 @@ where
                 } else {
                     http_status::failure(answer, intent, false)
                 };
-                return refused(failure, Finding::Unreadable);
+                return refused(failure, ServerCondition::Unreadable);
             }
         };
         match reply.outcome {
             Ok(messages) => {
                 served.store(true, Ordering::Relaxed);
                 Judgement {
-                    finding: busy_message(&messages).map_or(Finding::Served, Finding::Busy),
-                    result: Ok(Answered {
+                    condition: busy_message(&messages).map_or(ServerCondition::Served, ServerCondition::Busy),
+                    result: Ok(EwsAnswer {
                         messages,
                         version: reply.version,
                     }),
@@ -174,26 +178,26 @@ where
                 let mut error = fault.into_error(intent);
                 error.failure = error.failure.within(operation.name);
                 let finding = match error.failure.class {
-                    ErrorClass::Throttled { retry_after } => Finding::Busy(retry_after),
+                    ErrorClass::Throttled { retry_after } => ServerCondition::Busy(retry_after),
                     ErrorClass::Transient
                     | ErrorClass::Conflict
                     | ErrorClass::Gone
                     | ErrorClass::Refused
                     | ErrorClass::CursorInvalid
-                    | ErrorClass::OutcomeUnknown => Finding::Served,
+                    | ErrorClass::OutcomeUnknown => ServerCondition::Served,
                 };
                 Judgement::refused(error, finding)
             }
         }
     }
 
-    fn words(result: &mut Result<Answered<T>, EwsError>) -> Vec<&mut String> {
+    fn texts(result: &mut Result<EwsAnswer<T>, EwsError>) -> Vec<&mut String> {
         match result {
             Ok(answered) => answered
                 .messages
                 .iter_mut()
                 .filter_map(|message| message.as_mut().err())
-                .flat_map(ServerError::words)
+                .flat_map(ServerError::texts)
                 .collect(),
             Err(error) => vec![&mut error.failure.detail],
         }
@@ -201,7 +205,7 @@ where
 }
 
 /// Returns the longest pause that the messages of an answer ask for; `None` if none asks for one.
-fn busy_message<T>(messages: &[Message<T>]) -> Option<Option<std::time::Duration>> {
+fn busy_message<T>(messages: &[ResponseMessage<T>]) -> Option<Option<std::time::Duration>> {
     messages
         .iter()
         .filter_map(|message| message.as_ref().err())
@@ -211,7 +215,7 @@ fn busy_message<T>(messages: &[Message<T>]) -> Option<Option<std::time::Duration
 }
 
 /// Returns the first message that asks for a pause, which fails the whole request.
-pub(super) fn throttled<T>(messages: &[Message<T>]) -> Option<EwsError> {
+pub(super) fn throttled<T>(messages: &[ResponseMessage<T>]) -> Option<EwsError> {
     messages
         .iter()
         .filter_map(|message| message.as_ref().err())

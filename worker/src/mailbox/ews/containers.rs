@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use tasksync_common::model::{LocationKey, MailboxAddress};
 
-use super::ask::{Ask, unclear};
-use super::find_folder::{Kind, Root};
+use super::find_folder::{FolderKind, Root};
 use super::folders::ReadFolder;
 use super::listing::is_refused;
 use super::messages::EwsError;
 use super::paging::incomplete;
+use super::request::{EwsRequest, unclear_success};
 use super::response_code::{self, Meaning};
 use super::roots::Roots;
 use super::{EwsMailbox, create_folder, find_folder, get_folder, operation, update_folder};
@@ -23,11 +23,11 @@ impl EwsMailbox {
     /// Returns every task folder of the mailbox outside the deleted items, at any place, without the
     /// mailbox's own task folder.
     pub(super) async fn list_folders(&self, mailbox: &MailboxAddress) -> Result<Vec<Folder>, EwsError> {
-        let own = self.roots(mailbox).await?;
-        let listed = self.visible_task_folders(mailbox, &own).await?;
+        let mailbox_roots = self.roots(mailbox).await?;
+        let listed = self.visible_task_folders(mailbox, &mailbox_roots).await?;
         Ok(listed
             .into_iter()
-            .filter(|folder| folder.id != own.tasks)
+            .filter(|folder| folder.id != mailbox_roots.tasks)
             .filter_map(ReadFolder::into_folder)
             .collect())
     }
@@ -36,10 +36,10 @@ impl EwsMailbox {
     async fn visible_task_folders(
         &self,
         mailbox: &MailboxAddress,
-        own: &Roots,
+        mailbox_roots: &Roots,
     ) -> Result<Vec<ReadFolder>, EwsError> {
         let roots = [Root::Top, Root::DeletedItems];
-        let mut listings = match self.list_below(mailbox, &roots, Kind::Tasks).await {
+        let mut listings = match self.list_below(mailbox, &roots, FolderKind::Tasks).await {
             Ok(listings) => listings.into_iter(),
             Err(error) => vec![Err(error)].into_iter(),
         };
@@ -48,17 +48,18 @@ impl EwsMailbox {
             Ok(top) => top,
             // A delegate with access to the task folder only sees the folders below it.
             Err(error) if is_refused(&error) => {
-                return self.list_below_one(mailbox, Root::Tasks, Kind::Any).await;
+                return self.list_below_one(mailbox, Root::Tasks, FolderKind::Any).await;
             }
             Err(error) => return Err(error),
         };
         // The mailbox's own task folder is below the top, so an answer without it belongs to another mailbox.
         // An answer without any folder cannot be checked.
-        let is_of_this_mailbox =
-            top.is_empty() || own.tasks.is_none() || top.iter().any(|folder| folder.id == own.tasks);
+        let is_of_this_mailbox = top.is_empty()
+            || mailbox_roots.tasks.is_none()
+            || top.iter().any(|folder| folder.id == mailbox_roots.tasks);
         if !is_of_this_mailbox {
             self.roots.forget(mailbox);
-            return Err(self.foreign(&find_folder::OPERATION, "the folders of another mailbox"));
+            return Err(self.foreign_answer(&find_folder::OPERATION, "the folders of another mailbox"));
         }
         match listings.next() {
             Some(Ok(deleted)) => {
@@ -86,27 +87,28 @@ impl EwsMailbox {
             let name = create_folder::folder_name(name, attempt);
             let made = self
                 .run_one(
-                    Ask::new(&create_folder::OPERATION, mailbox, create_folder::read).naming_own_folder(true),
+                    EwsRequest::new(&create_folder::OPERATION, mailbox, create_folder::read)
+                        .naming_own_folder(true),
                     |header| create_folder::request(header, &name, location, &marker),
                 )
                 .await;
             match made {
                 Ok(folder) => {
-                    let id = folder
-                        .and_then(|folder| folder.id)
-                        .ok_or_else(|| unclear(&create_folder::OPERATION, "a new folder without id"))?;
+                    let id = folder.and_then(|folder| folder.id).ok_or_else(|| {
+                        unclear_success(&create_folder::OPERATION, "a new folder without id")
+                    })?;
                     self.prove_folder(mailbox, &id).await?;
                     return Ok(FolderId(id));
                 }
                 Err(error) if is_taken(&error) => {
                     if taken.is_none() {
-                        let ours = self.list_folders(mailbox).await?.into_iter().find(|folder| {
+                        let existing = self.list_folders(mailbox).await?.into_iter().find(|folder| {
                             folder.marker.as_ref().is_some_and(|marker| {
                                 marker.key == *location && marker.may_be_of(&owner.marker)
                             })
                         });
-                        if let Some(ours) = ours {
-                            return Ok(ours.id);
+                        if let Some(existing) = existing {
+                            return Ok(existing.id);
                         }
                     }
                     taken = Some(error);
@@ -124,10 +126,10 @@ impl EwsMailbox {
     /// The outcome of the creation is unknown.
     async fn prove_folder(&self, mailbox: &MailboxAddress, id: &str) -> Result<(), EwsError> {
         let operation = &create_folder::OPERATION;
-        let own = self.roots(mailbox).await?;
+        let mailbox_roots = self.roots(mailbox).await?;
         let answered = self
             .run(
-                Ask::new(&get_folder::OPERATION, mailbox, |xml| get_folder::read(xml, 1)),
+                EwsRequest::new(&get_folder::OPERATION, mailbox, |xml| get_folder::read(xml, 1)),
                 |header| get_folder::request(header, &[id]),
             )
             .await?;
@@ -135,18 +137,18 @@ impl EwsMailbox {
             Ok(Ok(shown)) => shown,
             Ok(Err(error)) => {
                 let failure = error.into_error(Intent::Read).failure;
-                return Err(unclear(
+                return Err(unclear_success(
                     operation,
                     &format!("the new folder cannot be read: {failure}"),
                 ));
             }
-            Err(reason) => return Err(unclear(operation, &reason.0)),
+            Err(reason) => return Err(unclear_success(operation, &reason.0)),
         };
         let shown = shown.filter(|folder| folder.id.as_deref() == Some(id));
         match shown.and_then(|folder| folder.parent_id) {
-            Some(parent) if own.tasks.as_ref().is_none_or(|tasks| *tasks == parent) => Ok(()),
-            Some(_) => Err(self.foreign(operation, "a folder of another mailbox")),
-            None => Err(unclear(operation, "the new folder is not shown")),
+            Some(parent) if mailbox_roots.tasks.as_ref().is_none_or(|tasks| *tasks == parent) => Ok(()),
+            Some(_) => Err(self.foreign_answer(operation, "a folder of another mailbox")),
+            None => Err(unclear_success(operation, "the new folder is not shown")),
         }
     }
 
@@ -162,7 +164,7 @@ impl EwsMailbox {
             let name = create_folder::folder_name(name, attempt);
             let renamed = self
                 .run_one(
-                    Ask::new(&update_folder::OPERATION, mailbox, |xml| {
+                    EwsRequest::new(&update_folder::OPERATION, mailbox, |xml| {
                         update_folder::read(xml, 1)
                     }),
                     |header| update_folder::request(header, &folder.0, &name),
@@ -174,7 +176,7 @@ impl EwsMailbox {
                 Ok(shown) => {
                     let id = shown.and_then(|shown| shown.id);
                     if id.is_some_and(|id| id != folder.0) {
-                        return Err(self.foreign(&update_folder::OPERATION, "another folder"));
+                        return Err(self.foreign_answer(&update_folder::OPERATION, "another folder"));
                     }
                     return self.prove_name(mailbox, folder, &name).await;
                 }
@@ -196,17 +198,20 @@ impl EwsMailbox {
         let operation = &update_folder::OPERATION;
         let answered = self
             .run_one(
-                Ask::new(&get_folder::OPERATION, mailbox, |xml| get_folder::read(xml, 1)),
+                EwsRequest::new(&get_folder::OPERATION, mailbox, |xml| get_folder::read(xml, 1)),
                 |header| get_folder::request_name(header, &folder.0),
             )
             .await;
         let shown = answered.map_err(|error| {
             let failure = error.failure;
-            unclear(operation, &format!("the folder cannot be read: {failure}"))
+            unclear_success(operation, &format!("the folder cannot be read: {failure}"))
         })?;
         match shown.filter(|shown| shown.id.as_deref() == Some(folder.0.as_str())) {
             Some(shown) if shown.name == name => Ok(()),
-            Some(_) | None => Err(unclear(operation, "the folder does not show the new name")),
+            Some(_) | None => Err(unclear_success(
+                operation,
+                "the folder does not show the new name",
+            )),
         }
     }
 }

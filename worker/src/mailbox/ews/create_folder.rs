@@ -5,7 +5,7 @@ use tasksync_common::model::LocationKey;
 
 use super::envelope::Header;
 use super::folders::{self, ReadFolder};
-use super::messages::Message;
+use super::messages::ResponseMessage;
 use super::operation::{Operation, operation};
 use super::properties::Property;
 use super::xml::{Parsed, Xml, element};
@@ -30,7 +30,7 @@ pub(super) fn request(header: &Header<'_>, name: &str, location: &LocationKey, o
 }
 
 /// Reads the new folder.
-pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<Option<ReadFolder>>>> {
+pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<ResponseMessage<Option<ReadFolder>>>> {
     folders::read_messages(xml, &OPERATION, 1)
 }
 

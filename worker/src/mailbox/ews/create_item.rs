@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::envelope::Header;
 use super::folders;
-use super::messages::Message;
+use super::messages::ResponseMessage;
 use super::operation::{self, Operation, operation};
 use super::task_fields;
 use super::xml::{Parsed, Xml};
@@ -27,6 +27,6 @@ pub(super) fn request(header: &Header<'_>, folder: &str, item: &NewItem<'_>, own
 }
 
 /// Reads the new item's reference.
-pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<Option<ItemRef>>>> {
+pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<ResponseMessage<Option<ItemRef>>>> {
     operation::written_items(xml, &OPERATION, 1)
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::envelope::Header;
-use super::messages::Message;
+use super::messages::ResponseMessage;
 use super::operation::{self, Operation, operation, write_item_id};
 use super::xml::{Parsed, Xml};
 use crate::mailbox::ItemRef;
@@ -23,6 +23,6 @@ pub(super) fn request(header: &Header<'_>, item: &ItemRef) -> Bytes {
 }
 
 /// Reads whether the item was moved.
-pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<()>>> {
-    operation::done(xml, &OPERATION)
+pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<ResponseMessage<()>>> {
+    operation::read_without_content(xml, &OPERATION)
 }

@@ -27,9 +27,9 @@ impl<'a> Header<'a> {
         if self.impersonate { None } else { self.mailbox }
     }
 
-    /// Returns a whole envelope around what `body` writes. `room` is an estimate of the body's bytes.
-    pub(super) fn envelope(&self, room: usize, body: impl FnOnce(&mut String)) -> Bytes {
-        let mut out = String::with_capacity(ENVELOPE_BYTES + room);
+    /// Returns a whole envelope around what `body` writes. `capacity` is an estimate of the body's bytes.
+    pub(super) fn envelope(&self, capacity: usize, body: impl FnOnce(&mut String)) -> Bytes {
+        let mut out = String::with_capacity(ENVELOPE_BYTES + capacity);
         out.push_str(concat!(
             "<?xml version=\"1.0\" encoding=\"utf-8\"?>",
             "<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\"",
@@ -86,7 +86,7 @@ impl ServerVersion {
 
 /// An answer with a SOAP envelope.
 #[derive(Debug)]
-pub(super) struct Reply<T> {
+pub(super) struct SoapReply<T> {
     /// The server's build, if the answer names it.
     pub(super) version: Option<ServerVersion>,
     /// The body, or the fault that refuses the whole request.
@@ -98,7 +98,7 @@ pub(super) fn read<'a, T>(
     bytes: &'a [u8],
     response: &str,
     body: impl FnOnce(&mut Xml<'a>) -> Parsed<T>,
-) -> Parsed<Reply<T>> {
+) -> Parsed<SoapReply<T>> {
     let mut xml = Xml::new(bytes)?;
     let root = xml.root()?;
     if root.name() != "Envelope" {
@@ -131,7 +131,7 @@ pub(super) fn read<'a, T>(
         }
     }
     let outcome = outcome.ok_or_else(|| BadAnswer("an envelope without body".to_owned()))?;
-    Ok(Reply { version, outcome })
+    Ok(SoapReply { version, outcome })
 }
 
 fn header(xml: &mut Xml<'_>) -> Parsed<Option<ServerVersion>> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::envelope::Header;
 use super::folders::{self, ReadFolder};
-use super::messages::{self, Message};
+use super::messages::{self, ResponseMessage};
 use super::operation::{Operation, operation, write_field};
 use super::paging::{PageEnd, Paging, read_page};
 use super::properties::Property;
@@ -41,7 +41,7 @@ impl Root {
 
 /// The kind of folders that are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FolderKind {
     /// All.
     Any,
     /// Folders of class `IPF.Task` and its subclasses. The server may list others, too.
@@ -50,14 +50,14 @@ pub(super) enum Kind {
 
 /// One page of folders.
 #[derive(Debug, Default)]
-pub(super) struct Page {
+pub(super) struct FolderPage {
     pub(super) folders: Vec<ReadFolder>,
     /// The page's end as the server reported it; `None` if it sent no page, which means no folders.
     pub(super) end: Option<PageEnd>,
 }
 
 /// Returns the request for a page of the folders below each of `roots`.
-pub(super) fn request(header: &Header<'_>, roots: &[Root], kind: Kind, paging: Paging) -> Bytes {
+pub(super) fn request(header: &Header<'_>, roots: &[Root], kind: FolderKind, paging: Paging) -> Bytes {
     header.envelope(1_150 + 160 * roots.len(), |out| {
         out.push_str(
             "<m:FindFolder Traversal=\"Deep\"><m:FolderShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>",
@@ -75,7 +75,7 @@ pub(super) fn request(header: &Header<'_>, roots: &[Root], kind: Kind, paging: P
             out,
             "<m:IndexedPageFolderView MaxEntriesReturned=\"{size}\" Offset=\"{offset}\" BasePoint=\"Beginning\"/>"
         );
-        if kind == Kind::Tasks {
+        if kind == FolderKind::Tasks {
             out.push_str(
                 "<m:Restriction><t:Contains ContainmentMode=\"Prefixed\" ContainmentComparison=\"Exact\">\
                  <t:FieldURI FieldURI=\"folder:FolderClass\"/><t:Constant Value=\"IPF.Task\"/></t:Contains></m:Restriction>",
@@ -90,14 +90,19 @@ pub(super) fn request(header: &Header<'_>, roots: &[Root], kind: Kind, paging: P
 }
 
 /// Reads one page for each requested root, in the order of the request.
-pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Page>>> {
-    messages::read(xml, OPERATION.message, expected, |part, xml, page: &mut Page| {
-        let folders = &mut page.folders;
-        let end = read_page(part, xml, "Folders", |kind, xml| {
-            folders.push(folders::read(kind, xml)?);
+pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<ResponseMessage<FolderPage>>> {
+    messages::read(
+        xml,
+        OPERATION.message,
+        expected,
+        |part, xml, page: &mut FolderPage| {
+            let folders = &mut page.folders;
+            let end = read_page(part, xml, "Folders", |kind, xml| {
+                folders.push(folders::read(kind, xml)?);
+                Ok(())
+            })?;
+            page.end = end.or(page.end.take());
             Ok(())
-        })?;
-        page.end = end.or(page.end.take());
-        Ok(())
-    })
+        },
+    )
 }

@@ -10,7 +10,7 @@ use super::dates;
 use super::envelope::Header;
 use super::find_folder::Root;
 use super::folders;
-use super::messages::{self, Message};
+use super::messages::{self, ResponseMessage};
 use super::operation::{Operation, operation, write_field, write_key_restriction};
 use super::paging::{PageEnd, Paging, read_page};
 use super::properties::{self, Property};
@@ -22,7 +22,7 @@ pub(super) const OPERATION: Operation = operation!("FindItem", writes: false);
 
 /// An item that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FoundItem {
     pub(super) item: ItemRef,
     /// When it was created, if the server reports it.
     pub(super) created: Option<Timestamp>,
@@ -36,7 +36,7 @@ pub(super) struct Found {
 
 /// A place in which items are searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place<'a> {
+pub(super) enum SearchFolder<'a> {
     /// A folder by its id.
     Folder(&'a str),
     /// The mailbox's own task folder.
@@ -47,8 +47,8 @@ pub(super) enum Place<'a> {
 
 /// One page of one folder.
 #[derive(Debug, Default)]
-pub(super) struct Page {
-    pub(super) items: Vec<Found>,
+pub(super) struct FoundItemPage {
+    pub(super) items: Vec<FoundItem>,
     /// The page's end as the server reported it; `None` if it sent no page, which means no items.
     pub(super) end: Option<PageEnd>,
 }
@@ -65,13 +65,13 @@ pub(super) enum Wanted<'a> {
 /// Returns the request for a page of the wanted items in each of these places.
 pub(super) fn request(
     header: &Header<'_>,
-    places: &[Place<'_>],
+    search_folders: &[SearchFolder<'_>],
     wanted: Wanted<'_>,
     paging: Paging,
 ) -> Bytes {
-    let ids = places.iter().map(|place| match place {
-        Place::Folder(id) => id.len() + 24,
-        Place::Tasks | Place::DeletedItems => 160,
+    let ids = search_folders.iter().map(|folder| match folder {
+        SearchFolder::Folder(id) => id.len() + 24,
+        SearchFolder::Tasks | SearchFolder::DeletedItems => 160,
     });
     header.envelope(1_350 + ids.sum::<usize>(), |out| {
         out.push_str(
@@ -97,11 +97,11 @@ pub(super) fn request(
             }
         }
         out.push_str("<m:ParentFolderIds>");
-        for place in places {
-            match place {
-                Place::Folder(id) => folders::write_id(out, id),
-                Place::Tasks => folders::write_tasks_folder(out, header),
-                Place::DeletedItems => {
+        for folder in search_folders {
+            match folder {
+                SearchFolder::Folder(id) => folders::write_id(out, id),
+                SearchFolder::Tasks => folders::write_tasks_folder(out, header),
+                SearchFolder::DeletedItems => {
                     folders::write_distinguished(out, header, Root::DeletedItems.name());
                 }
             }
@@ -111,22 +111,27 @@ pub(super) fn request(
 }
 
 /// Reads one page for each requested place, in the order of the request.
-pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Page>>> {
-    messages::read(xml, OPERATION.message, expected, |part, xml, page: &mut Page| {
-        let items = &mut page.items;
-        let end = read_page(part, xml, "Items", |kind, xml| {
-            if kind != "Task" {
-                return xml.skip();
-            }
-            items.extend(found(xml)?);
+pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<ResponseMessage<FoundItemPage>>> {
+    messages::read(
+        xml,
+        OPERATION.message,
+        expected,
+        |part, xml, page: &mut FoundItemPage| {
+            let items = &mut page.items;
+            let end = read_page(part, xml, "Items", |kind, xml| {
+                if kind != "Task" {
+                    return xml.skip();
+                }
+                items.extend(found(xml)?);
+                Ok(())
+            })?;
+            page.end = end.or(page.end.take());
             Ok(())
-        })?;
-        page.end = end.or(page.end.take());
-        Ok(())
-    })
+        },
+    )
 }
 
-fn found(xml: &mut Xml<'_>) -> Parsed<Option<Found>> {
+fn found(xml: &mut Xml<'_>) -> Parsed<Option<FoundItem>> {
     let (mut item, mut parent, mut created) = (None, None, None);
     let (mut key, mut owner, mut write_id) = (None, None, None);
     while let Some(part) = xml.child()? {
@@ -149,7 +154,7 @@ fn found(xml: &mut Xml<'_>) -> Parsed<Option<Found>> {
             _ => xml.skip()?,
         }
     }
-    Ok(item.map(|item| Found {
+    Ok(item.map(|item| FoundItem {
         item,
         created,
         marker: key

@@ -3,7 +3,7 @@
 use tasksync_common::model::{LocationKey, digest};
 
 use super::dates;
-use super::messages::{self, Message};
+use super::messages::{self, ResponseMessage};
 use super::operation::Operation;
 use super::properties::{self, Property};
 use super::xml::{Parsed, Xml, escape};
@@ -99,7 +99,7 @@ pub(super) fn read_messages(
     xml: &mut Xml<'_>,
     operation: &Operation,
     expected: usize,
-) -> Parsed<Vec<Message<Option<ReadFolder>>>> {
+) -> Parsed<Vec<ResponseMessage<Option<ReadFolder>>>> {
     messages::read(xml, operation.message, expected, |part, xml, into| {
         if part.name() != "Folders" {
             return xml.skip();

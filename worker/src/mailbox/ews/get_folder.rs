@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::envelope::Header;
 use super::find_folder::Root;
 use super::folders::{self, ReadFolder};
-use super::messages::Message;
+use super::messages::ResponseMessage;
 use super::operation::{Operation, operation, write_field};
 use super::properties::Property;
 use super::xml::{Parsed, Xml};
@@ -75,12 +75,12 @@ pub(super) fn request_roots(header: &Header<'_>) -> Bytes {
 }
 
 /// Reads one message for each requested folder, in the order of the request.
-pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Option<ReadFolder>>>> {
+pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<ResponseMessage<Option<ReadFolder>>>> {
     folders::read_messages(xml, &OPERATION, expected)
 }
 
 /// Returns whether the answer shows, at any place, another folder than the requested one.
-pub(super) fn is_foreign(messages: &[Message<Option<ReadFolder>>], asked: &[&str]) -> bool {
+pub(super) fn is_foreign(messages: &[ResponseMessage<Option<ReadFolder>>], asked: &[&str]) -> bool {
     messages.iter().zip(asked).any(|(message, asked)| {
         let shown = message.as_ref().ok().and_then(Option::as_ref);
         shown

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::tz::TimeZone;
 
 use super::envelope::Header;
-use super::messages::{self, Message};
+use super::messages::{self, ResponseMessage};
 use super::operation::{Operation, operation, write_field, write_item_id};
 use super::properties::Property;
 use super::task_fields::{self, ReadItem};
@@ -72,7 +72,7 @@ pub(super) fn read(
     xml: &mut Xml<'_>,
     expected: usize,
     zone: &TimeZone,
-) -> Parsed<Vec<Message<Option<ReadItem>>>> {
+) -> Parsed<Vec<ResponseMessage<Option<ReadItem>>>> {
     messages::read(xml, OPERATION.message, expected, |part, xml, read| {
         if part.name() != "Items" {
             return xml.skip();
@@ -85,7 +85,7 @@ pub(super) fn read(
 }
 
 /// Returns whether the answer shows, at any place, another item than the requested one.
-pub(super) fn is_foreign(messages: &[Message<Option<ReadItem>>], asked: &[&str]) -> bool {
+pub(super) fn is_foreign(messages: &[ResponseMessage<Option<ReadItem>>], asked: &[&str]) -> bool {
     messages.iter().zip(asked).any(|(message, asked)| {
         let shown = message.as_ref().ok().and_then(Option::as_ref);
         shown

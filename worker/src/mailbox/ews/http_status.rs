@@ -4,14 +4,14 @@ use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::metrics::record::Server;
 
 use crate::http::service::{Intent, interrupted};
-use crate::http::{Answer, for_message};
+use crate::http::{HttpAnswer, for_message};
 
 /// Characters of an unexpected body that are shown.
 const BEGINNING_SHOWN: usize = 80;
 
 /// Returns the failure of a status other than 200 whose body is not a SOAP fault. `works` says whether the
 /// server served the tenant's previous request.
-pub(super) fn failure(answer: &Answer, intent: Intent, works: bool) -> Failure {
+pub(super) fn failure(answer: &HttpAnswer, intent: Intent, works: bool) -> Failure {
     let interrupted = |code| interrupted(Server::Ews, intent, code);
     let status = answer.status;
     let location = answer.header(crate::http::header::LOCATION).unwrap_or_default();
@@ -66,7 +66,7 @@ const CAS_ERROR: crate::http::header::HeaderName =
     crate::http::header::HeaderName::from_static("x-caserrorcode");
 
 /// Returns the failure of an answer that cannot be read because of `reason`.
-pub(super) fn bad_answer(answer: &Answer, intent: Intent, reason: &str) -> Failure {
+pub(super) fn bad_answer(answer: &HttpAnswer, intent: Intent, reason: &str) -> Failure {
     let (class, _) = interrupted(Server::Ews, intent, Code::ExchangeBadAnswer);
     Failure::new(
         class,
@@ -84,7 +84,7 @@ fn subject(intent: Intent) -> Scope {
     }
 }
 
-fn beginning(answer: &Answer) -> String {
+fn beginning(answer: &HttpAnswer) -> String {
     let kind = answer
         .header(crate::http::header::CONTENT_TYPE)
         .map_or_else(|| "no content type".to_owned(), |text| for_message(text, 60));
@@ -103,7 +103,7 @@ mod tests {
     use crate::http::header::{HeaderMap, HeaderName, HeaderValue};
     use bytes::Bytes;
 
-    fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Answer {
+    fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> HttpAnswer {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(
@@ -111,7 +111,7 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        Answer {
+        HttpAnswer {
             status,
             headers: map,
             body: Bytes::copy_from_slice(body.as_bytes()),

@@ -5,16 +5,16 @@ use std::collections::{HashSet, VecDeque};
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::SourceKey;
 
-use super::ask::Ask;
 use super::client::throttled;
-use super::find_folder::{Kind, Root};
-use super::find_item::{Place, Wanted};
+use super::find_folder::{FolderKind, Root};
+use super::find_item::{SearchFolder, Wanted};
 use super::listing::is_refused;
 use super::messages::EwsError;
 use super::paging::{Paging, is_too_large};
+use super::request::EwsRequest;
 use super::{EwsMailbox, find_item, get_item};
 use crate::http::service::Intent;
-use crate::mailbox::{DeletedItem, FolderId, ItemRef, MailboxItem, Owner, PlacedItem};
+use crate::mailbox::{DeletedItem, FolderId, ItemRef, MailboxItem, MarkedItem, Owner};
 
 /// The code of a server that took too long for the batch; a smaller batch may succeed.
 const TOO_SLOW: &str = "ErrorTimeoutExpired";
@@ -46,7 +46,7 @@ impl EwsMailbox {
         while let Some(batch) = batches.pop_front() {
             if requests_left == 0 {
                 for position in batch {
-                    results[position] = Some(Err(never_settled()));
+                    results[position] = Some(Err(item_never_settled()));
                 }
                 continue;
             }
@@ -57,9 +57,9 @@ impl EwsMailbox {
                     let size = batch.len();
                     for (position, entry) in batch.into_iter().zip(entries) {
                         match entry {
-                            Entry::Done(result) => results[position] = Some(*result),
-                            Entry::Again(_) if size > 1 => again.push(position),
-                            Entry::Again(failure) => results[position] = Some(Err(failure)),
+                            BatchItem::Done(result) => results[position] = Some(*result),
+                            BatchItem::Again(_) if size > 1 => again.push(position),
+                            BatchItem::Again(failure) => results[position] = Some(Err(failure)),
                         }
                     }
                     if again.len() == size {
@@ -102,7 +102,7 @@ impl EwsMailbox {
         }
         Ok(results
             .into_iter()
-            .map(|result| result.unwrap_or_else(|| Err(never_settled())))
+            .map(|result| result.unwrap_or_else(|| Err(item_never_settled())))
             .collect())
     }
 
@@ -111,19 +111,21 @@ impl EwsMailbox {
         owner: &Owner,
         ids: &[String],
         batch: &[usize],
-    ) -> Result<Vec<Entry>, EwsError> {
+    ) -> Result<Vec<BatchItem>, EwsError> {
         let asked: Vec<&str> = batch.iter().map(|&position| ids[position].as_str()).collect();
         // The zone is named for reading, too: a server that keeps dates in the request's zone answers in it,
         // and beyond UTC+12 rounding would not find the day again.
         let zone = crate::zones::owner_zone(&owner.zone);
         let (count, dates) = (asked.len(), zone.zone.clone());
-        let ask = Ask::new(&get_item::OPERATION, &owner.mailbox, move |xml| {
+        let request = EwsRequest::new(&get_item::OPERATION, &owner.mailbox, move |xml| {
             get_item::read(xml, count, &dates)
         })
         .in_zone(zone.windows);
-        let answered = self.run(ask, |header| get_item::request(header, &asked)).await?;
+        let answered = self
+            .run(request, |header| get_item::request(header, &asked))
+            .await?;
         if get_item::is_foreign(&answered.messages, &asked) {
-            return Err(self.foreign(&get_item::OPERATION, "another item"));
+            return Err(self.foreign_answer(&get_item::OPERATION, "another item"));
         }
         if let Some(error) = throttled(&answered.messages) {
             return Err(error);
@@ -132,8 +134,8 @@ impl EwsMailbox {
             .messages
             .into_iter()
             .map(|message| match message {
-                Ok(Some(item)) => Entry::Done(Box::new(item.into_item())),
-                Ok(None) => Entry::Done(Box::new(Err(not_shown()))),
+                Ok(Some(item)) => BatchItem::Done(Box::new(item.into_item())),
+                Ok(None) => BatchItem::Done(Box::new(Err(item_not_shown()))),
                 Err(error) => {
                     let again = error.is_stop() || error.code == TOO_SLOW;
                     let error = error.into_error(Intent::Read);
@@ -144,11 +146,11 @@ impl EwsMailbox {
                         .within(get_item::OPERATION.name)
                         .about(Scope::Item);
                     if again {
-                        Entry::Again(failure)
+                        BatchItem::Again(failure)
                     } else if is_denied(&error) {
-                        Entry::Done(Box::new(Err(of_one_item(&failure))))
+                        BatchItem::Done(Box::new(Err(of_one_item(&failure))))
                     } else {
-                        Entry::Done(Box::new(Err(failure)))
+                        BatchItem::Done(Box::new(Err(failure)))
                     }
                 }
             })
@@ -162,9 +164,12 @@ impl EwsMailbox {
         folders: &[FolderId],
         key: &SourceKey,
     ) -> Result<Vec<ItemRef>, EwsError> {
-        let places: Vec<Place<'_>> = folders.iter().map(|folder| Place::Folder(&folder.0)).collect();
+        let search_folders: Vec<SearchFolder<'_>> = folders
+            .iter()
+            .map(|folder| SearchFolder::Folder(&folder.0))
+            .collect();
         let mut found = self
-            .search(owner, &places, Wanted::Key(key), FOUND_PER_PAGE)
+            .search(owner, &search_folders, Wanted::Key(key), FOUND_PER_PAGE)
             .await?;
         // A server may compare keys without case; ours are case-sensitive.
         found.retain(|(_, item)| {
@@ -174,23 +179,23 @@ impl EwsMailbox {
         Ok(found.into_iter().map(|(_, found)| found.item).collect())
     }
 
-    /// Implements [`crate::mailbox::Mailbox::ours`].
+    /// Implements [`crate::mailbox::Mailbox::list_marked`].
     pub(super) async fn keyed_items(
         &self,
         owner: &Owner,
         folders: &[FolderId],
-    ) -> Result<Vec<PlacedItem>, EwsError> {
-        let places: Vec<Place<'_>> = std::iter::once(Place::Tasks)
-            .chain(folders.iter().map(|folder| Place::Folder(&folder.0)))
+    ) -> Result<Vec<MarkedItem>, EwsError> {
+        let search_folders: Vec<SearchFolder<'_>> = std::iter::once(SearchFolder::Tasks)
+            .chain(folders.iter().map(|folder| SearchFolder::Folder(&folder.0)))
             .collect();
-        self.placed(owner, &places).await
+        self.marked_items_in(owner, &search_folders).await
     }
 
-    /// Implements [`crate::mailbox::Mailbox::deleted`].
+    /// Implements [`crate::mailbox::Mailbox::list_deleted`].
     pub(super) async fn deleted_items(&self, owner: &Owner) -> Result<Vec<DeletedItem>, EwsError> {
-        let places = [Place::DeletedItems];
+        let search_folders = [SearchFolder::DeletedItems];
         let found = self
-            .search(owner, &places, Wanted::AnyKey, KEYED_PER_PAGE)
+            .search(owner, &search_folders, Wanted::AnyKey, KEYED_PER_PAGE)
             .await?;
         Ok(found
             .into_iter()
@@ -203,10 +208,10 @@ impl EwsMailbox {
             .collect())
     }
 
-    /// Implements [`crate::mailbox::Mailbox::archived`].
-    pub(super) async fn archived_items(&self, owner: &Owner) -> Result<Vec<PlacedItem>, EwsError> {
+    /// Implements [`crate::mailbox::Mailbox::list_archived`].
+    pub(super) async fn archived_items(&self, owner: &Owner) -> Result<Vec<MarkedItem>, EwsError> {
         let listed = self
-            .list_below_one(&owner.mailbox, Root::Archive, Kind::Tasks)
+            .list_below_one(&owner.mailbox, Root::Archive, FolderKind::Tasks)
             .await;
         let folders: Vec<FolderId> = match listed {
             Ok(folders) => folders
@@ -218,22 +223,31 @@ impl EwsMailbox {
             Err(error) if is_refused(&error) => Vec::new(),
             Err(error) => return Err(error),
         };
-        let places: Vec<Place<'_>> = folders.iter().map(|folder| Place::Folder(&folder.0)).collect();
-        self.placed(owner, &places).await
+        let search_folders: Vec<SearchFolder<'_>> = folders
+            .iter()
+            .map(|folder| SearchFolder::Folder(&folder.0))
+            .collect();
+        self.marked_items_in(owner, &search_folders).await
     }
 
     /// Returns every item with a marker in these places.
-    async fn placed(&self, owner: &Owner, places: &[Place<'_>]) -> Result<Vec<PlacedItem>, EwsError> {
-        let found = self.search(owner, places, Wanted::AnyKey, KEYED_PER_PAGE).await?;
+    async fn marked_items_in(
+        &self,
+        owner: &Owner,
+        search_folders: &[SearchFolder<'_>],
+    ) -> Result<Vec<MarkedItem>, EwsError> {
+        let found = self
+            .search(owner, search_folders, Wanted::AnyKey, KEYED_PER_PAGE)
+            .await?;
         Ok(found
             .into_iter()
-            .filter_map(|(place, found)| {
-                Some(PlacedItem {
+            .filter_map(|(folder, found)| {
+                Some(MarkedItem {
                     item: found.item,
                     marker: found.marker?,
-                    folder: match place {
-                        Place::Folder(id) => Some(FolderId(id.to_owned())),
-                        Place::Tasks | Place::DeletedItems => None,
+                    folder: match folder {
+                        SearchFolder::Folder(id) => Some(FolderId(id.to_owned())),
+                        SearchFolder::Tasks | SearchFolder::DeletedItems => None,
                     },
                 })
             })
@@ -245,14 +259,14 @@ impl EwsMailbox {
     async fn search<'a>(
         &self,
         owner: &Owner,
-        places: &[Place<'a>],
+        search_folders: &[SearchFolder<'a>],
         wanted: Wanted<'_>,
         size: u32,
-    ) -> Result<Vec<(Place<'a>, find_item::Found)>, EwsError> {
-        let own = self.roots.known(&owner.mailbox);
+    ) -> Result<Vec<(SearchFolder<'a>, find_item::FoundItem)>, EwsError> {
+        let mailbox_roots = self.roots.cached(&owner.mailbox);
         let (mut found, mut seen) = (Vec::new(), HashSet::new());
         let beginning = Paging::new(size, self.limits.pages);
-        let mut searches: VecDeque<(&[Place<'a>], Paging)> = places
+        let mut searches: VecDeque<(&[SearchFolder<'a>], Paging)> = search_folders
             .chunks(MAXIMUM_FOLDERS)
             .map(|group| (group, beginning))
             .collect();
@@ -270,33 +284,38 @@ impl EwsMailbox {
                 }
                 pages => pages?,
             };
-            for (place, page) in group.iter().zip(pages) {
+            for (searched_folder, page) in group.iter().zip(pages) {
                 let Some(page) = page else { continue };
-                let folder = match place {
-                    Place::Folder(id) => Some(*id),
-                    Place::Tasks => own.tasks.as_deref(),
-                    Place::DeletedItems => own.deleted_items.as_deref(),
+                let folder = match searched_folder {
+                    SearchFolder::Folder(id) => Some(*id),
+                    SearchFolder::Tasks => mailbox_roots.tasks.as_deref(),
+                    SearchFolder::DeletedItems => mailbox_roots.deleted_items.as_deref(),
                 };
-                let is_elsewhere = |item: &find_item::Found| matches!((item.parent.as_deref(), folder), (Some(found), Some(asked)) if found != asked);
+                let is_elsewhere = |item: &find_item::FoundItem| matches!((item.parent.as_deref(), folder), (Some(found), Some(asked)) if found != asked);
                 if page.items.iter().any(is_elsewhere) {
-                    match place {
-                        Place::Folder(_) => {}
-                        Place::Tasks | Place::DeletedItems => self.roots.forget(&owner.mailbox),
+                    match searched_folder {
+                        SearchFolder::Folder(_) => {}
+                        SearchFolder::Tasks | SearchFolder::DeletedItems => self.roots.forget(&owner.mailbox),
                     }
-                    return Err(self.foreign(&find_item::OPERATION, "items of another folder"));
+                    return Err(self.foreign_answer(&find_item::OPERATION, "items of another folder"));
                 }
-                let (count, known) = (page.items.len(), seen.len());
+                let (count, seen_before) = (page.items.len(), seen.len());
                 for item in page.items {
                     if seen.insert(item.item.id.clone()) {
-                        found.push((*place, item));
+                        found.push((*searched_folder, item));
                     }
                 }
-                let next = paging.after(page.end, count, seen.len() > known, find_item::OPERATION.name)?;
-                searches.extend(next.map(|next| (std::slice::from_ref(place), next)));
+                let next = paging.after(
+                    page.end,
+                    count,
+                    seen.len() > seen_before,
+                    find_item::OPERATION.name,
+                )?;
+                searches.extend(next.map(|next| (std::slice::from_ref(searched_folder), next)));
             }
         }
         found.sort_by(|(_, left), (_, right)| {
-            let created = |item: &find_item::Found| item.created.unwrap_or(jiff::Timestamp::MAX);
+            let created = |item: &find_item::FoundItem| item.created.unwrap_or(jiff::Timestamp::MAX);
             created(left)
                 .cmp(&created(right))
                 .then_with(|| left.item.cmp(&right.item))
@@ -308,18 +327,20 @@ impl EwsMailbox {
     async fn find_pages(
         &self,
         owner: &Owner,
-        places: &[Place<'_>],
+        search_folders: &[SearchFolder<'_>],
         wanted: Wanted<'_>,
         paging: Paging,
-    ) -> Result<Vec<Option<find_item::Page>>, EwsError> {
-        let own_folder = places.contains(&Place::Tasks);
-        let count = places.len();
-        let ask = Ask::new(&find_item::OPERATION, &owner.mailbox, move |xml| {
+    ) -> Result<Vec<Option<find_item::FoundItemPage>>, EwsError> {
+        let own_folder = search_folders.contains(&SearchFolder::Tasks);
+        let count = search_folders.len();
+        let request = EwsRequest::new(&find_item::OPERATION, &owner.mailbox, move |xml| {
             find_item::read(xml, count)
         })
         .naming_own_folder(own_folder);
         let answered = self
-            .run(ask, |header| find_item::request(header, places, wanted, paging))
+            .run(request, |header| {
+                find_item::request(header, search_folders, wanted, paging)
+            })
             .await?;
         answered
             .messages
@@ -340,7 +361,7 @@ impl EwsMailbox {
 }
 
 /// The result of one item of a batch.
-enum Entry {
+enum BatchItem {
     /// The item was read, or refused for good.
     Done(Box<Result<MailboxItem, Failure>>),
     /// The item was not read, or not in time.
@@ -381,7 +402,7 @@ fn push_halves(batches: &mut VecDeque<Vec<usize>>, batch: &[usize]) {
     batches.push_front(left.to_vec());
 }
 
-fn not_shown() -> Failure {
+fn item_not_shown() -> Failure {
     Failure::new(
         ErrorClass::Refused,
         Code::ExchangeItemRefused,
@@ -389,7 +410,7 @@ fn not_shown() -> Failure {
     )
 }
 
-fn never_settled() -> Failure {
+fn item_never_settled() -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::ExchangeError,

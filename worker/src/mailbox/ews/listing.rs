@@ -6,24 +6,24 @@ use tasksync_common::error::{ErrorClass, Scope};
 use tasksync_common::model::MailboxAddress;
 
 use super::EwsMailbox;
-use super::ask::{Ask, refused, unclear};
 use super::client::throttled;
-use super::find_folder::{self, Kind, Root};
+use super::find_folder::{self, FolderKind, Root};
 use super::folders::ReadFolder;
 use super::messages::EwsError;
 use super::paging::{Paging, is_too_large};
+use super::request::{EwsRequest, operation_refused, unclear_success};
 
 /// Folders requested per page.
 const FOLDERS_PER_PAGE: u32 = 250;
 
 /// The part of one listing that was read.
 #[derive(Default)]
-struct Listing {
+struct FolderListing {
     folders: Vec<ReadFolder>,
     seen: HashSet<String>,
 }
 
-impl Listing {
+impl FolderListing {
     /// Adds a page's folders. Returns whether any of them is new: a folder created meanwhile moves others
     /// onto the next page.
     fn add(&mut self, folders: Vec<ReadFolder>) -> bool {
@@ -45,22 +45,24 @@ impl EwsMailbox {
         &self,
         mailbox: &MailboxAddress,
         roots: &[Root],
-        kind: Kind,
+        kind: FolderKind,
     ) -> Result<Vec<Result<Vec<ReadFolder>, EwsError>>, EwsError> {
         let operation = &find_folder::OPERATION;
         // Every mailbox has these folders, so "not found" is a refusal. An archive may be missing.
         let always_there = !roots.contains(&Root::Archive);
-        let mut listings: Vec<Result<Listing, EwsError>> =
-            roots.iter().map(|_| Ok(Listing::default())).collect();
+        let mut listings: Vec<Result<FolderListing, EwsError>> =
+            roots.iter().map(|_| Ok(FolderListing::default())).collect();
         let everything: Vec<(usize, Root)> = roots.iter().copied().enumerate().collect();
         let mut pages = VecDeque::from([(everything, Paging::new(FOLDERS_PER_PAGE, self.limits.pages))]);
         while let Some((asked, paging)) = pages.pop_front() {
-            let named: Vec<Root> = asked.iter().map(|&(_, root)| root).collect();
-            let count = named.len();
-            let ask = Ask::new(operation, mailbox, move |xml| find_folder::read(xml, count))
+            let asked_roots: Vec<Root> = asked.iter().map(|&(_, root)| root).collect();
+            let count = asked_roots.len();
+            let request = EwsRequest::new(operation, mailbox, move |xml| find_folder::read(xml, count))
                 .naming_own_folder(always_there);
             let answered = self
-                .run(ask, |header| find_folder::request(header, &named, kind, paging))
+                .run(request, |header| {
+                    find_folder::request(header, &asked_roots, kind, paging)
+                })
                 .await;
             let messages = match (answered, paging.smaller()) {
                 (Err(error), Some(smaller)) if is_too_large(&error) => {
@@ -72,8 +74,8 @@ impl EwsMailbox {
             if let Some(error) = throttled(&messages) {
                 return Err(error);
             }
-            for ((place, root), message) in asked.into_iter().zip(messages) {
-                let Some(listing) = listings.get_mut(place) else {
+            for ((index, root), message) in asked.into_iter().zip(messages) {
+                let Some(listing) = listings.get_mut(index) else {
                     continue;
                 };
                 let next = match (message, &mut *listing) {
@@ -82,11 +84,11 @@ impl EwsMailbox {
                         let any_new = listing.add(page.folders);
                         paging.after(page.end, count, any_new, operation.name)
                     }
-                    (Err(error), _) => Err(refused(operation, error)),
+                    (Err(error), _) => Err(operation_refused(operation, error)),
                     (Ok(_), Err(_)) => Ok(None),
                 };
                 match next {
-                    Ok(next) => pages.extend(next.map(|next| (vec![(place, root)], next))),
+                    Ok(next) => pages.extend(next.map(|next| (vec![(index, root)], next))),
                     Err(error) => *listing = Err(error),
                 }
             }
@@ -102,12 +104,12 @@ impl EwsMailbox {
         &self,
         mailbox: &MailboxAddress,
         root: Root,
-        kind: Kind,
+        kind: FolderKind,
     ) -> Result<Vec<ReadFolder>, EwsError> {
         self.list_below(mailbox, &[root], kind)
             .await?
             .pop()
-            .unwrap_or_else(|| Err(unclear(&find_folder::OPERATION, "no listing")))
+            .unwrap_or_else(|| Err(unclear_success(&find_folder::OPERATION, "no listing")))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use tasksync_common::error::Failure;
 
-use super::ask::{Ask, refused, unclear};
 use super::client::throttled;
 use super::messages::EwsError;
 use super::operation::Operation;
+use super::request::{EwsRequest, operation_refused, unclear_success};
 use super::{EwsMailbox, update_folder, update_item};
 use crate::mailbox::{FolderId, ItemRef, Owner};
 
@@ -24,11 +24,11 @@ impl EwsMailbox {
         let mut written = Vec::with_capacity(items.len());
         for batch in items.chunks(WRITTEN_PER_REQUEST) {
             let count = batch.len();
-            let ask = Ask::new(operation, &owner.mailbox, move |xml| {
+            let request = EwsRequest::new(operation, &owner.mailbox, move |xml| {
                 update_item::read(xml, count)
             });
             let answered = self
-                .run(ask, |header| update_item::request_owner(header, batch, &text))
+                .run(request, |header| update_item::request_owner(header, batch, &text))
                 .await?;
             if let Some(error) = throttled(&answered.messages) {
                 return Err(error);
@@ -36,11 +36,11 @@ impl EwsMailbox {
             for (item, message) in batch.iter().zip(answered.messages) {
                 written.push(match message {
                     Ok(Some(shown)) if shown.id != item.id => {
-                        return Err(self.foreign(operation, "another item"));
+                        return Err(self.foreign_answer(operation, "another item"));
                     }
                     Ok(Some(shown)) if shown.change_key != item.change_key => Ok(shown),
                     Ok(Some(_) | None) => Err(without_proof(operation)),
-                    Err(error) => Err(refused(operation, error).failure),
+                    Err(error) => Err(operation_refused(operation, error).failure),
                 });
             }
         }
@@ -59,11 +59,13 @@ impl EwsMailbox {
         for batch in folders.chunks(WRITTEN_PER_REQUEST) {
             let ids: Vec<&str> = batch.iter().map(|folder| folder.0.as_str()).collect();
             let count = ids.len();
-            let ask = Ask::new(operation, &owner.mailbox, move |xml| {
+            let request = EwsRequest::new(operation, &owner.mailbox, move |xml| {
                 update_folder::read(xml, count)
             });
             let answered = self
-                .run(ask, |header| update_folder::request_owner(header, &ids, &text))
+                .run(request, |header| {
+                    update_folder::request_owner(header, &ids, &text)
+                })
                 .await?;
             if let Some(error) = throttled(&answered.messages) {
                 return Err(error);
@@ -71,11 +73,13 @@ impl EwsMailbox {
             for (asked, message) in ids.into_iter().zip(answered.messages) {
                 written.push(match message {
                     Ok(shown) => match shown.and_then(|shown| shown.id) {
-                        Some(id) if id != asked => return Err(self.foreign(operation, "another folder")),
+                        Some(id) if id != asked => {
+                            return Err(self.foreign_answer(operation, "another folder"));
+                        }
                         Some(_) => Ok(()),
                         None => Err(without_proof(operation)),
                     },
-                    Err(error) => Err(refused(operation, error).failure),
+                    Err(error) => Err(operation_refused(operation, error).failure),
                 });
             }
         }
@@ -85,5 +89,5 @@ impl EwsMailbox {
 
 /// Returns the failure of a success that does not show what was written.
 fn without_proof(operation: &Operation) -> Failure {
-    unclear(operation, "a success that does not show what was written").failure
+    unclear_success(operation, "a success that does not show what was written").failure
 }

@@ -124,7 +124,7 @@ impl ServerError {
     }
 
     /// Returns the texts that came from the server.
-    pub(super) fn words(&mut self) -> impl Iterator<Item = &mut String> {
+    pub(super) fn texts(&mut self) -> impl Iterator<Item = &mut String> {
         [&mut self.code, &mut self.text]
             .into_iter()
             .chain(&mut self.about)
@@ -142,7 +142,7 @@ impl ServerError {
 }
 
 /// The content of one response message.
-pub(super) type Message<T> = Result<T, ServerError>;
+pub(super) type ResponseMessage<T> = Result<T, ServerError>;
 
 /// Reads the `ResponseMessages` of an opened response element. There must be `expected` messages named
 /// `message`, one for each requested object. `payload` reads one element of a message and must consume it.
@@ -151,7 +151,7 @@ pub(super) fn read<'a, T: Default>(
     message: &str,
     expected: usize,
     mut payload: impl FnMut(&Element<'a>, &mut Xml<'a>, &mut T) -> Parsed<()>,
-) -> Parsed<Vec<Message<T>>> {
+) -> Parsed<Vec<ResponseMessage<T>>> {
     let mut messages = Vec::with_capacity(expected.min(MAXIMUM_MESSAGES));
     while let Some(list) = xml.child()? {
         if list.name() != "ResponseMessages" {
@@ -187,7 +187,7 @@ fn one<'a, T: Default>(
     element: &Element<'a>,
     xml: &mut Xml<'a>,
     payload: &mut impl FnMut(&Element<'a>, &mut Xml<'a>, &mut T) -> Parsed<()>,
-) -> Parsed<Message<T>> {
+) -> Parsed<ResponseMessage<T>> {
     let succeeded = match element.attribute("ResponseClass")?.as_deref() {
         Some("Success") => Some(true),
         Some(_) => Some(false),

@@ -5,7 +5,6 @@
 //! Online).
 
 mod access;
-mod ask;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod client;
@@ -29,6 +28,7 @@ mod operation;
 mod paging;
 mod probe;
 mod properties;
+mod request;
 mod response_code;
 mod roots;
 mod sync_folder_items;
@@ -54,18 +54,18 @@ use tasksync_common::registry::{Access, Credentials};
 use url::Url;
 
 use self::access::AccessMemory;
-use self::ask::{Ask, unclear};
-use self::client::Client;
+use self::client::EwsClient;
 use self::messages::EwsError;
+use self::request::{EwsRequest, unclear_success};
 use self::roots::RootsMemory;
 use super::{
     ChangePage, DeletedItem, Folder, FolderId, FolderPresence, ItemChanges, ItemRef, Mailbox,
-    MailboxCapabilities, MailboxItem, NewItem, Owner, PlacedItem, ProbeRequest, Probed, Whereabouts,
+    MailboxCapabilities, MailboxItem, MarkedItem, NewItem, Owner, ProbeRequest, Probed, Whereabouts,
 };
 use crate::auth::Authenticator;
 use crate::http::Http;
 use crate::http::service::Intent;
-use crate::session::Shared;
+use crate::session::SessionServices;
 use crate::throttle::{MailboxLocks, ServerLimits};
 
 /// The connection settings of a tenant's Exchange.
@@ -113,7 +113,7 @@ impl Default for EwsLimits {
 
 /// The mailboxes of one tenant on Exchange; one object serves all its users.
 pub struct EwsMailbox {
-    client: Client,
+    client: EwsClient,
     access: AccessMemory,
     roots: RootsMemory,
     limits: EwsLimits,
@@ -135,8 +135,8 @@ impl EwsMailbox {
         Self {
             access: AccessMemory::new(connection.access, limits.mailboxes_remembered.max(1)),
             roots: RootsMemory::new(limits.mailboxes_remembered.max(1)),
-            client: Client::new(
-                Shared { http, auth, clock },
+            client: EwsClient::new(
+                SessionServices { http, auth, clock },
                 connection,
                 limits.request_timeout,
                 server,
@@ -155,7 +155,7 @@ fn gone_is_done(result: Result<(), EwsError>) -> Result<(), EwsError> {
     }
 }
 
-fn about<T>(owner: &Owner, result: Result<T, EwsError>) -> Result<T, Failure> {
+fn within_mailbox<T>(owner: &Owner, result: Result<T, EwsError>) -> Result<T, Failure> {
     result.map_err(|error| error.failure.within(&owner.mailbox))
 }
 
@@ -173,8 +173,8 @@ impl Mailbox for EwsMailbox {
         self.client.clock_offset()
     }
 
-    fn learn_clock(&self, server: Timestamp, ours: Timestamp) {
-        self.client.learn_clock(server, ours);
+    fn learn_clock(&self, server: Timestamp, local_time: Timestamp) {
+        self.client.learn_clock(server, local_time);
     }
 
     async fn probe(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>> {
@@ -182,7 +182,7 @@ impl Mailbox for EwsMailbox {
     }
 
     async fn folders(&self, owner: &Owner) -> Result<Vec<Folder>, Failure> {
-        about(owner, self.list_folders(&owner.mailbox).await)
+        within_mailbox(owner, self.list_folders(&owner.mailbox).await)
     }
 
     async fn create_folder(
@@ -191,11 +191,11 @@ impl Mailbox for EwsMailbox {
         name: &str,
         location: &LocationKey,
     ) -> Result<FolderId, Failure> {
-        about(owner, self.make_folder(owner, name, location).await)
+        within_mailbox(owner, self.make_folder(owner, name, location).await)
     }
 
     async fn rename_folder(&self, owner: &Owner, folder: &FolderId, name: &str) -> Result<(), Failure> {
-        about(owner, self.set_folder_name(&owner.mailbox, folder, name).await)
+        within_mailbox(owner, self.set_folder_name(&owner.mailbox, folder, name).await)
     }
 
     async fn folders_exist(
@@ -203,7 +203,7 @@ impl Mailbox for EwsMailbox {
         owner: &Owner,
         folders: &[FolderId],
     ) -> Result<Vec<Result<FolderPresence, Failure>>, Failure> {
-        about(owner, self.folder_presence(owner, folders).await)
+        within_mailbox(owner, self.folder_presence(owner, folders).await)
     }
 
     async fn complete_folder_markers(
@@ -211,7 +211,7 @@ impl Mailbox for EwsMailbox {
         owner: &Owner,
         folders: &[FolderId],
     ) -> Result<Vec<Result<(), Failure>>, Failure> {
-        about(owner, self.name_owner_of_folders(owner, folders).await)
+        within_mailbox(owner, self.name_owner_of_folders(owner, folders).await)
     }
 
     async fn changes(
@@ -227,7 +227,7 @@ impl Mailbox for EwsMailbox {
         let read = loop {
             let read = self
                 .run_one(
-                    Ask::new(
+                    EwsRequest::new(
                         &sync_folder_items::OPERATION,
                         &owner.mailbox,
                         sync_folder_items::read,
@@ -242,10 +242,10 @@ impl Mailbox for EwsMailbox {
         };
         let page = read.and_then(|page| {
             if page.is_about_another(&folder.0) {
-                return Err(self.foreign(&sync_folder_items::OPERATION, "changes of another folder"));
+                return Err(self.foreign_answer(&sync_folder_items::OPERATION, "changes of another folder"));
             }
             page.into_page()
-                .map_err(|reason| unclear(&sync_folder_items::OPERATION, &reason.0))
+                .map_err(|reason| unclear_success(&sync_folder_items::OPERATION, &reason.0))
         });
         // "Not found" while a folder is read means that the folder is gone.
         let page = page.map_err(|mut error| {
@@ -257,7 +257,7 @@ impl Mailbox for EwsMailbox {
             }
             error
         });
-        about(owner, page)
+        within_mailbox(owner, page)
     }
 
     async fn items(
@@ -265,7 +265,7 @@ impl Mailbox for EwsMailbox {
         owner: &Owner,
         ids: &[String],
     ) -> Result<Vec<Result<MailboxItem, Failure>>, Failure> {
-        about(owner, self.read_items(owner, ids).await)
+        within_mailbox(owner, self.read_items(owner, ids).await)
     }
 
     async fn find(
@@ -274,11 +274,11 @@ impl Mailbox for EwsMailbox {
         folders: &[FolderId],
         key: &SourceKey,
     ) -> Result<Vec<ItemRef>, Failure> {
-        about(owner, self.find_items(owner, folders, key).await)
+        within_mailbox(owner, self.find_items(owner, folders, key).await)
     }
 
-    async fn ours(&self, owner: &Owner, folders: &[FolderId]) -> Result<Vec<PlacedItem>, Failure> {
-        about(owner, self.keyed_items(owner, folders).await)
+    async fn list_marked(&self, owner: &Owner, folders: &[FolderId]) -> Result<Vec<MarkedItem>, Failure> {
+        within_mailbox(owner, self.keyed_items(owner, folders).await)
     }
 
     async fn whereabouts(
@@ -286,11 +286,11 @@ impl Mailbox for EwsMailbox {
         owner: &Owner,
         ids: &[String],
     ) -> Result<Vec<Result<Whereabouts, Failure>>, Failure> {
-        about(owner, self.item_whereabouts(owner, ids).await)
+        within_mailbox(owner, self.item_whereabouts(owner, ids).await)
     }
 
-    async fn archived(&self, owner: &Owner) -> Result<Vec<PlacedItem>, Failure> {
-        about(owner, self.archived_items(owner).await)
+    async fn list_archived(&self, owner: &Owner) -> Result<Vec<MarkedItem>, Failure> {
+        within_mailbox(owner, self.archived_items(owner).await)
     }
 
     async fn complete_item_markers(
@@ -298,11 +298,11 @@ impl Mailbox for EwsMailbox {
         owner: &Owner,
         items: &[ItemRef],
     ) -> Result<Vec<Result<ItemRef, Failure>>, Failure> {
-        about(owner, self.name_owner_of_items(owner, items).await)
+        within_mailbox(owner, self.name_owner_of_items(owner, items).await)
     }
 
-    async fn deleted(&self, owner: &Owner) -> Result<Vec<DeletedItem>, Failure> {
-        about(owner, self.deleted_items(owner).await)
+    async fn list_deleted(&self, owner: &Owner) -> Result<Vec<DeletedItem>, Failure> {
+        within_mailbox(owner, self.deleted_items(owner).await)
     }
 
     async fn create(&self, owner: &Owner, folder: &FolderId, item: &NewItem<'_>) -> Result<ItemRef, Failure> {
@@ -310,14 +310,15 @@ impl Mailbox for EwsMailbox {
         let marker = owner.marker.to_string();
         let created = self
             .run_one(
-                Ask::new(&create_item::OPERATION, &owner.mailbox, create_item::read).in_zone(zone.windows),
+                EwsRequest::new(&create_item::OPERATION, &owner.mailbox, create_item::read)
+                    .in_zone(zone.windows),
                 |header| create_item::request(header, &folder.0, item, &marker),
             )
             .await;
         let created = created.and_then(|created| {
-            created.ok_or_else(|| unclear(&create_item::OPERATION, "a success without item"))
+            created.ok_or_else(|| unclear_success(&create_item::OPERATION, "a success without item"))
         });
-        about(
+        within_mailbox(
             owner,
             created.map_err(|mut error| {
                 if error.failure.class == ErrorClass::Gone {
@@ -335,47 +336,47 @@ impl Mailbox for EwsMailbox {
         let written = self
             .write_item(owner, item, |header| update_item::request(header, item, changes))
             .await;
-        about(owner, written)
+        within_mailbox(owner, written)
     }
 
     async fn disown(&self, owner: &Owner, item: &ItemRef) -> Result<ItemRef, Failure> {
         let written = self
             .write_item(owner, item, |header| update_item::request_disown(header, item))
             .await;
-        about(owner, written)
+        within_mailbox(owner, written)
     }
 
     async fn delete(&self, owner: &Owner, item: &ItemRef) -> Result<(), Failure> {
         let deleted = self
             .run_one(
-                Ask::new(&delete_item::OPERATION, &owner.mailbox, delete_item::read),
+                EwsRequest::new(&delete_item::OPERATION, &owner.mailbox, delete_item::read),
                 |header| delete_item::request(header, item),
             )
             .await;
-        about(owner, gone_is_done(deleted))
+        within_mailbox(owner, gone_is_done(deleted))
     }
 
     async fn check(&self, owner: &Owner) -> Result<MailboxFacts, Failure> {
         let answered = self
             .run(
-                Ask::new(&get_folder::OPERATION, &owner.mailbox, |xml| {
+                EwsRequest::new(&get_folder::OPERATION, &owner.mailbox, |xml| {
                     get_folder::read(xml, 1)
                 })
                 .naming_own_folder(true),
                 get_folder::request_tasks_folder,
             )
             .await;
-        let answered = about(owner, answered)?;
+        let answered = within_mailbox(owner, answered)?;
         let version = answered
             .version
             .map_or_else(|| "unknown".to_owned(), envelope::ServerVersion::describe);
         let folder = operation::only(answered.messages)
-            .map_err(|reason| unclear(&get_folder::OPERATION, &reason.0))
+            .map_err(|reason| unclear_success(&get_folder::OPERATION, &reason.0))
             .and_then(|message| message.map_err(|error| error.into_error(Intent::Read)));
-        let folder = about(owner, folder)?;
+        let folder = within_mailbox(owner, folder)?;
         let mode = self
             .access
-            .known(&owner.mailbox)
+            .recorded_mode(&owner.mailbox)
             .unwrap_or(self.access.order(&owner.mailbox).0);
         Ok(MailboxFacts {
             version,

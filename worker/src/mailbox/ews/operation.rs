@@ -2,7 +2,7 @@
 
 use tasksync_common::model::SourceKey;
 
-use super::messages::{self, Message};
+use super::messages::{self, ResponseMessage};
 use super::task_fields::item_ref;
 use super::xml::{BadAnswer, Element, Parsed, Xml, escape};
 use crate::http::service::Intent;
@@ -68,7 +68,7 @@ pub(super) fn written_items(
     xml: &mut Xml<'_>,
     operation: &Operation,
     expected: usize,
-) -> Parsed<Vec<Message<Option<ItemRef>>>> {
+) -> Parsed<Vec<ResponseMessage<Option<ItemRef>>>> {
     messages::read(
         xml,
         operation.message,
@@ -91,7 +91,10 @@ pub(super) fn written_items(
 }
 
 /// Reads response messages without payload.
-pub(super) fn done(xml: &mut Xml<'_>, operation: &Operation) -> Parsed<Vec<Message<()>>> {
+pub(super) fn read_without_content(
+    xml: &mut Xml<'_>,
+    operation: &Operation,
+) -> Parsed<Vec<ResponseMessage<()>>> {
     messages::read(xml, operation.message, 1, |_: &Element<'_>, xml, (): &mut ()| {
         xml.skip()
     })

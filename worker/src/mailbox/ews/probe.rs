@@ -3,11 +3,11 @@
 use futures::StreamExt as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 
-use super::access::{self, Mode};
+use super::access::{self, AccessMode};
 use super::client::throttled;
 use super::envelope::Header;
 use super::folders::ReadFolder;
-use super::messages::{EwsError, Message};
+use super::messages::{EwsError, ResponseMessage};
 use super::response_code::{self, Meaning};
 use super::{EwsMailbox, get_folder};
 use crate::http::service::Intent;
@@ -17,16 +17,16 @@ use crate::mailbox::{ProbeRequest, Probed};
 const ALONE_AT_ONCE: usize = 8;
 
 /// A folder among the requests: the index of its request, and its index there.
-type Place = (usize, usize);
+type FolderIndex = (usize, usize);
 
 /// The results of each request so far.
-struct Board<'a> {
+struct FolderProbes<'a> {
     requests: &'a [ProbeRequest],
     probed: Vec<Vec<Option<Probed>>>,
     failed: Vec<Option<EwsError>>,
 }
 
-impl<'a> Board<'a> {
+impl<'a> FolderProbes<'a> {
     fn new(requests: &'a [ProbeRequest]) -> Self {
         Self {
             requests,
@@ -39,7 +39,7 @@ impl<'a> Board<'a> {
     }
 
     /// Returns the places of these requests' folders.
-    fn open(&self, requests: &[usize]) -> Vec<Place> {
+    fn folders_of(&self, requests: &[usize]) -> Vec<FolderIndex> {
         requests
             .iter()
             .flat_map(|&request| (0..self.probed[request].len()).map(move |folder| (request, folder)))
@@ -76,29 +76,31 @@ impl<'a> Board<'a> {
 impl EwsMailbox {
     /// Implements [`crate::mailbox::Mailbox::probe`].
     pub(super) async fn probe_folders(&self, requests: &[ProbeRequest]) -> Vec<Result<Vec<Probed>, Failure>> {
-        let mut board = Board::new(requests);
+        let mut probes = FolderProbes::new(requests);
         let (mut together, mut alone) = (Vec::new(), Vec::new());
         for (index, request) in requests.iter().enumerate() {
             match self.access.order(&request.mailbox) {
                 _ if request.folders.is_empty() => {}
-                (Mode::Delegate, _) => together.push(index),
-                (Mode::Impersonation, _) => alone.push(index),
+                (AccessMode::Delegate, _) => together.push(index),
+                (AccessMode::Impersonation, _) => alone.push(index),
             }
         }
-        let open = board.open(&together);
-        let apart = self.probe_together(&mut board, open).await;
+        let pending = probes.folders_of(&together);
+        let to_probe_alone = self.probe_together(&mut probes, pending).await;
         // Mailboxes that delegate access did not reach are probed one by one.
         for &index in &together {
             let (_, second) = self.access.order(&requests[index].mailbox);
-            let refused = board.failed[index]
+            let refused = probes.failed[index]
                 .as_ref()
                 .and_then(|error| error.code.as_deref())
                 .is_some_and(|code| access::is_refusal(code, false));
-            let known = self.access.known(&requests[index].mailbox) == Some(Mode::Delegate);
-            if board.any_seen(index) {
-                self.access.worked(&requests[index].mailbox, Mode::Delegate);
-            } else if apart.contains(&index)
-                || second.is_some() && (refused || board.all_gone(index) && !known)
+            let is_delegate =
+                self.access.recorded_mode(&requests[index].mailbox) == Some(AccessMode::Delegate);
+            if probes.any_seen(index) {
+                self.access
+                    .record_success(&requests[index].mailbox, AccessMode::Delegate);
+            } else if to_probe_alone.contains(&index)
+                || second.is_some() && (refused || probes.all_gone(index) && !is_delegate)
             {
                 alone.push(index);
             }
@@ -106,7 +108,8 @@ impl EwsMailbox {
         let tasks: Vec<_> = alone
             .into_iter()
             .map(|index| {
-                let tried = (together.contains(&index) && !apart.contains(&index)).then(|| board.take(index));
+                let tried = (together.contains(&index) && !to_probe_alone.contains(&index))
+                    .then(|| probes.take(index));
                 self.probe_alone(index, &requests[index], tried)
             })
             .collect();
@@ -125,7 +128,7 @@ impl EwsMailbox {
             .enumerate()
             .map(|(index, result)| {
                 result
-                    .unwrap_or_else(|| board.take(index))
+                    .unwrap_or_else(|| probes.take(index))
                     .map_err(|error| error.failure.within(&requests[index].mailbox))
             })
             .collect()
@@ -133,17 +136,21 @@ impl EwsMailbox {
 
     /// Probes folders of many mailboxes as a delegate. Returns the requests that must be probed alone,
     /// because the server refused a whole request without naming the mailbox that caused it.
-    async fn probe_together(&self, board: &mut Board<'_>, mut open: Vec<Place>) -> Vec<usize> {
-        let mut apart = Vec::new();
+    async fn probe_together(
+        &self,
+        probes: &mut FolderProbes<'_>,
+        mut pending: Vec<FolderIndex>,
+    ) -> Vec<usize> {
+        let mut to_probe_alone = Vec::new();
         // Every round settles a folder or gives up a mailbox; the limit allows for servers that settle one at
         // a time.
-        let mut rounds = 10 + board.requests.len() + open.len() / self.limits.folders_per_probe.max(1);
-        while !open.is_empty() {
-            let count = open.len().min(self.limits.folders_per_probe.max(1));
-            let rest = open.split_off(count);
-            let asked = std::mem::replace(&mut open, rest);
+        let mut rounds = 10 + probes.requests.len() + pending.len() / self.limits.folders_per_probe.max(1);
+        while !pending.is_empty() {
+            let count = pending.len().min(self.limits.folders_per_probe.max(1));
+            let rest = pending.split_off(count);
+            let asked = std::mem::replace(&mut pending, rest);
             if rounds == 0 {
-                give_up(board, &asked);
+                fail_folders(probes, &asked);
                 continue;
             }
             rounds -= 1;
@@ -151,10 +158,10 @@ impl EwsMailbox {
             let mut last = None;
             for &(request, folder) in &asked {
                 if last != Some(request) {
-                    mailboxes.push(&board.requests[request].mailbox);
+                    mailboxes.push(&probes.requests[request].mailbox);
                     last = Some(request);
                 }
-                ids.push(board.requests[request].folders[folder].0.as_str());
+                ids.push(probes.requests[request].folders[folder].0.as_str());
             }
             let header = Header {
                 mailbox: None,
@@ -165,11 +172,11 @@ impl EwsMailbox {
             let mailboxes = mailboxes.len();
             match answer {
                 Ok(messages) => {
-                    let stopped = settle(board, &asked, messages);
+                    let stopped = record_answer(probes, &asked, messages);
                     if stopped.len() == asked.len() {
-                        give_up(board, &stopped);
+                        fail_folders(probes, &stopped);
                     } else {
-                        open.splice(..0, stopped);
+                        pending.splice(..0, stopped);
                     }
                 }
                 Err(error) => {
@@ -177,16 +184,16 @@ impl EwsMailbox {
                         && !matches!(error.failure.class, ErrorClass::Throttled { .. })
                         && mailboxes > 1;
                     for &(request, _) in &asked {
-                        if someones && !apart.contains(&request) {
-                            apart.push(request);
+                        if someones && !to_probe_alone.contains(&request) {
+                            to_probe_alone.push(request);
                         }
-                        board.failed[request] = Some(error.clone());
+                        probes.failed[request] = Some(error.clone());
                     }
                 }
             }
-            open.retain(|&(request, _)| board.failed[request].is_none());
+            pending.retain(|&(request, _)| probes.failed[request].is_none());
         }
-        apart
+        to_probe_alone
     }
 
     /// Probes one mailbox by each access mode that may be used; `tried` is the result of delegate access, if
@@ -209,19 +216,19 @@ impl EwsMailbox {
                 .is_some_and(|code| access::is_refusal(code, false)),
             Ok(probed) => {
                 probed.iter().all(|found| *found == Probed::Gone)
-                    && self.access.known(&request.mailbox) != Some(first)
+                    && self.access.recorded_mode(&request.mailbox) != Some(first)
             }
         };
         let Some(second) = second.filter(|_| may_be_refused) else {
             if first_answer.is_ok() {
-                self.access.worked(&request.mailbox, first);
+                self.access.record_success(&request.mailbox, first);
             }
             return (index, first_answer);
         };
         let second_answer = self.probe_one(request, second).await;
         let result = match (first_answer, second_answer) {
             (_, Ok(probed)) => {
-                self.access.worked(&request.mailbox, second);
+                self.access.record_success(&request.mailbox, second);
                 Ok(probed)
             }
             (first_answer, Err(error)) => {
@@ -239,15 +246,15 @@ impl EwsMailbox {
         (index, result)
     }
 
-    async fn probe_one(&self, request: &ProbeRequest, mode: Mode) -> Result<Vec<Probed>, EwsError> {
-        let mut board = Board::new(std::slice::from_ref(request));
-        let mut open = board.open(&[0]);
-        let mut rounds = 10 + open.len() / self.limits.folders_per_probe.max(1);
-        while !open.is_empty() && board.failed[0].is_none() {
-            let rest = open.split_off(open.len().min(self.limits.folders_per_probe.max(1)));
-            let asked = std::mem::replace(&mut open, rest);
+    async fn probe_one(&self, request: &ProbeRequest, mode: AccessMode) -> Result<Vec<Probed>, EwsError> {
+        let mut probes = FolderProbes::new(std::slice::from_ref(request));
+        let mut pending = probes.folders_of(&[0]);
+        let mut rounds = 10 + pending.len() / self.limits.folders_per_probe.max(1);
+        while !pending.is_empty() && probes.failed[0].is_none() {
+            let rest = pending.split_off(pending.len().min(self.limits.folders_per_probe.max(1)));
+            let asked = std::mem::replace(&mut pending, rest);
             if rounds == 0 {
-                give_up(&mut board, &asked);
+                fail_folders(&mut probes, &asked);
                 break;
             }
             rounds -= 1;
@@ -257,18 +264,18 @@ impl EwsMailbox {
                 .collect();
             let header = Header {
                 mailbox: Some(&request.mailbox),
-                impersonate: mode == Mode::Impersonation,
+                impersonate: mode == AccessMode::Impersonation,
                 zone: None,
             };
             let messages = self.get_folders(&header, &[&request.mailbox], &ids).await?;
-            let stopped = settle(&mut board, &asked, messages);
+            let stopped = record_answer(&mut probes, &asked, messages);
             if stopped.len() == asked.len() {
-                give_up(&mut board, &stopped);
+                fail_folders(&mut probes, &stopped);
             } else {
-                open.splice(..0, stopped);
+                pending.splice(..0, stopped);
             }
         }
-        board.take(0)
+        probes.take(0)
     }
 
     async fn get_folders(
@@ -276,7 +283,7 @@ impl EwsMailbox {
         header: &Header<'_>,
         mailboxes: &[&tasksync_common::model::MailboxAddress],
         ids: &[&str],
-    ) -> Result<Vec<Message<Option<ReadFolder>>>, EwsError> {
+    ) -> Result<Vec<ResponseMessage<Option<ReadFolder>>>, EwsError> {
         let body = get_folder::request(header, ids);
         let count = ids.len();
         let answered = self
@@ -286,7 +293,7 @@ impl EwsMailbox {
             })
             .await?;
         if get_folder::is_foreign(&answered.messages, ids) {
-            return Err(self.foreign(&get_folder::OPERATION, "another folder"));
+            return Err(self.foreign_answer(&get_folder::OPERATION, "another folder"));
         }
         match throttled(&answered.messages) {
             Some(error) => Err(error),
@@ -296,7 +303,11 @@ impl EwsMailbox {
 }
 
 /// Records an answer. Returns the places that the server did not process.
-fn settle(board: &mut Board<'_>, asked: &[Place], messages: Vec<Message<Option<ReadFolder>>>) -> Vec<Place> {
+fn record_answer(
+    probes: &mut FolderProbes<'_>,
+    asked: &[FolderIndex],
+    messages: Vec<ResponseMessage<Option<ReadFolder>>>,
+) -> Vec<FolderIndex> {
     let mut stopped = Vec::new();
     for (&(request, folder), message) in asked.iter().zip(messages) {
         let found = match message {
@@ -323,20 +334,20 @@ fn settle(board: &mut Board<'_>, asked: &[Place], messages: Vec<Message<Option<R
                 | Meaning::Unknown => {
                     let mut error = error.into_error(Intent::Read);
                     error.failure = error.failure.within(get_folder::OPERATION.name);
-                    board.failed[request] = Some(error);
+                    probes.failed[request] = Some(error);
                     continue;
                 }
             },
         };
-        board.probed[request][folder] = Some(found);
+        probes.probed[request][folder] = Some(found);
     }
-    stopped.retain(|&(request, _)| board.failed[request].is_none());
+    stopped.retain(|&(request, _)| probes.failed[request].is_none());
     stopped
 }
 
-fn give_up(board: &mut Board<'_>, places: &[Place]) {
-    for &(request, _) in places {
-        board.failed[request] = Some(EwsError {
+fn fail_folders(probes: &mut FolderProbes<'_>, folders: &[FolderIndex]) {
+    for &(request, _) in folders {
+        probes.failed[request] = Some(EwsError {
             code: None,
             failure: Failure::new(
                 ErrorClass::Transient,

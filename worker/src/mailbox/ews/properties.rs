@@ -79,8 +79,8 @@ impl Property {
                 _ => None,
             });
         }
-        let ours = set.is_some_and(|set| set.trim().eq_ignore_ascii_case(OUR_SET));
-        if !ours {
+        let is_ours = set.is_some_and(|set| set.trim().eq_ignore_ascii_case(OUR_SET));
+        if !is_ours {
             return Ok(None);
         }
         Ok(match name.as_deref() {

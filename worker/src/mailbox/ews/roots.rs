@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use tasksync_common::model::MailboxAddress;
 
-use super::ask::{Ask, refused};
 use super::client::throttled;
 use super::messages::EwsError;
+use super::request::{EwsRequest, operation_refused};
 use super::{EwsMailbox, get_folder};
 
 /// The ids of a mailbox's own folders, as far as the server reported them.
@@ -23,7 +23,7 @@ pub(super) struct Roots {
 /// The known folders of mailboxes. A forgotten mailbox is asked about again.
 #[derive(Debug)]
 pub(super) struct RootsMemory {
-    known: Mutex<HashMap<MailboxAddress, Roots>>,
+    cache: Mutex<HashMap<MailboxAddress, Roots>>,
     limit: usize,
 }
 
@@ -31,46 +31,46 @@ impl RootsMemory {
     /// Remembers at most `limit` mailboxes.
     pub(super) fn new(limit: usize) -> Self {
         Self {
-            known: Mutex::default(),
+            cache: Mutex::default(),
             limit,
         }
     }
 
     /// Returns what is known about the mailbox, without a request.
-    pub(super) fn known(&self, mailbox: &MailboxAddress) -> Roots {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(mailbox).cloned().unwrap_or_default()
+    pub(super) fn cached(&self, mailbox: &MailboxAddress) -> Roots {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.get(mailbox).cloned().unwrap_or_default()
     }
 
     /// Forgets a mailbox whose answers disagree.
     pub(super) fn forget(&self, mailbox: &MailboxAddress) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.remove(mailbox);
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.remove(mailbox);
     }
 
-    fn learn(&self, mailbox: &MailboxAddress, roots: &Roots) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= self.limit && !known.contains_key(mailbox) {
-            let other = known.keys().next().cloned();
-            if let Some(other) = other {
-                known.remove(&other);
+    fn store(&self, mailbox: &MailboxAddress, roots: &Roots) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= self.limit && !cache.contains_key(mailbox) {
+            let evicted = cache.keys().next().cloned();
+            if let Some(evicted) = evicted {
+                cache.remove(&evicted);
             }
         }
-        known.insert(mailbox.clone(), roots.clone());
+        cache.insert(mailbox.clone(), roots.clone());
     }
 }
 
 impl EwsMailbox {
     /// Returns the ids of the mailbox's own folders. They are requested once per mailbox and process.
     pub(super) async fn roots(&self, mailbox: &MailboxAddress) -> Result<Roots, EwsError> {
-        let known = self.roots.known(mailbox);
-        if known.tasks.is_some() && known.deleted_items.is_some() && self.access.is_settled(mailbox) {
-            return Ok(known);
+        let cached = self.roots.cached(mailbox);
+        if cached.tasks.is_some() && cached.deleted_items.is_some() && self.access.is_settled(mailbox) {
+            return Ok(cached);
         }
         let operation = &get_folder::OPERATION;
         let answered = self
             .run(
-                Ask::new(operation, mailbox, |xml| get_folder::read(xml, get_folder::ROOTS))
+                EwsRequest::new(operation, mailbox, |xml| get_folder::read(xml, get_folder::ROOTS))
                     .naming_own_folder(true),
                 get_folder::request_roots,
             )
@@ -80,16 +80,16 @@ impl EwsMailbox {
         }
         let mut ids = answered.messages.into_iter().map(|message| match message {
             Ok(folder) => Ok(folder.and_then(|folder| folder.id)),
-            Err(error) => Err(refused(operation, error)),
+            Err(error) => Err(operation_refused(operation, error)),
         });
         let tasks = ids.next().transpose()?.flatten();
         // A delegate with access to the task folder only may not see the deleted items.
         let deleted_items = ids.next().and_then(Result::ok).flatten();
         if tasks.is_some() && tasks == deleted_items {
-            return Err(self.foreign(operation, "two folders with one id"));
+            return Err(self.foreign_answer(operation, "two folders with one id"));
         }
         let roots = Roots { tasks, deleted_items };
-        self.roots.learn(mailbox, &roots);
+        self.roots.store(mailbox, &roots);
         Ok(roots)
     }
 }
@@ -108,11 +108,11 @@ mod tests {
             deleted_items: None,
         };
         for number in 1..=3 {
-            memory.learn(&mailbox(number), &roots(number));
+            memory.store(&mailbox(number), &roots(number));
         }
-        assert_eq!(memory.known(&mailbox(3)), roots(3));
-        assert_eq!(memory.known.lock().unwrap().len(), 2);
+        assert_eq!(memory.cached(&mailbox(3)), roots(3));
+        assert_eq!(memory.cache.lock().unwrap().len(), 2);
         memory.forget(&mailbox(3));
-        assert_eq!(memory.known(&mailbox(3)), Roots::default());
+        assert_eq!(memory.cached(&mailbox(3)), Roots::default());
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::envelope::Header;
 use super::folders;
-use super::messages::{self, Message};
+use super::messages::{self, ResponseMessage};
 use super::operation::{Operation, operation, write_field};
 use super::task_fields::item_ref;
 use super::xml::{BadAnswer, Parsed, Xml, boolean, element};
@@ -73,7 +73,7 @@ impl ReadPage {
 }
 
 /// Reads a page of changes.
-pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<ReadPage>>> {
+pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<ResponseMessage<ReadPage>>> {
     messages::read(xml, OPERATION.message, 1, |part, xml, page: &mut ReadPage| {
         match part.name() {
             "SyncState" => {
@@ -93,8 +93,8 @@ pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<ReadPage>>> {
                         return Err(BadAnswer(format!("more than {MAXIMUM_CHANGES} changes")));
                     }
                     match change.name() {
-                        "Create" | "Update" => present(xml, page)?,
-                        "Delete" => gone(xml, &mut page.changes)?,
+                        "Create" | "Update" => read_present_item(xml, page)?,
+                        "Delete" => read_deleted_item(xml, &mut page.changes)?,
                         // Read flags do not concern a task; the version they bring shows at the next write.
                         _ => xml.skip()?,
                     }
@@ -106,7 +106,7 @@ pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<Message<ReadPage>>> {
     })
 }
 
-fn present(xml: &mut Xml<'_>, page: &mut ReadPage) -> Parsed<()> {
+fn read_present_item(xml: &mut Xml<'_>, page: &mut ReadPage) -> Parsed<()> {
     while let Some(item) = xml.child()? {
         // Items of other kinds in a task folder are not ours.
         if item.name() != "Task" {
@@ -134,7 +134,7 @@ fn present(xml: &mut Xml<'_>, page: &mut ReadPage) -> Parsed<()> {
     Ok(())
 }
 
-fn gone(xml: &mut Xml<'_>, changes: &mut Vec<ItemChange>) -> Parsed<()> {
+fn read_deleted_item(xml: &mut Xml<'_>, changes: &mut Vec<ItemChange>) -> Parsed<()> {
     let mut found = None;
     while let Some(part) = xml.child()? {
         if part.name() == "ItemId" {

@@ -44,39 +44,39 @@ const BARELY_BEGUN: Percent = Percent::ONE;
 
 /// The coupled properties to send. `CompleteDate` is never sent: the server sets it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Progress {
+struct ProgressFields {
     percent: Option<Percent>,
     status: Option<Status>,
 }
 
 /// Returns the properties for a new item, which starts as not started with 0 %. One property is enough unless
 /// the status does not determine the percentage.
-fn progress_of_new(status: Status, percent: Percent) -> Progress {
+fn progress_of_new(status: Status, percent: Percent) -> ProgressFields {
     let part = percent > Percent::ZERO && percent < Percent::DONE;
     match status {
-        Status::Completed => Progress {
+        Status::Completed => ProgressFields {
             percent: None,
             status: Some(Status::Completed),
         },
-        _ if percent >= Percent::DONE => Progress {
+        _ if percent >= Percent::DONE => ProgressFields {
             percent: None,
             status: Some(Status::Completed),
         },
-        Status::WaitingOnOthers | Status::Deferred => Progress {
+        Status::WaitingOnOthers | Status::Deferred => ProgressFields {
             percent: Some(percent),
             status: Some(status),
         },
-        Status::NotStarted | Status::InProgress if part => Progress {
+        Status::NotStarted | Status::InProgress if part => ProgressFields {
             percent: Some(percent),
             status: None,
         },
         // Work in progress has a percentage above 0 (MS-OXOTASK); with the status alone an old percentage
         // would stay.
-        Status::InProgress => Progress {
+        Status::InProgress => ProgressFields {
             percent: Some(BARELY_BEGUN),
             status: None,
         },
-        Status::NotStarted => Progress {
+        Status::NotStarted => ProgressFields {
             percent: None,
             status: Some(Status::NotStarted),
         },

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::envelope::Header;
 use super::folders::{self, ReadFolder};
-use super::messages::Message;
+use super::messages::ResponseMessage;
 use super::operation::{Operation, operation};
 use super::properties::Property;
 use super::xml::{Parsed, Xml, element};
@@ -28,8 +28,8 @@ pub(super) fn request(header: &Header<'_>, folder: &str, name: &str) -> Bytes {
 
 /// Returns the request that writes the owner of our marker into each of these folders; at least one.
 pub(super) fn request_owner(header: &Header<'_>, folders: &[&str], owner: &str) -> Bytes {
-    let room = folders.iter().map(|folder| 550 + folder.len() + owner.len());
-    header.envelope(200 + room.sum::<usize>(), |out| {
+    let folder_bytes = folders.iter().map(|folder| 550 + folder.len() + owner.len());
+    header.envelope(200 + folder_bytes.sum::<usize>(), |out| {
         out.push_str("<m:UpdateFolder><m:FolderChanges>");
         for folder in folders {
             out.push_str("<t:FolderChange>");
@@ -45,6 +45,6 @@ pub(super) fn request_owner(header: &Header<'_>, folders: &[&str], owner: &str) 
 }
 
 /// Reads each of the `expected` changed folders, if the server shows it.
-pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Option<ReadFolder>>>> {
+pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<ResponseMessage<Option<ReadFolder>>>> {
     folders::read_messages(xml, &OPERATION, expected)
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::envelope::Header;
-use super::messages::Message;
+use super::messages::ResponseMessage;
 use super::operation::{self, Operation, operation, write_item_id};
 use super::properties::Property;
 use super::task_fields;
@@ -16,8 +16,8 @@ pub(super) const OPERATION: Operation = operation!("UpdateItem", writes: true);
 const BEGINNING: &str =
     "<m:UpdateItem ConflictResolution=\"NeverOverwrite\" MessageDisposition=\"SaveOnly\"><m:ItemChanges>";
 
-fn write(header: &Header<'_>, item: &ItemRef, room: usize, updates: impl FnOnce(&mut String)) -> Bytes {
-    header.envelope(400 + item.id.len() + item.change_key.len() + room, |out| {
+fn write(header: &Header<'_>, item: &ItemRef, capacity: usize, updates: impl FnOnce(&mut String)) -> Bytes {
+    header.envelope(400 + item.id.len() + item.change_key.len() + capacity, |out| {
         out.push_str(BEGINNING);
         out.push_str("<t:ItemChange>");
         write_item_id(out, &item.id, &item.change_key);
@@ -48,10 +48,10 @@ pub(super) fn request_disown(header: &Header<'_>, item: &ItemRef) -> Bytes {
 
 /// Returns the request that writes the owner of our marker into each of these items; at least one.
 pub(super) fn request_owner(header: &Header<'_>, items: &[ItemRef], owner: &str) -> Bytes {
-    let room = items
+    let item_bytes = items
         .iter()
         .map(|item| 550 + item.id.len() + item.change_key.len() + owner.len());
-    header.envelope(200 + room.sum::<usize>(), |out| {
+    header.envelope(200 + item_bytes.sum::<usize>(), |out| {
         out.push_str(BEGINNING);
         for item in items {
             out.push_str("<t:ItemChange>");
@@ -65,6 +65,6 @@ pub(super) fn request_owner(header: &Header<'_>, items: &[ItemRef], owner: &str)
 }
 
 /// Reads the new version of each of the `expected` items.
-pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<Message<Option<ItemRef>>>> {
+pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<ResponseMessage<Option<ItemRef>>>> {
     operation::written_items(xml, &OPERATION, expected)
 }

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use tasksync_common::error::{ErrorClass, Failure};
 
-use super::ask::{Ask, unclear};
-use super::find_folder::{Kind, Root};
+use super::find_folder::{FolderKind, Root};
 use super::folders::ReadFolder;
-use super::messages::{EwsError, Message};
+use super::messages::{EwsError, ResponseMessage};
+use super::request::{EwsRequest, unclear_success};
 use super::roots::Roots;
 use super::{EwsMailbox, get_folder, get_item, response_code};
 use crate::http::service::Intent;
@@ -23,19 +23,19 @@ impl EwsMailbox {
         owner: &Owner,
         ids: &[String],
     ) -> Result<Vec<Result<Whereabouts, Failure>>, EwsError> {
-        let own = self.roots(&owner.mailbox).await?;
+        let mailbox_roots = self.roots(&owner.mailbox).await?;
         let mut parents = Vec::with_capacity(ids.len());
         for asked in ids.chunks(IDS_PER_REQUEST) {
             let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
             let (count, zone) = (asked.len(), owner.zone.clone());
-            let ask = Ask::new(&get_item::OPERATION, &owner.mailbox, move |xml| {
+            let request = EwsRequest::new(&get_item::OPERATION, &owner.mailbox, move |xml| {
                 get_item::read(xml, count, &zone)
             });
             let answered = self
-                .run(ask, |header| get_item::request_parents(header, &asked))
+                .run(request, |header| get_item::request_parents(header, &asked))
                 .await?;
             if get_item::is_foreign(&answered.messages, &asked) {
-                return Err(self.foreign(&get_item::OPERATION, "another item"));
+                return Err(self.foreign_answer(&get_item::OPERATION, "another item"));
             }
             parents.extend(answered.messages.into_iter().map(|message| {
                 parent_of(message, &get_item::OPERATION, |item| {
@@ -44,7 +44,7 @@ impl EwsMailbox {
                 })
             }));
         }
-        let deleted = self.deleted_among(owner, own, &parents).await?;
+        let deleted = self.deleted_among(owner, mailbox_roots, &parents).await?;
         Ok(parents
             .into_iter()
             .map(|parent| {
@@ -63,19 +63,19 @@ impl EwsMailbox {
         owner: &Owner,
         folders: &[FolderId],
     ) -> Result<Vec<Result<FolderPresence, Failure>>, EwsError> {
-        let own = self.roots(&owner.mailbox).await?;
+        let mailbox_roots = self.roots(&owner.mailbox).await?;
         let mut parents = Vec::with_capacity(folders.len());
         for asked in folders.chunks(IDS_PER_REQUEST) {
             let asked: Vec<&str> = asked.iter().map(|folder| folder.0.as_str()).collect();
             let count = asked.len();
-            let ask = Ask::new(&get_folder::OPERATION, &owner.mailbox, move |xml| {
+            let request = EwsRequest::new(&get_folder::OPERATION, &owner.mailbox, move |xml| {
                 get_folder::read(xml, count)
             });
             let answered = self
-                .run(ask, |header| get_folder::request(header, &asked))
+                .run(request, |header| get_folder::request(header, &asked))
                 .await?;
             if get_folder::is_foreign(&answered.messages, &asked) {
-                return Err(self.foreign(&get_folder::OPERATION, "another folder"));
+                return Err(self.foreign_answer(&get_folder::OPERATION, "another folder"));
             }
             parents.extend(answered.messages.into_iter().map(|message| {
                 parent_of(message, &get_folder::OPERATION, |folder: Option<ReadFolder>| {
@@ -84,7 +84,7 @@ impl EwsMailbox {
                 })
             }));
         }
-        let deleted = self.deleted_among(owner, own, &parents).await?;
+        let deleted = self.deleted_among(owner, mailbox_roots, &parents).await?;
         Ok(parents
             .into_iter()
             .map(|parent| {
@@ -102,7 +102,7 @@ impl EwsMailbox {
     async fn deleted_among(
         &self,
         owner: &Owner,
-        own: Roots,
+        mailbox_roots: Roots,
         parents: &[Result<Option<FolderId>, Failure>],
     ) -> Result<HashSet<String>, EwsError> {
         let parents: HashSet<&String> = parents
@@ -112,13 +112,13 @@ impl EwsMailbox {
         if parents.is_empty() {
             return Ok(HashSet::new());
         }
-        let root = own
+        let root = mailbox_roots
             .deleted_items
-            .ok_or_else(|| unclear(&get_folder::OPERATION, "deleted items without id"))?;
-        let is_plain = |parent: &&String| **parent == root || Some(*parent) == own.tasks.as_ref();
+            .ok_or_else(|| unclear_success(&get_folder::OPERATION, "deleted items without id"))?;
+        let is_plain = |parent: &&String| **parent == root || Some(*parent) == mailbox_roots.tasks.as_ref();
         if !parents.iter().all(is_plain) {
             let below = self
-                .list_below_one(&owner.mailbox, Root::DeletedItems, Kind::Any)
+                .list_below_one(&owner.mailbox, Root::DeletedItems, FolderKind::Any)
                 .await?;
             let mut deleted: HashSet<String> = below.into_iter().filter_map(|folder| folder.id).collect();
             deleted.retain(|folder| parents.contains(folder));
@@ -132,14 +132,14 @@ impl EwsMailbox {
 /// Returns the parent folder; `None` if the server says that the item or folder does not exist. An answer
 /// without the parent folder is a failure, because it says neither.
 fn parent_of<T>(
-    message: Message<T>,
+    message: ResponseMessage<T>,
     operation: &'static super::operation::Operation,
     parent: impl FnOnce(T) -> Option<FolderId>,
 ) -> Result<Option<FolderId>, Failure> {
     match message {
         Ok(read) => match parent(read) {
             Some(parent) => Ok(Some(parent)),
-            None => Err(unclear(operation, "an answer without the parent folder").failure),
+            None => Err(unclear_success(operation, "an answer without the parent folder").failure),
         },
         Err(error) if response_code::names_nothing(&error.code) => Ok(None),
         Err(error) => {

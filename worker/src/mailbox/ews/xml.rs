@@ -254,12 +254,12 @@ impl<'a> Xml<'a> {
 
     /// Returns the text of the current element up to its end, without the elements inside.
     pub(super) fn text(&mut self) -> Parsed<Cow<'a, str>> {
-        let mut whole: Cow<'a, str> = Cow::Borrowed("");
+        let mut content: Cow<'a, str> = Cow::Borrowed("");
         let mut add = |part: Cow<'a, str>| {
-            if whole.is_empty() {
-                whole = part;
+            if content.is_empty() {
+                content = part;
             } else {
-                whole.to_mut().push_str(&part);
+                content.to_mut().push_str(&part);
             }
         };
         loop {
@@ -278,7 +278,7 @@ impl<'a> Xml<'a> {
                     Err(_) => {}
                 },
                 Event::Start(_) => self.skip()?,
-                Event::End(_) => return Ok(whole),
+                Event::End(_) => return Ok(content),
                 _ => {}
             }
         }

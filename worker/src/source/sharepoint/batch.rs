@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 /// One request of a batch.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+pub(super) struct BatchRequest {
     /// `GET` or `POST`.
     pub(super) method: &'static str,
     /// Absolute address.
@@ -45,7 +45,7 @@ const DEPTH: usize = 3;
 const PARTS: usize = 1_000;
 
 /// Returns the body of a batch request. Its content type is `multipart/mixed; boundary="{boundary}"`.
-pub(super) fn write(boundary: &str, parts: &[Part]) -> String {
+pub(super) fn write(boundary: &str, parts: &[BatchRequest]) -> String {
     let mut out = String::new();
     for (index, part) in parts.iter().enumerate() {
         match &part.body {
@@ -68,7 +68,7 @@ pub(super) fn write(boundary: &str, parts: &[Part]) -> String {
     out
 }
 
-fn request(out: &mut String, part: &Part) {
+fn request(out: &mut String, part: &BatchRequest) {
     let _ = write!(
         out,
         "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n{} {} HTTP/1.1\r\nAccept: {}\r\n",
@@ -98,7 +98,7 @@ pub(super) fn parse(content_type: &str, body: &Bytes) -> Result<Vec<PartAnswer>,
 
 fn collect(
     content_type: &str,
-    whole: &Bytes,
+    whole_answer: &Bytes,
     body: &[u8],
     depth: usize,
     answers: &mut Vec<PartAnswer>,
@@ -114,9 +114,9 @@ fn collect(
         let (headers, inner) = header_block(part)?;
         let kind = header(&headers, "content-type").unwrap_or_default();
         if kind.to_ascii_lowercase().starts_with("multipart/") {
-            collect(kind, whole, inner, depth - 1, answers)?;
+            collect(kind, whole_answer, inner, depth - 1, answers)?;
         } else {
-            answers.push(http_answer(whole, inner)?);
+            answers.push(http_answer(whole_answer, inner)?);
         }
     }
     Ok(())
@@ -196,7 +196,7 @@ fn header_block(part: &[u8]) -> Result<(Headers, &[u8]), String> {
     }
 }
 
-fn http_answer(whole: &Bytes, inner: &[u8]) -> Result<PartAnswer, String> {
+fn http_answer(whole_answer: &Bytes, inner: &[u8]) -> Result<PartAnswer, String> {
     let inner = inner.trim_ascii_start();
     let end = find(inner, b"\n", 0).map_or(inner.len(), |newline| newline + 1);
     let line = String::from_utf8_lossy(inner.get(..end).unwrap_or_default()).into_owned();
@@ -214,7 +214,7 @@ fn http_answer(whole: &Bytes, inner: &[u8]) -> Result<PartAnswer, String> {
     Ok(PartAnswer {
         status,
         headers,
-        body: whole.slice_ref(body.trim_ascii()),
+        body: whole_answer.slice_ref(body.trim_ascii()),
     })
 }
 
@@ -302,13 +302,13 @@ mod tests {
         let text = write(
             "b1",
             &[
-                Part {
+                BatchRequest {
                     method: "GET",
                     url: "https://h/_api/web".into(),
                     accept: "application/json",
                     body: None,
                 },
-                Part {
+                BatchRequest {
                     method: "POST",
                     url: "https://h/_api/x".into(),
                     accept: "application/json",

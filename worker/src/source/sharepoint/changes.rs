@@ -9,16 +9,16 @@ use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::{LocationKey, SourceKey};
 use uuid::Uuid;
 
-use super::cursor::Cursor;
-use super::gone::Missing;
+use super::cursor::SourceCursor;
 use super::identity::Identity;
-use super::items::Read;
-use super::lists::{Found, TaskList};
+use super::items::ItemRead;
+use super::lists::{DiscoveredLists, TaskList};
+use super::missing_list::ListVerdict;
 use super::people::SiteUser;
-use super::reads::{self, Listing};
-use super::unread::Trouble;
+use super::read_failure::ReadFailure;
+use super::reads::{self, ListReading};
 use super::{SharePointSource, Site};
-use crate::source::{Location, Person, Presence, SourceChanges, UnreadLocation};
+use crate::source::{Location, Person, SourceChanges, TaskPresence, UnreadLocation};
 
 /// Sites read at the same time for one user.
 const SITES_AT_ONCE: usize = 4;
@@ -27,7 +27,7 @@ const SITES_AT_ONCE: usize = 4;
 #[derive(Default)]
 pub(super) struct SiteReading {
     /// Tasks, each once.
-    pub(super) tasks: BTreeMap<SourceKey, Presence>,
+    pub(super) tasks: BTreeMap<SourceKey, TaskPresence>,
     /// The tasks' locations, and locations that were renamed.
     pub(super) locations: BTreeMap<LocationKey, Location>,
     /// Lists that could not be read; the cursor does not cover them.
@@ -36,18 +36,18 @@ pub(super) struct SiteReading {
     pub(super) token: String,
     pub(super) birth: Timestamp,
     /// Whether the site knows the person, or was not asked.
-    pub(super) known: bool,
+    pub(super) knows_person: bool,
 }
 
 /// Items that were read, with their lists.
-pub(super) type Seen = BTreeMap<SourceKey, (Arc<TaskList>, Read)>;
+pub(super) type Seen = BTreeMap<SourceKey, (Arc<TaskList>, ItemRead)>;
 
 impl SharePointSource {
     /// Reads the feeds of all sites forward. Fails only if no feed can be read.
     pub(super) async fn refresh_feeds(&self, cursors: &[&str]) -> Result<(), Failure> {
-        let cursors: Vec<Cursor> = cursors
+        let cursors: Vec<SourceCursor> = cursors
             .iter()
-            .filter_map(|cursor| Cursor::parse(cursor).ok())
+            .filter_map(|cursor| SourceCursor::parse(cursor).ok())
             .filter(|cursor| self.check_cursor(cursor).is_ok())
             .collect();
         let reads = self.sites.iter().map(|site| {
@@ -68,7 +68,7 @@ impl SharePointSource {
         outcomes.into_iter().collect()
     }
 
-    fn check_cursor(&self, cursor: &Cursor) -> Result<(), Failure> {
+    fn check_cursor(&self, cursor: &SourceCursor) -> Result<(), Failure> {
         let lifetime = SignedDuration::try_from(self.settings.cursor_lifetime).unwrap_or(SignedDuration::MAX);
         cursor.check(
             self.client.server_now(),
@@ -83,7 +83,7 @@ impl SharePointSource {
         cursor: &str,
         linked: &BTreeSet<SourceKey>,
     ) -> Result<SourceChanges, Failure> {
-        let cursor = Cursor::parse(cursor)?;
+        let cursor = SourceCursor::parse(cursor)?;
         self.check_cursor(&cursor)?;
         for site in &self.sites {
             for (list, web) in cursor.unread() {
@@ -106,7 +106,7 @@ impl SharePointSource {
     /// since. Returns `None` if a feed reports something or cannot be read, or if the cursor names lists that
     /// must be read in any case.
     pub(super) async fn no_changes_since(&self, cursor: &str) -> Option<SourceChanges> {
-        let cursor = Cursor::parse(cursor).ok()?;
+        let cursor = SourceCursor::parse(cursor).ok()?;
         self.check_cursor(&cursor).ok()?;
         if !cursor.unread().is_empty() {
             return None;
@@ -114,11 +114,11 @@ impl SharePointSource {
         let mut readings = Vec::with_capacity(self.sites.len());
         for site in &self.sites {
             let token = cursor.token(&site.name).filter(|token| !token.is_empty())?;
-            let (token, birth) = site.feed.silent_since(&self.client, token).await?;
+            let (token, birth) = site.feed.unchanged_since(&self.client, token).await?;
             readings.push(SiteReading {
                 token,
                 birth,
-                known: true,
+                knows_person: true,
                 ..SiteReading::default()
             });
         }
@@ -136,13 +136,13 @@ impl SharePointSource {
             .await;
         if readings
             .iter()
-            .all(|reading| reading.as_ref().is_ok_and(|reading| !reading.known))
+            .all(|reading| reading.as_ref().is_ok_and(|reading| !reading.knows_person))
         {
-            return Err(unknown(person));
+            return Err(unknown_person(person));
         }
         let readings = self.keep_unread_sites(readings, None, &BTreeSet::new())?;
         let users = self.sites.iter().filter_map(|site| {
-            let (user, at) = site.people.known(&person.login)?;
+            let (user, at) = site.people.cached(&person.login)?;
             Some((site.name.as_str(), user, at))
         });
         Ok(SourceChanges {
@@ -160,7 +160,7 @@ impl SharePointSource {
     fn keep_unread_sites(
         &self,
         readings: Vec<Result<SiteReading, Failure>>,
-        cursor: Option<&Cursor>,
+        cursor: Option<&SourceCursor>,
         linked: &BTreeSet<SourceKey>,
     ) -> Result<Vec<SiteReading>, Failure> {
         let some_read = readings.iter().any(Result::is_ok);
@@ -202,8 +202,8 @@ impl SharePointSource {
                         .and_then(|cursor| cursor.token(&site.name))
                         .unwrap_or_default()
                         .to_owned(),
-                    birth: cursor.map_or_else(|| self.client.server_now(), Cursor::birth),
-                    known: true,
+                    birth: cursor.map_or_else(|| self.client.server_now(), SourceCursor::birth),
+                    knows_person: true,
                     ..SiteReading::default()
                 })
             })
@@ -241,7 +241,7 @@ impl SharePointSource {
             let web = self.sites.iter().find_map(|site| site.catalogue.web_of(*list));
             (*list, web.unwrap_or_default())
         });
-        let cursor = Cursor::new(birth, tokens, webs.collect());
+        let cursor = SourceCursor::new(birth, tokens, webs.collect());
         SourceChanges {
             tasks: tasks.into_iter().collect(),
             locations: locations.into_values().collect(),
@@ -272,20 +272,20 @@ impl SharePointSource {
         let mut reading = SiteReading {
             token,
             birth,
-            known: false,
+            knows_person: false,
             ..SiteReading::default()
         };
         let Some(user) = self.user(site, person).await? else {
             return Ok(reading);
         };
-        reading.known = true;
+        reading.knows_person = true;
         let found = self.lists(site).await?;
         reading.unread.extend(found.unread_task_lists());
         let lists: BTreeSet<Uuid> = found.lists.keys().copied().collect();
         let mut seen = Seen::new();
         match linked {
             Some(linked) => {
-                self.look_again(site, &user, &found, &lists, linked, &mut seen, &mut reading)
+                self.relist(site, &user, &found, &lists, linked, &mut seen, &mut reading)
                     .await?;
             }
             None => {
@@ -303,7 +303,7 @@ impl SharePointSource {
         &self,
         site: &Site,
         user: &SiteUser,
-        found: &Found,
+        found: &DiscoveredLists,
         lists: &BTreeSet<Uuid>,
         seen: &mut Seen,
         reading: &mut SiteReading,
@@ -315,37 +315,37 @@ impl SharePointSource {
         let listings = reads::assigned_to(&self.client, site, &lists, user.id, &self.settings).await?;
         let some_read = listings
             .iter()
-            .any(|listing| !matches!(listing, Listing::Unread(_)));
+            .any(|listing| !matches!(listing, ListReading::Unread(_)));
         for (list, listing) in lists.into_iter().zip(listings) {
             match listing {
-                Listing::Items(items, unread) => {
+                ListReading::Items(items, unread) => {
                     let there = items
                         .into_iter()
-                        .map(|item| (item.id, Read::There(Arc::new(item))));
+                        .map(|item| (item.id, ItemRead::Found(Arc::new(item))));
                     let unread = unread
                         .into_iter()
-                        .map(|(id, failure)| (id, Read::Unread(Trouble::certain(failure))));
+                        .map(|(id, failure)| (id, ItemRead::Unread(ReadFailure::certain(failure))));
                     for (id, read) in there.chain(unread) {
                         seen.insert(list.key.task(id), (Arc::clone(&list), read));
                     }
                 }
-                Listing::Missing => {
-                    site.catalogue.doubt(self.client.now());
-                    match self.missing(list.id).await? {
+                ListReading::Missing => {
+                    site.catalogue.expire_unless_fresh(self.client.now());
+                    match self.judge_missing_list(list.id).await? {
                         // The list's tasks are looked up by key.
-                        Missing::Gone => {}
-                        Missing::Unread(failure) => {
+                        ListVerdict::Gone => {}
+                        ListVerdict::Unread(failure) => {
                             reading.unread.insert(list.id, failure);
                         }
                     }
                 }
-                Listing::Unread(trouble) => {
-                    if !trouble.certain && !some_read {
-                        return Err(trouble.failure);
+                ListReading::Unread(read_failure) => {
+                    if !read_failure.certain && !some_read {
+                        return Err(read_failure.failure);
                     }
-                    tracing::warn!(list = %list.id, web = list.web, failure = %trouble.failure,
+                    tracing::warn!(list = %list.id, web = list.web, failure = %read_failure.failure,
                         "a list cannot be read; its tasks stay as they are");
-                    reading.unread.insert(list.id, trouble.failure);
+                    reading.unread.insert(list.id, read_failure.failure);
                 }
             }
         }
@@ -360,7 +360,7 @@ impl SharePointSource {
     }
 
     /// Returns the task lists of a site.
-    pub(super) async fn lists(&self, site: &Site) -> Result<Arc<Found>, Failure> {
+    pub(super) async fn lists(&self, site: &Site) -> Result<Arc<DiscoveredLists>, Failure> {
         site.catalogue.current(&self.client, site, &self.settings).await
     }
 }
@@ -371,7 +371,7 @@ pub(super) fn list_of(key: &SourceKey) -> Option<Uuid> {
 }
 
 /// Returns the failure of a person whom no site knows.
-pub(super) fn unknown(person: &Person) -> Failure {
+pub(super) fn unknown_person(person: &Person) -> Failure {
     Failure::new(
         ErrorClass::Refused,
         Code::SharePointUserUnknown,

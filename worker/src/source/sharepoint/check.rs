@@ -5,9 +5,9 @@ use futures::StreamExt as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::facts::{SiteCheck, SiteFacts};
 
-use super::errors::Scope;
-use super::presence::Permissions;
-use super::wire::Ask;
+use super::errors::RequestSubject;
+use super::task_presence::Permissions;
+use super::wire::RestRequest;
 use super::{SharePointSource, Site, changes};
 use crate::source::Person;
 
@@ -29,16 +29,16 @@ impl SharePointSource {
     }
 
     async fn check_site(&self, site: &Site) -> Result<SiteFacts, Failure> {
-        let ask = Ask::get(
+        let request = RestRequest::get(
             &site.address,
             "web?$select=Id,EffectiveBasePermissions",
-            Scope::Site,
+            RequestSubject::Site,
         );
-        let web = self
-            .client
-            .send(&ask)
-            .await?
-            .read(&["Id", "EffectiveBasePermissions", "High", "Low"])?;
+        let web =
+            self.client
+                .send(&request)
+                .await?
+                .read(&["Id", "EffectiveBasePermissions", "High", "Low"])?;
         let mask = web.get("EffectiveBasePermissions").and_then(Permissions::read);
         let permissions = mask.ok_or_else(|| {
             let detail = format!("{}: the answer about permissions has no mask", site.address);
@@ -64,6 +64,6 @@ impl SharePointSource {
                 return Ok(());
             }
         }
-        Err(changes::unknown(person))
+        Err(changes::unknown_person(person))
     }
 }

@@ -17,13 +17,16 @@ use tasksync_common::model::TenantId;
 use tasksync_common::registry::Credentials;
 use url::Url;
 
-use super::errors::{Known, Scope};
-use super::wire::{Ask, Refusal, Reply, Verb, accept, json_body, json_type, refuse, reply, wants_verbose};
+use super::errors::{RequestSubject, SharePointCode};
+use super::wire::{
+    RestAnswer, RestRequest, SharePointRefusal, Verb, accept, json_body, json_type, refuse, reply,
+    wants_verbose,
+};
 use super::{locked, odata};
 use crate::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::http::service::Intent;
-use crate::http::{Answer, Method};
-use crate::session::{Finding, Judge, Judgement, Limits, Request, Session, Shared};
+use crate::http::{HttpAnswer, Method};
+use crate::session::{Judge, Judgement, Request, ServerCondition, Session, SessionLimits, SessionServices};
 use crate::throttle::Servers;
 
 /// Time before its expiry at which a form digest is renewed.
@@ -32,7 +35,7 @@ const DIGEST_MARGIN: Duration = Duration::from_secs(120);
 type DigestCell = Arc<tokio::sync::Mutex<Option<(SecretString, Timestamp)>>>;
 
 /// Sends requests to one tenant's SharePoint.
-pub(super) struct Client {
+pub(super) struct SharePointClient {
     session: Session,
     pub(super) batch_size: usize,
     digests: Mutex<HashMap<String, DigestCell>>,
@@ -42,7 +45,7 @@ pub(super) struct Client {
     pub(super) batch_refused: AtomicBool,
 }
 
-/// The settings of a [`Client`].
+/// The settings of a [`SharePointClient`].
 pub(super) struct ClientSettings {
     pub(super) tenant: TenantId,
     pub(super) credentials: Credentials,
@@ -64,15 +67,15 @@ pub(super) struct Outgoing<'a> {
     pub(super) body: Bytes,
 }
 
-impl Client {
-    pub(super) fn new(shared: Shared, settings: ClientSettings) -> Self {
-        let limits = Limits::PerServer {
+impl SharePointClient {
+    pub(super) fn new(services: SessionServices, settings: ClientSettings) -> Self {
+        let limits = SessionLimits::PerServer {
             servers: settings.servers,
             account: account(&settings.tenant, &settings.credentials),
         };
         Self {
             session: Session::new(
-                shared,
+                services,
                 Server::SharePoint,
                 settings.tenant,
                 settings.credentials,
@@ -102,8 +105,8 @@ impl Client {
     }
 
     /// Learns the server's clock from a write of ours.
-    pub(super) fn learn_clock(&self, server: Timestamp, ours: Timestamp) {
-        self.session.learn_clock(server, ours);
+    pub(super) fn learn_clock(&self, server: Timestamp, local_time: Timestamp) {
+        self.session.learn_clock(server, local_time);
     }
 
     /// Counts an answer that is about something other than what was asked, if that is what the failure says.
@@ -122,11 +125,11 @@ impl Client {
     }
 
     /// Sends one request and reads its JSON.
-    pub(super) async fn send(&self, ask: &Ask) -> Result<Reply, Refusal> {
+    pub(super) async fn send(&self, request: &RestRequest) -> Result<RestAnswer, SharePointRefusal> {
         let verbose = self.is_verbose();
-        match self.send_as(ask, verbose).await {
+        match self.send_as(request, verbose).await {
             Err(refusal) if !verbose && wants_verbose(&refusal) => {
-                let reply = self.send_as(ask, true).await;
+                let reply = self.send_as(request, true).await;
                 if reply.is_ok() {
                     self.verbose.store(true, Ordering::Relaxed);
                 }
@@ -136,9 +139,9 @@ impl Client {
         }
     }
 
-    async fn send_as(&self, ask: &Ask, verbose: bool) -> Result<Reply, Refusal> {
-        let name = ask.name();
-        let (body, content_type) = match &ask.verb {
+    async fn send_as(&self, request: &RestRequest, verbose: bool) -> Result<RestAnswer, SharePointRefusal> {
+        let name = request.name();
+        let (body, content_type) = match &request.verb {
             Verb::Get => (Bytes::new(), None),
             Verb::Post(value) | Verb::Merge(value, _) => {
                 (Bytes::from(json_body(value, verbose)), Some(json_type(verbose)))
@@ -147,7 +150,7 @@ impl Client {
         let mut headers = HeaderMap::new();
         headers.insert(
             header::ACCEPT,
-            HeaderValue::from_static(accept(ask.metadata, verbose)),
+            HeaderValue::from_static(accept(request.metadata, verbose)),
         );
         if content_type.is_some() && body.is_empty() {
             // The HTTP library leaves the header out, and IIS answers 411 without it.
@@ -156,7 +159,7 @@ impl Client {
         if let Some(content_type) = content_type {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
-        let method = match &ask.verb {
+        let method = match &request.verb {
             Verb::Get => Method::GET,
             Verb::Post(_) => Method::POST,
             Verb::Merge(_, version) => {
@@ -176,28 +179,28 @@ impl Client {
             }
         };
         let outgoing = Outgoing {
-            web: &ask.web,
-            path: &ask.path,
+            web: &request.web,
+            path: &request.path,
             name: &name,
-            intent: ask.intent,
+            intent: request.intent,
             method,
             headers,
             body,
         };
-        self.deliver(&outgoing, || Single {
+        self.deliver(&outgoing, || SingleJudge {
             name: name.clone(),
-            scope: ask.scope,
-            intent: ask.intent,
+            scope: request.scope,
+            intent: request.intent,
         })
         .await
     }
 
     /// Sends the request. Renews the form digest once if the server refuses it.
-    pub(super) async fn deliver<J: Judge<Refusal = Refusal>>(
+    pub(super) async fn deliver<J: Judge<Refusal = SharePointRefusal>>(
         &self,
         outgoing: &Outgoing<'_>,
         judge: impl Fn() -> J,
-    ) -> Result<J::Value, Refusal> {
+    ) -> Result<J::Value, SharePointRefusal> {
         let url = parse_url(outgoing.web, outgoing.path)?;
         // A token proves that the client meant to send the request. A password does not: browsers send it
         // with any request.
@@ -226,7 +229,11 @@ impl Client {
                 mailboxes: &[],
             };
             match self.session.send(request, judge()).await {
-                Err(refusal) if refusal.known == Known::StaleDigest && needs_digest && !digest_renewed => {
+                Err(refusal)
+                    if refusal.sharepoint_code == SharePointCode::StaleDigest
+                        && needs_digest
+                        && !digest_renewed =>
+                {
                     digest_renewed = true;
                     *self.digest_cell(outgoing.web).lock().await = None;
                 }
@@ -244,24 +251,24 @@ impl Client {
     }
 
     /// Returns the form digest of the web. It is requested once for all callers that wait.
-    async fn digest(&self, web: &str) -> Result<HeaderValue, Refusal> {
+    async fn digest(&self, web: &str) -> Result<HeaderValue, SharePointRefusal> {
         let cell = self.digest_cell(web);
-        let mut held = cell.lock().await;
+        let mut cached_digest = cell.lock().await;
         let now = self.now();
-        if let Some((digest, until)) = &*held
+        if let Some((digest, until)) = &*cached_digest
             && now < *until
             && let Ok(value) = crate::http::secret_header(digest.expose_secret())
         {
             return Ok(value);
         }
-        let ask = Ask::query(web, CONTEXT_INFO, Value::Null, Scope::Site);
-        let reply = self.send(&ask).await?;
+        let request = RestRequest::query(web, CONTEXT_INFO, Value::Null, RequestSubject::Site);
+        let reply = self.send(&request).await?;
         let answer = reply.read(&["FormDigestValue", "FormDigestTimeoutSeconds"])?;
         let info = odata::result_of(&answer, "GetContextWebInformation");
         let value = odata::text(info, "FormDigestValue")
             .and_then(|digest| Some((crate::http::secret_header(&digest).ok()?, digest)));
         let Some((header, digest)) = value else {
-            let detail = format!("{}: no form digest in the answer", ask.name());
+            let detail = format!("{}: no form digest in the answer", request.name());
             return Err(Failure::new(ErrorClass::Transient, Code::SharePointBadAnswer, detail).into());
         };
         let seconds = odata::integer(info, "FormDigestTimeoutSeconds")
@@ -274,42 +281,42 @@ impl Client {
             .unwrap_or(now);
         let digest = SecretString::from(digest);
         self.session.keep_secret(digest.clone());
-        *held = Some((digest, until));
+        *cached_digest = Some((digest, until));
         Ok(header)
     }
 }
 
 /// Judges the answer to one request; any 2xx is a success.
-pub(super) struct Single {
+pub(super) struct SingleJudge {
     pub(super) name: String,
-    pub(super) scope: Scope,
+    pub(super) scope: RequestSubject,
     pub(super) intent: Intent,
 }
 
-impl Judge for Single {
-    type Value = Reply;
-    type Refusal = Refusal;
+impl Judge for SingleJudge {
+    type Value = RestAnswer;
+    type Refusal = SharePointRefusal;
 
-    fn judge(self, answer: &Answer, _server_now: Timestamp) -> Judgement<Reply, Refusal> {
+    fn judge(self, answer: &HttpAnswer, _server_now: Timestamp) -> Judgement<RestAnswer, SharePointRefusal> {
         if !(200..300).contains(&answer.status) {
             let refusal = refuse(&self.name, answer.status, &answer.body, self.scope, self.intent);
-            return Judgement::refused(refusal, Finding::Served);
+            return Judgement::refused(refusal, ServerCondition::Served);
         }
         let version = answer.header(header::ETAG).and_then(odata::version_of);
         let content_type = answer.header(header::CONTENT_TYPE);
         match reply(&self.name, content_type, &answer.body, version, self.intent) {
             Ok(reply) => Judgement::served(reply),
-            Err(failure) => Judgement::refused(failure, Finding::Unreadable),
+            Err(failure) => Judgement::refused(failure, ServerCondition::Unreadable),
         }
     }
 
-    fn words(result: &mut Result<Reply, Refusal>) -> Vec<&mut String> {
+    fn texts(result: &mut Result<RestAnswer, SharePointRefusal>) -> Vec<&mut String> {
         result.as_mut().err().map(words_of).into_iter().collect()
     }
 }
 
 /// Returns the server's text in a refusal.
-pub(super) fn words_of(refusal: &mut Refusal) -> &mut String {
+pub(super) fn words_of(refusal: &mut SharePointRefusal) -> &mut String {
     &mut refusal.failure.detail
 }
 

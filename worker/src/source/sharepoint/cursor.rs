@@ -29,7 +29,7 @@ pub(super) fn site_name(address: &str) -> String {
 
 /// A cursor; its stored form is described in the module's documentation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Cursor {
+pub(super) struct SourceCursor {
     v: u8,
     b: i64,
     s: BTreeMap<String, String>,
@@ -41,7 +41,7 @@ const VERSION: u8 = 1;
 /// Bytes of the longest cursor that is read: 1,000 sites at some 120 bytes take half of it.
 const LONGEST: usize = 256 * 1024;
 
-impl Cursor {
+impl SourceCursor {
     /// Returns a cursor whose oldest token is from `birth`, and which does not cover the lists `unread`.
     pub(super) fn new(
         birth: Timestamp,
@@ -122,7 +122,7 @@ pub(super) fn invalid(reason: impl Into<String>) -> Failure {
 
 /// A change token of the form `1;scope;guid;ticks;number`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Token {
+pub(super) struct FeedToken {
     /// 1 for a site collection, 2 for a web, 3 for a list.
     pub(super) scope: u8,
     /// The id of the site, web or list.
@@ -133,7 +133,7 @@ pub(super) struct Token {
     pub(super) number: i64,
 }
 
-impl Token {
+impl FeedToken {
     /// Reads the form above. Returns `None` for any other form, which the server may still understand.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(';');
@@ -177,12 +177,12 @@ impl Token {
     }
 }
 
-/// Compares two tokens as text; see [`Token::compare`].
+/// Compares two tokens as text; see [`FeedToken::compare`].
 pub(super) fn compare(one: &str, other: &str) -> Option<Ordering> {
     if one == other {
         return Some(Ordering::Equal);
     }
-    Token::parse(one)?.compare(&Token::parse(other)?)
+    FeedToken::parse(one)?.compare(&FeedToken::parse(other)?)
 }
 
 #[cfg(test)]
@@ -200,19 +200,19 @@ mod tests {
     #[test]
     fn the_stored_form_never_changes() {
         let tokens = BTreeMap::from([(site_name("https://h/sites/A"), token(639_309_528_000_000_000, 7))]);
-        let cursor = Cursor::new("2026-11-22T14:00:00Z".parse().unwrap(), tokens, BTreeMap::new());
+        let cursor = SourceCursor::new("2026-11-22T14:00:00Z".parse().unwrap(), tokens, BTreeMap::new());
         let stored = r#"{"v":1,"b":1795356000,"s":{"8ae16d2f6a60ab19":"1;1;00000000-0000-4000-8000-000000000001;639309528000000000;7"}}"#;
         assert_eq!(cursor.to_text().len(), stored.len());
-        assert_eq!(Cursor::parse(&cursor.to_text()).unwrap(), cursor);
+        assert_eq!(SourceCursor::parse(&cursor.to_text()).unwrap(), cursor);
         assert_eq!(site_name("https://h/sites/A"), site_name("https://H/Sites/a"));
         assert!(cursor.to_text().starts_with(r#"{"v":1,"b":1795356000,"s":{""#));
         let unread = BTreeMap::from([(GUID.parse().unwrap(), "https://h/s".to_owned())]);
-        let text = Cursor::new(cursor.birth(), cursor.s, unread.clone()).to_text();
+        let text = SourceCursor::new(cursor.birth(), cursor.s, unread.clone()).to_text();
         assert!(
             text.ends_with(r#""u":{"00000000-0000-4000-8000-000000000001":"https://h/s"}}"#),
             "{text}"
         );
-        assert_eq!(Cursor::parse(&text).unwrap().unread(), &unread);
+        assert_eq!(SourceCursor::parse(&text).unwrap().unread(), &unread);
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
             })
             .collect();
         assert!(
-            Cursor::new(Timestamp::UNIX_EPOCH, tokens, BTreeMap::new())
+            SourceCursor::new(Timestamp::UNIX_EPOCH, tokens, BTreeMap::new())
                 .to_text()
                 .len()
                 < 2_048
@@ -237,17 +237,17 @@ mod tests {
     fn a_cursor_longer_than_any_of_ours_is_not_read() {
         let of = |sites: usize| {
             let tokens = (0..sites).map(|site| (site_name(&site.to_string()), "t".repeat(200)));
-            Cursor::new(Timestamp::UNIX_EPOCH, tokens.collect(), BTreeMap::new()).to_text()
+            SourceCursor::new(Timestamp::UNIX_EPOCH, tokens.collect(), BTreeMap::new()).to_text()
         };
-        assert!(Cursor::parse(&of(1_000)).is_ok());
-        let failure = Cursor::parse(&of(1_300)).unwrap_err();
+        assert!(SourceCursor::parse(&of(1_000)).is_ok());
+        let failure = SourceCursor::parse(&of(1_300)).unwrap_err();
         assert_eq!(failure.class, ErrorClass::CursorInvalid);
     }
 
     #[test]
     fn age_and_sites_are_checked_before_the_server_is_asked() {
         let birth: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
-        let cursor = Cursor::new(birth, BTreeMap::from([("a".into(), "t".into())]), BTreeMap::new());
+        let cursor = SourceCursor::new(birth, BTreeMap::from([("a".into(), "t".into())]), BTreeMap::new());
         let days = |days: i64| SignedDuration::from_hours(24 * days);
         assert!(
             cursor
@@ -263,7 +263,10 @@ mod tests {
             assert_eq!(failure.class, ErrorClass::CursorInvalid);
         }
         for wrong in ["", "{}", "null", r#"{"v":2,"b":0,"s":{}}"#] {
-            assert_eq!(Cursor::parse(wrong).unwrap_err().class, ErrorClass::CursorInvalid);
+            assert_eq!(
+                SourceCursor::parse(wrong).unwrap_err().class,
+                ErrorClass::CursorInvalid
+            );
         }
     }
 
@@ -284,10 +287,10 @@ mod tests {
     #[test]
     fn a_token_of_our_own_names_the_time() {
         let instant = "2026-11-22T14:00:00Z".parse().unwrap();
-        let text = Token::at(GUID.parse().unwrap(), instant);
+        let text = FeedToken::at(GUID.parse().unwrap(), instant);
         assert_eq!(text, token(639_309_528_000_000_000, -1));
         assert_eq!(
-            Token::parse(&text).and_then(|token| token.instant()),
+            FeedToken::parse(&text).and_then(|token| token.instant()),
             Some(instant)
         );
     }
@@ -295,9 +298,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,80}", other in "1;[0-9];[0-9a-f-]{0,40};-?[0-9]{0,20};-?[0-9]{0,20}") {
-            let _ = Cursor::parse(&text);
+            let _ = SourceCursor::parse(&text);
             let _ = compare(&text, &other);
-            let _ = Token::parse(&other).map(|token| token.instant());
+            let _ = FeedToken::parse(&other).map(|token| token.instant());
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::http::service::Intent;
 
 /// The subject of a request. The same status has different meanings for a site and for an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum RequestSubject {
     /// The site or its webs.
     Site,
     /// The change feed.
@@ -21,7 +21,7 @@ pub(super) enum Scope {
     Person,
 }
 
-impl Scope {
+impl RequestSubject {
     /// Returns what stops if a request about this subject fails with this status, class and code.
     pub(super) fn stops(self, status: u16, class: ErrorClass, code: Code) -> error::Scope {
         let subject = match (self, class) {
@@ -47,7 +47,7 @@ impl Scope {
 
 /// SharePoint's error codes that have a meaning of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum SharePointCode {
     /// 0x80070005: the account is not allowed to do this.
     AccessDenied,
     /// 0x81020015, 0x81020037: another user saved first.
@@ -73,32 +73,34 @@ pub(super) enum Known {
 }
 
 /// Classifies a code, which is the number before the comma in SharePoint's `code`.
-pub(super) fn known(code: Option<i64>) -> Known {
+pub(super) fn sharepoint_code(code: Option<i64>) -> SharePointCode {
     match code {
-        Some(-2_147_024_891) => Known::AccessDenied,
-        Some(-2_130_575_339 | -2_130_575_305) => Known::SaveConflict,
-        Some(-2_130_575_338) => Known::ItemMissing,
-        Some(-2_147_024_894) => Known::FileMissing,
-        Some(-2_130_575_322) => Known::ListMissing,
-        Some(-2_130_575_172 | -2_130_575_173) => Known::TokenRefused,
-        Some(-2_130_575_252 | -2_130_575_251) => Known::StaleDigest,
-        Some(-2_147_024_860) => Known::Threshold,
+        Some(-2_147_024_891) => SharePointCode::AccessDenied,
+        Some(-2_130_575_339 | -2_130_575_305) => SharePointCode::SaveConflict,
+        Some(-2_130_575_338) => SharePointCode::ItemMissing,
+        Some(-2_147_024_894) => SharePointCode::FileMissing,
+        Some(-2_130_575_322) => SharePointCode::ListMissing,
+        Some(-2_130_575_172 | -2_130_575_173) => SharePointCode::TokenRefused,
+        Some(-2_130_575_252 | -2_130_575_251) => SharePointCode::StaleDigest,
+        Some(-2_147_024_860) => SharePointCode::Threshold,
         // The last one is the exception of a list's or column's validation formula.
-        Some(-2_130_575_340 | -2_130_575_163 | -2_130_575_162) => Known::InvalidData,
-        Some(_) => Known::Other,
-        None => Known::Absent,
+        Some(-2_130_575_340 | -2_130_575_163 | -2_130_575_162) => SharePointCode::InvalidData,
+        Some(_) => SharePointCode::Other,
+        None => SharePointCode::Absent,
     }
 }
 
-impl Known {
+impl SharePointCode {
     /// Returns whether SharePoint answers such a request with this code. If not, the answer belongs to
     /// another request.
-    fn belongs_to(self, scope: Scope, intent: Intent) -> bool {
+    fn fits_request(self, scope: RequestSubject, intent: Intent) -> bool {
         match self {
-            Self::ItemMissing => scope == Scope::Item,
-            Self::ListMissing | Self::InvalidData => matches!(scope, Scope::List | Scope::Item),
-            Self::SaveConflict => scope == Scope::Item && intent == Intent::Write,
-            Self::TokenRefused => scope == Scope::Feed,
+            Self::ItemMissing => scope == RequestSubject::Item,
+            Self::ListMissing | Self::InvalidData => {
+                matches!(scope, RequestSubject::List | RequestSubject::Item)
+            }
+            Self::SaveConflict => scope == RequestSubject::Item && intent == Intent::Write,
+            Self::TokenRefused => scope == RequestSubject::Feed,
             Self::AccessDenied
             | Self::FileMissing
             | Self::StaleDigest
@@ -111,7 +113,7 @@ impl Known {
 
 /// The body of an error answer, as far as it can be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ErrorBody {
+pub(super) struct SharePointErrorBody {
     /// SharePoint's code, if there is one.
     pub(super) code: Option<i64>,
     /// The text after the code, for example `System.UnauthorizedAccessException`.
@@ -121,14 +123,14 @@ pub(super) struct ErrorBody {
 }
 
 /// Reads an error body in any of its forms: verbose, `odata.error`, OAuth's `error_description`, XML.
-pub(super) fn read_body(body: &[u8]) -> ErrorBody {
+pub(super) fn read_body(body: &[u8]) -> SharePointErrorBody {
     let text = String::from_utf8_lossy(body.get(..body.len().min(16_384)).unwrap_or(body));
     let Ok(value) = serde_json::from_slice::<Value>(body.get(..body.len().min(65_536)).unwrap_or(body))
     else {
         return read_xml(&text);
     };
     let Some(error) = value.get("odata.error").or_else(|| value.get("error")) else {
-        return ErrorBody {
+        return SharePointErrorBody {
             message: for_message(
                 value
                     .get("error_description")
@@ -136,7 +138,7 @@ pub(super) fn read_body(body: &[u8]) -> ErrorBody {
                     .unwrap_or_default(),
                 200,
             ),
-            ..ErrorBody::default()
+            ..SharePointErrorBody::default()
         };
     };
     let message = match error.get("message") {
@@ -152,7 +154,7 @@ pub(super) fn read_body(body: &[u8]) -> ErrorBody {
     parts(&code, message)
 }
 
-fn read_xml(text: &str) -> ErrorBody {
+fn read_xml(text: &str) -> SharePointErrorBody {
     let between = |name: &str| -> Option<&str> {
         let (_, rest) = text.split_once(&format!("{name}>")).or_else(|| {
             let (_, rest) = text.split_once(&format!("{name} "))?;
@@ -171,9 +173,9 @@ fn read_xml(text: &str) -> ErrorBody {
     )
 }
 
-fn parts(code: &str, message: &str) -> ErrorBody {
+fn parts(code: &str, message: &str) -> SharePointErrorBody {
     let (number, kind) = code.split_once(',').unwrap_or((code, ""));
-    ErrorBody {
+    SharePointErrorBody {
         code: number.trim().parse().ok(),
         kind: for_message(kind, 80),
         message: for_message(message, 200),
@@ -188,38 +190,45 @@ fn says_too_old(message: &str) -> bool {
 }
 
 /// Returns class and code of an answer. The session has already handled 429 and 503.
-pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Intent) -> (ErrorClass, Code) {
+pub(super) fn classify(
+    status: u16,
+    body: &SharePointErrorBody,
+    scope: RequestSubject,
+    intent: Intent,
+) -> (ErrorClass, Code) {
     use ErrorClass::{Conflict, CursorInvalid, Gone, OutcomeUnknown, Refused, Transient};
     let missing = match scope {
-        Scope::Site | Scope::Feed => (Refused, Code::SharePointSiteMissing),
-        Scope::List => (Gone, Code::SharePointListGone),
-        Scope::Item => (Gone, Code::SharePointItemGone),
-        Scope::Person => (Refused, Code::SharePointUserUnknown),
+        RequestSubject::Site | RequestSubject::Feed => (Refused, Code::SharePointSiteMissing),
+        RequestSubject::List => (Gone, Code::SharePointListGone),
+        RequestSubject::Item => (Gone, Code::SharePointItemGone),
+        RequestSubject::Person => (Refused, Code::SharePointUserUnknown),
     };
     let denied = match scope {
-        Scope::Site | Scope::Feed | Scope::Person => (Refused, Code::SharePointDenied),
+        RequestSubject::Site | RequestSubject::Feed | RequestSubject::Person => {
+            (Refused, Code::SharePointDenied)
+        }
         // The next walk drops a list that was closed to the account; the tenant's other lists go on.
-        Scope::List => (Transient, Code::SharePointDenied),
-        Scope::Item => (Refused, Code::SharePointDenied),
+        RequestSubject::List => (Transient, Code::SharePointDenied),
+        RequestSubject::Item => (Refused, Code::SharePointDenied),
     };
-    let found = known(body.code);
-    if !found.belongs_to(scope, intent) {
+    let found = sharepoint_code(body.code);
+    if !found.fits_request(scope, intent) {
         return match intent {
             Intent::Read => (Transient, Code::SharePointBadAnswer),
             Intent::Write => (OutcomeUnknown, Code::SharePointOutcomeUnknown),
         };
     }
     match found {
-        Known::AccessDenied => return denied,
-        Known::SaveConflict => return (Conflict, Code::SharePointConflict),
-        Known::ItemMissing | Known::FileMissing => return missing,
-        Known::ListMissing => return (Gone, Code::SharePointListGone),
-        Known::TokenRefused => return (CursorInvalid, Code::SharePointTokenExpired),
-        Known::StaleDigest | Known::Threshold => return (Transient, Code::SharePointError),
-        Known::InvalidData => return (Refused, Code::SharePointItemRefused),
-        Known::Other | Known::Absent => {}
+        SharePointCode::AccessDenied => return denied,
+        SharePointCode::SaveConflict => return (Conflict, Code::SharePointConflict),
+        SharePointCode::ItemMissing | SharePointCode::FileMissing => return missing,
+        SharePointCode::ListMissing => return (Gone, Code::SharePointListGone),
+        SharePointCode::TokenRefused => return (CursorInvalid, Code::SharePointTokenExpired),
+        SharePointCode::StaleDigest | SharePointCode::Threshold => return (Transient, Code::SharePointError),
+        SharePointCode::InvalidData => return (Refused, Code::SharePointItemRefused),
+        SharePointCode::Other | SharePointCode::Absent => {}
     }
-    if scope == Scope::Feed && matches!(status, 400 | 500) && says_too_old(&body.message) {
+    if scope == RequestSubject::Feed && matches!(status, 400 | 500) && says_too_old(&body.message) {
         return (CursorInvalid, Code::SharePointTokenExpired);
     }
     match status {
@@ -228,25 +237,29 @@ pub(super) fn classify(status: u16, body: &ErrorBody, scope: Scope, intent: Inte
         // SharePoint reports with a code of its own that an item or list is gone. A bare 404 comes from
         // something in front of it (a proxy, or a web server without its application) and must not count as a
         // deletion.
-        404 | 410 if found == Known::Absent && matches!(scope, Scope::Item | Scope::List) => {
+        404 | 410
+            if found == SharePointCode::Absent
+                && matches!(scope, RequestSubject::Item | RequestSubject::List) =>
+        {
             (Transient, Code::SharePointBadAnswer)
         }
         404 => missing,
         410 => (Gone, missing.1),
         409 | 412 => (Conflict, Code::SharePointConflict),
         400 | 405 | 411 | 413 | 414 | 415 | 422 | 431 => match (scope, intent) {
-            (Scope::Item, _) => (Refused, Code::SharePointItemRefused),
-            (Scope::Person, _) => (Refused, Code::SharePointUserUnknown),
-            (Scope::Site | Scope::Feed | Scope::List, Intent::Read | Intent::Write) => {
-                (Transient, Code::SharePointError)
-            }
+            (RequestSubject::Item, _) => (Refused, Code::SharePointItemRefused),
+            (RequestSubject::Person, _) => (Refused, Code::SharePointUserUnknown),
+            (
+                RequestSubject::Site | RequestSubject::Feed | RequestSubject::List,
+                Intent::Read | Intent::Write,
+            ) => (Transient, Code::SharePointError),
         },
         300..=399 => (Refused, Code::SharePointBadAnswer),
         // An error with SharePoint's code means that nothing was done. An error without it, or from a
         // gateway, leaves a write's outcome unknown.
         500 => match (scope, found, intent) {
-            (Scope::Person, Known::Other, _) => (Refused, Code::SharePointUserUnknown),
-            (_, Known::Absent, Intent::Write) => (OutcomeUnknown, Code::SharePointOutcomeUnknown),
+            (RequestSubject::Person, SharePointCode::Other, _) => (Refused, Code::SharePointUserUnknown),
+            (_, SharePointCode::Absent, Intent::Write) => (OutcomeUnknown, Code::SharePointOutcomeUnknown),
             _ => (Transient, Code::SharePointError),
         },
         408 | 502 | 504 => match intent {

@@ -9,16 +9,16 @@ use serde_json::{Value, json};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use uuid::Uuid;
 
-use super::client::Client;
-use super::cursor::{self, Token};
-use super::errors::Scope;
-use super::log::{Change, Delta, Log, OF_CHANGES};
-use super::wire::Ask;
+use super::client::SharePointClient;
+use super::cursor::{self, FeedToken};
+use super::errors::RequestSubject;
+use super::log::{CHANGE_PROPERTIES, Delta, FeedChange, FeedLog};
+use super::wire::RestRequest;
 use super::{SharePointSettings, locked, odata};
 
 /// The answer to a user's cursor.
 #[derive(Debug, Clone)]
-pub(super) struct Answered {
+pub(super) struct FeedAnswer {
     /// What changed since the cursor.
     pub(super) delta: Delta,
     /// The token from which the user's next reading continues.
@@ -27,21 +27,21 @@ pub(super) struct Answered {
     pub(super) birth: Timestamp,
     /// Whether the changes were read without the shared log, which does not contain all of them. Cached items
     /// then cannot be trusted.
-    pub(super) apart: bool,
+    pub(super) bypassed_log: bool,
 }
 
 /// The time and outcome of the last reading, shared by all callers within the window.
 #[derive(Debug, Default)]
-struct Turn {
+struct LastReading {
     last: Option<(Timestamp, Option<Failure>)>,
 }
 
-struct State {
-    log: Option<Log>,
+struct FeedState {
+    log: Option<FeedLog>,
     /// The time at which the log's head was current, by the server's clock.
     birth: Timestamp,
     /// The first place of a new log. Places only grow.
-    next_place: i64,
+    next_position: i64,
 }
 
 /// The change feed of one site and the log of what was read from it.
@@ -52,8 +52,8 @@ pub(super) struct Feed {
     window: SignedDuration,
     pages: usize,
     /// Held while the feed is read: one caller reads, the others wait and use the result.
-    turn: tokio::sync::Mutex<Turn>,
-    state: Mutex<State>,
+    read_lock: tokio::sync::Mutex<LastReading>,
+    state: Mutex<FeedState>,
     /// The site's id, for tokens of our own.
     site_id: Mutex<Option<Uuid>>,
     /// Whether the server refuses the full query; then only items and lists are asked for.
@@ -91,11 +91,11 @@ impl Feed {
             limit: (settings.log_changes / sites.max(1)).max(PAGE),
             window: SignedDuration::try_from(settings.feed_window).unwrap_or_default(),
             pages: settings.feed_pages.max(1),
-            turn: tokio::sync::Mutex::default(),
-            state: Mutex::new(State {
+            read_lock: tokio::sync::Mutex::default(),
+            state: Mutex::new(FeedState {
                 log: None,
                 birth: Timestamp::UNIX_EPOCH,
-                next_place: 1,
+                next_position: 1,
             }),
             site_id: Mutex::default(),
             plain: AtomicBool::new(false),
@@ -105,7 +105,7 @@ impl Feed {
 
     /// Reads the feed forward, unless it was read within the window. `tokens` are the users' tokens; the
     /// first reading begins at the oldest of them.
-    pub(super) async fn refresh(&self, client: &Client, tokens: &[&str]) -> Result<(), Failure> {
+    pub(super) async fn refresh(&self, client: &SharePointClient, tokens: &[&str]) -> Result<(), Failure> {
         self.read(client, tokens, self.window).await?;
         let unknown = {
             let state = locked(&self.state);
@@ -113,7 +113,7 @@ impl Feed {
             tokens
                 .iter()
                 .filter(|token| log.locate(token).is_none())
-                .min_by_key(|token| Token::parse(token).map_or(i64::MAX, |token| token.ticks))
+                .min_by_key(|token| FeedToken::parse(token).map_or(i64::MAX, |token| token.ticks))
                 .copied()
         };
         match unknown {
@@ -126,8 +126,13 @@ impl Feed {
         }
     }
 
-    async fn read(&self, client: &Client, tokens: &[&str], window: SignedDuration) -> Result<(), Failure> {
-        let mut turn = self.turn.lock().await;
+    async fn read(
+        &self,
+        client: &SharePointClient,
+        tokens: &[&str],
+        window: SignedDuration,
+    ) -> Result<(), Failure> {
+        let mut turn = self.read_lock.lock().await;
         let now = client.now();
         if let Some((at, outcome)) = &turn.last {
             let age = at.duration_until(now);
@@ -145,7 +150,7 @@ impl Feed {
         outcome
     }
 
-    async fn read_forward(&self, client: &Client, tokens: &[&str]) -> Result<(), Failure> {
+    async fn read_forward(&self, client: &SharePointClient, tokens: &[&str]) -> Result<(), Failure> {
         if locked(&self.state).log.is_some() {
             return match self.advance(client).await {
                 // The site was restored or the log is broken: start again at the site's current token.
@@ -159,7 +164,7 @@ impl Feed {
         self.begin(client, tokens).await
     }
 
-    async fn begin(&self, client: &Client, tokens: &[&str]) -> Result<(), Failure> {
+    async fn begin(&self, client: &SharePointClient, tokens: &[&str]) -> Result<(), Failure> {
         let mut candidates: Vec<&str> = tokens
             .iter()
             .copied()
@@ -168,7 +173,7 @@ impl Feed {
             .collect();
         // The oldest first, as far as that is known; the order of tokens that cannot be compared does not
         // matter.
-        candidates.sort_by_key(|token| Token::parse(token).map_or(i64::MAX, |token| token.ticks));
+        candidates.sort_by_key(|token| FeedToken::parse(token).map_or(i64::MAX, |token| token.ticks));
         for token in candidates.into_iter().take(BEGINNINGS) {
             let birth = token_time(token).unwrap_or_else(|| client.server_now());
             self.start(token, birth);
@@ -188,14 +193,14 @@ impl Feed {
 
     fn start(&self, token: &str, birth: Timestamp) {
         let mut state = locked(&self.state);
-        let log = Log::new(token, state.next_place, self.limit);
+        let log = FeedLog::new(token, state.next_position, self.limit);
         state.birth = birth;
         state.log = Some(log);
     }
 
     /// Reads from the head to the end, at most the number of pages in the settings; the rest follows with the
     /// next reading.
-    async fn advance(&self, client: &Client) -> Result<(), Failure> {
+    async fn advance(&self, client: &SharePointClient) -> Result<(), Failure> {
         let (mut head, birth) = {
             let state = locked(&self.state);
             match &state.log {
@@ -231,7 +236,7 @@ impl Feed {
                     log.push(change);
                 }
                 log.move_head(&last);
-                state.next_place = log.end() + 1;
+                state.next_position = log.end() + 1;
             }
             head = last;
         }
@@ -244,7 +249,11 @@ impl Feed {
     }
 
     /// Reads one page after `token`. Returns its last token and the changes that matter.
-    async fn page(&self, client: &Client, token: &str) -> Result<(Option<String>, Vec<Change>), Failure> {
+    async fn page(
+        &self,
+        client: &SharePointClient,
+        token: &str,
+    ) -> Result<(Option<String>, Vec<FeedChange>), Failure> {
         let plain = self.plain.load(Ordering::Relaxed);
         let reply = match client.send(&self.query(token, plain)).await {
             Ok(reply) => reply,
@@ -259,18 +268,18 @@ impl Feed {
             }
             Err(refusal) => return Err(refusal.failure),
         };
-        let answer = reply.read_entries(&OF_CHANGES, LONGEST_PAGE)?;
+        let answer = reply.read_entries(&CHANGE_PROPERTIES, LONGEST_PAGE)?;
         let Some(entries) = odata::entries(odata::result_of(&answer, "GetChanges")) else {
-            return Err(self.bad("the change feed is not a list"));
+            return Err(self.bad_answer("the change feed is not a list"));
         };
         let asked = site_of(token);
         let mut changes = Vec::with_capacity(entries.len());
         let mut last = None;
         for entry in entries {
-            let (token, change) =
-                Change::read(entry).map_err(|()| self.bad("an entry of the change feed has no token"))?;
+            let (token, change) = FeedChange::read(entry)
+                .map_err(|()| self.bad_answer("an entry of the change feed has no token"))?;
             if asked.is_some() && site_of(&token).is_some_and(|site| Some(site) != asked) {
-                return Err(self.foreign(client, "the change feed is of another site"));
+                return Err(self.foreign_answer(client, "the change feed is of another site"));
             }
             changes.extend(change);
             last = Some(String::from(token));
@@ -278,12 +287,12 @@ impl Feed {
         Ok((last, changes))
     }
 
-    fn bad(&self, reason: &str) -> Failure {
+    fn bad_answer(&self, reason: &str) -> Failure {
         self.unusable(Code::SharePointBadAnswer, reason)
     }
 
     /// Returns the failure of an answer about something other than what was asked.
-    fn foreign(&self, client: &Client, reason: &str) -> Failure {
+    fn foreign_answer(&self, client: &SharePointClient, reason: &str) -> Failure {
         let failure = self.unusable(Code::SharePointForeignAnswer, reason);
         client.note_foreign(&failure);
         failure
@@ -293,7 +302,7 @@ impl Feed {
         Failure::new(ErrorClass::Transient, code, format!("{}: {reason}", self.site))
     }
 
-    fn query(&self, token: &str, plain: bool) -> Ask {
+    fn query(&self, token: &str, plain: bool) -> RestRequest {
         let mut query = json!({
             "__metadata": {"type": "SP.ChangeQuery"},
             "Item": true, "List": true,
@@ -315,28 +324,28 @@ impl Feed {
                 query.insert(flag.to_owned(), json!(true));
             }
         }
-        Ask::query(
+        RestRequest::query(
             &self.site,
             "site/getchanges",
             json!({"query": query}),
-            Scope::Feed,
+            RequestSubject::Feed,
         )
     }
 
     /// Returns the site's current token, or one of our own if the server does not report it.
-    async fn current_token(&self, client: &Client) -> Result<String, Failure> {
+    async fn current_token(&self, client: &SharePointClient) -> Result<String, Failure> {
         if !self.no_current_token.load(Ordering::Relaxed) {
             match client
-                .send(&Ask::get(
+                .send(&RestRequest::get(
                     &self.site,
                     "site?$select=Id,CurrentChangeToken",
-                    Scope::Site,
+                    RequestSubject::Site,
                 ))
                 .await
             {
                 Ok(reply) => {
                     let site = reply.read(&["Id", "CurrentChangeToken", "StringValue"])?;
-                    let id = odata::guid(&site, "Id").ok_or_else(|| self.bad("the site has no id"))?;
+                    let id = odata::guid(&site, "Id").ok_or_else(|| self.bad_answer("the site has no id"))?;
                     self.confirm_site(client, id)?;
                     let token = site
                         .get("CurrentChangeToken")
@@ -344,7 +353,7 @@ impl Feed {
                         .filter(|token| token.len() <= LONGEST_TOKEN);
                     if let Some(token) = token {
                         if site_of(&token).is_some_and(|site| site != id) {
-                            return Err(self.foreign(client, "the change token is of another site"));
+                            return Err(self.foreign_answer(client, "the change token is of another site"));
                         }
                         return Ok(token);
                     }
@@ -354,40 +363,46 @@ impl Feed {
             }
             self.no_current_token.store(true, Ordering::Relaxed);
         }
-        let known = *locked(&self.site_id);
-        let site_id = match known {
+        let cached_id = *locked(&self.site_id);
+        let site_id = match cached_id {
             Some(id) => id,
             None => {
                 let reply = client
-                    .send(&Ask::get(&self.site, "site?$select=Id", Scope::Site))
+                    .send(&RestRequest::get(
+                        &self.site,
+                        "site?$select=Id",
+                        RequestSubject::Site,
+                    ))
                     .await?;
-                let id =
-                    odata::guid(&reply.read(&["Id"])?, "Id").ok_or_else(|| self.bad("the site has no id"))?;
+                let id = odata::guid(&reply.read(&["Id"])?, "Id")
+                    .ok_or_else(|| self.bad_answer("the site has no id"))?;
                 self.confirm_site(client, id)?;
                 id
             }
         };
         let now = client.server_now();
-        Ok(Token::at(site_id, now.checked_sub(MARGIN).unwrap_or(now)))
+        Ok(FeedToken::at(site_id, now.checked_sub(MARGIN).unwrap_or(now)))
     }
 
     /// Refuses an answer about another site than the previous answer was about. A site that was recreated at
     /// the same address has another id, so the same answer is accepted the second time.
-    fn confirm_site(&self, client: &Client, id: Uuid) -> Result<(), Failure> {
+    fn confirm_site(&self, client: &SharePointClient, id: Uuid) -> Result<(), Failure> {
         match locked(&self.site_id).replace(id) {
-            Some(known) if known != id => Err(self.foreign(client, "the answer is about another site")),
+            Some(known_id) if known_id != id => {
+                Err(self.foreign_answer(client, "the answer is about another site"))
+            }
             Some(_) | None => Ok(()),
         }
     }
 
     /// Returns the token from which a user who lists everything now continues. A listing that begins later
     /// contains everything up to this token.
-    pub(super) async fn position(&self, client: &Client) -> Result<(String, Timestamp), Failure> {
+    pub(super) async fn position(&self, client: &SharePointClient) -> Result<(String, Timestamp), Failure> {
         self.refresh(client, &[]).await?;
         let state = locked(&self.state);
         match &state.log {
             Some(log) => Ok((log.head().to_owned(), state.birth)),
-            None => Err(self.bad("the change feed has no position")),
+            None => Err(self.bad_answer("the change feed has no position")),
         }
     }
 
@@ -395,7 +410,7 @@ impl Feed {
     ///
     /// # Errors
     /// `CursorInvalid` if the server refuses the token, or there were too many changes since.
-    pub(super) async fn since(&self, client: &Client, token: &str) -> Result<Answered, Failure> {
+    pub(super) async fn since(&self, client: &SharePointClient, token: &str) -> Result<FeedAnswer, Failure> {
         self.read(client, &[token], STALE).await?;
         if let Some(answered) = self.answer(token) {
             return Ok(answered);
@@ -411,45 +426,49 @@ impl Feed {
 
     /// Returns the token from which a user with this token continues, and the time at which it was current, if the log
     /// contains no change since. Returns `None` also if the log does not know the token.
-    pub(super) async fn silent_since(&self, client: &Client, token: &str) -> Option<(String, Timestamp)> {
+    pub(super) async fn unchanged_since(
+        &self,
+        client: &SharePointClient,
+        token: &str,
+    ) -> Option<(String, Timestamp)> {
         self.read(client, &[token], STALE).await.ok()?;
         let state = locked(&self.state);
         let log = state.log.as_ref()?;
         (log.locate(token)? == log.end()).then(|| (log.head().to_owned(), state.birth))
     }
 
-    fn answer(&self, token: &str) -> Option<Answered> {
+    fn answer(&self, token: &str) -> Option<FeedAnswer> {
         let state = locked(&self.state);
         let log = state.log.as_ref()?;
-        let place = log.locate(token)?;
-        Some(Answered {
-            delta: log.since(place),
+        let position = log.locate(token)?;
+        Some(FeedAnswer {
+            delta: log.since(position),
             token: log.head().to_owned(),
             birth: state.birth,
-            apart: false,
+            bypassed_log: false,
         })
     }
 
     /// Reads from the server what came after a token that the log does not contain, and puts it in front of
     /// the log.
-    async fn reach_back(&self, client: &Client, token: &str) -> Result<Answered, Failure> {
-        let _turn = self.turn.lock().await;
+    async fn reach_back(&self, client: &SharePointClient, token: &str) -> Result<FeedAnswer, Failure> {
+        let _turn = self.read_lock.lock().await;
         if let Some(answered) = self.answer(token) {
             return Ok(answered);
         }
         let (base, first) = {
             let state = locked(&self.state);
             let Some(log) = &state.log else {
-                return Err(self.bad("the change feed has no position"));
+                return Err(self.bad_answer("the change feed has no position"));
             };
             (log.base().to_owned(), log.first_token().map(str::to_owned))
         };
-        let mut older: Vec<Change> = Vec::new();
+        let mut older: Vec<FeedChange> = Vec::new();
         let mut from = token.to_owned();
         for _ in 0..self.pages {
             let (last, changes) = self.page(client, &from).await?;
             let Some(last) = last.filter(|last| *last != from) else {
-                return self.answer_apart(token, older);
+                return self.answer_bypassing_log(token, older);
             };
             for change in changes {
                 let met = *change.token == *base || first.as_deref() == Some(&*change.token);
@@ -478,13 +497,13 @@ impl Feed {
     /// Answers a token whose feed ended before it reached the log. The answer is what was read. If it
     /// certainly began before the log does, it becomes the log, so that the next user of that age need not
     /// ask again.
-    fn answer_apart(&self, token: &str, changes: Vec<Change>) -> Result<Answered, Failure> {
+    fn answer_bypassing_log(&self, token: &str, changes: Vec<FeedChange>) -> Result<FeedAnswer, Failure> {
         let mut state = locked(&self.state);
         let older = state
             .log
             .as_ref()
             .is_some_and(|log| cursor::compare(token, log.base()) == Some(std::cmp::Ordering::Less));
-        let mut log = Log::new(token, state.next_place, self.limit.max(changes.len()));
+        let mut log = FeedLog::new(token, state.next_position, self.limit.max(changes.len()));
         for change in changes {
             log.push(change);
         }
@@ -492,15 +511,15 @@ impl Feed {
         let head = log.head().to_owned();
         let birth = token_time(&head).unwrap_or(state.birth);
         if older {
-            state.next_place = log.end() + 1;
+            state.next_position = log.end() + 1;
             state.birth = birth;
             state.log = Some(log);
         }
-        Ok(Answered {
+        Ok(FeedAnswer {
             delta,
             token: head,
             birth,
-            apart: !older,
+            bypassed_log: !older,
         })
     }
 
@@ -512,23 +531,23 @@ impl Feed {
     }
 
     /// Runs `look` on the log; returns `None` before it was first read.
-    pub(super) fn with_log<T>(&self, look: impl FnOnce(&Log) -> T) -> Option<T> {
-        locked(&self.state).log.as_ref().map(look)
+    pub(super) fn with_log<T>(&self, read: impl FnOnce(&FeedLog) -> T) -> Option<T> {
+        locked(&self.state).log.as_ref().map(read)
     }
 
     /// Returns the place of the log's end: what is read from now on includes every change before it.
     pub(super) fn end(&self) -> i64 {
-        self.with_log(Log::end).unwrap_or(0)
+        self.with_log(FeedLog::end).unwrap_or(0)
     }
 }
 
 /// Returns the site of a token; `None` if the token does not say.
 fn site_of(token: &str) -> Option<Uuid> {
-    Token::parse(token)
+    FeedToken::parse(token)
         .filter(|token| token.scope == SITE_COLLECTION)
         .map(|token| token.guid)
 }
 
 fn token_time(token: &str) -> Option<Timestamp> {
-    Token::parse(token)?.instant()
+    FeedToken::parse(token)?.instant()
 }

@@ -34,7 +34,7 @@ const TOTAL_WORK: Uuid = uuid!("f3c4a259-19a2-44b8-ab3d-e9145d07d538");
 const LONGEST_TITLE: usize = 255;
 
 /// The properties that are read of each column of a list.
-pub(super) const OF_COLUMNS: [&str; 6] = [
+pub(super) const COLUMN_PROPERTIES: [&str; 6] = [
     "Id",
     "InternalName",
     "Choices",
@@ -52,7 +52,7 @@ struct DateColumn {
 
 /// The columns of a list that tasksync uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Columns {
+pub(super) struct TaskColumns {
     title: String,
     /// Name, and whether it is rich text.
     body: Option<(String, bool)>,
@@ -67,7 +67,7 @@ pub(super) struct Columns {
     total_work: Option<String>,
 }
 
-impl Columns {
+impl TaskColumns {
     /// Reads the answer of `fields`. Returns `None` if the list has no column for the people to whom tasks
     /// are assigned.
     pub(super) fn read(value: &Cell) -> Option<Self> {
@@ -140,7 +140,7 @@ impl Columns {
             (Field::TotalWork, self.total_work.is_some()),
         ]
         .into_iter()
-        .filter(|(_, held)| *held)
+        .filter(|(_, supported)| *supported)
         .fold(FieldSet::EMPTY, |set, (field, _)| set.with(field))
     }
 
@@ -408,7 +408,7 @@ impl Columns {
     }
 }
 
-impl Columns {
+impl TaskColumns {
     /// Returns the first column whose value in an item is not the one that was written. Descriptions are
     /// compared by their visible text, because SharePoint rewrites HTML.
     pub(super) fn first_difference(
@@ -432,7 +432,7 @@ impl Columns {
                     });
                     !there.is_ok_and(|there| {
                         let fields = FieldSet::of(&[Field::Body]);
-                        plan::changed(&Agreed::of(&changes.task), &there, fields).is_empty()
+                        plan::changed_fields(&Agreed::of(&changes.task), &there, fields).is_empty()
                     })
                 }
                 Some(_) | None => !item.get(name).is_some_and(|cell| odata::is_value(cell, value)),

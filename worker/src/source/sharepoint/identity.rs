@@ -42,7 +42,7 @@ impl Identity {
     }
 
     /// Returns the saved identity of the person.
-    pub(super) fn kept_of(person: &Person) -> Option<Self> {
+    pub(super) fn saved_of(person: &Person) -> Option<Self> {
         let identity: Self = serde_json::from_str(person.identity.as_deref()?).ok()?;
         (identity.login == person.login).then_some(identity)
     }
@@ -77,7 +77,7 @@ mod tests {
         let answers = [("a", user(12), at(50)), ("b", user(7), at(40))];
         let identity = Identity::of("ana", answers.into_iter()).unwrap();
         let kept = |login: &str, text: &str| {
-            Identity::kept_of(&Person {
+            Identity::saved_of(&Person {
                 login: login.to_owned(),
                 identity: Some(text.to_owned()),
             })
@@ -90,7 +90,7 @@ mod tests {
         for damaged in ["", "{}", &text[1..], &text.replace("12", "\"x\"")] {
             assert_eq!(kept("ana", damaged), None, "{damaged}");
         }
-        assert_eq!(Identity::kept_of(&Person::new("ana")), None);
+        assert_eq!(Identity::saved_of(&Person::new("ana")), None);
         assert_eq!(Identity::of("ana", std::iter::empty()), None);
     }
 }

@@ -8,15 +8,15 @@ use tasksync_common::error::Failure;
 use tasksync_common::model::Task;
 use uuid::Uuid;
 
-use super::client::Client;
+use super::client::SharePointClient;
 use super::json::Cell;
 use super::lists::TaskList;
-use super::unread::Trouble;
+use super::read_failure::ReadFailure;
 use super::{SharePointSettings, Site, locked, odata, reads};
 
 /// An item of a task list, the same for all users.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Item {
+pub(super) struct TaskListItem {
     /// Its number in the list.
     pub(super) id: i64,
     pub(super) version: String,
@@ -38,7 +38,7 @@ pub(super) fn etag_version(version: &str) -> &str {
     version.strip_suffix(WITHOUT_DATES).unwrap_or(version)
 }
 
-impl Item {
+impl TaskListItem {
     /// Reads item `id`. `version` is the version in the answer's header, if it had one.
     ///
     /// # Errors
@@ -75,135 +75,139 @@ impl Item {
 
 /// The result of reading one item.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Read {
+pub(super) enum ItemRead {
     /// It exists.
-    There(Arc<Item>),
+    Found(Arc<TaskListItem>),
     /// The list exists, the item does not.
     Missing,
     /// The list does not exist.
     ListMissing,
     /// It could not be read.
-    Unread(Trouble),
+    Unread(ReadFailure),
 }
 
-pub(super) type Key = (Uuid, i64);
+pub(super) type ItemKey = (Uuid, i64);
 
 /// The results of reading several items.
 #[derive(Debug, Default)]
-pub(super) struct Reads {
-    pub(super) of: HashMap<Key, Read>,
+pub(super) struct ItemReads {
+    pub(super) results: HashMap<ItemKey, ItemRead>,
     /// Whether the site answered for any item: a failure of the others is then not the whole site's.
     pub(super) some_read: bool,
 }
 
-impl From<HashMap<Key, Read>> for Reads {
-    fn from(of: HashMap<Key, Read>) -> Self {
+impl From<HashMap<ItemKey, ItemRead>> for ItemReads {
+    fn from(results: HashMap<ItemKey, ItemRead>) -> Self {
         Self {
-            some_read: some_read(&of),
-            of,
+            some_read: some_read(&results),
+            results,
         }
     }
 }
 
-fn some_read(of: &HashMap<Key, Read>) -> bool {
-    of.values().any(|read| match read {
-        Read::Unread(trouble) => trouble.certain,
-        Read::There(_) | Read::Missing | Read::ListMissing => true,
+fn some_read(results: &HashMap<ItemKey, ItemRead>) -> bool {
+    results.values().any(|read| match read {
+        ItemRead::Unread(read_failure) => read_failure.certain,
+        ItemRead::Found(_) | ItemRead::Missing | ItemRead::ListMissing => true,
     })
 }
 
-struct Held {
-    item: Arc<Item>,
+struct CachedItem {
+    item: Arc<TaskListItem>,
     /// The end of the feed's log before the item was read.
     as_of: i64,
     used: u64,
 }
 
 #[derive(Default)]
-struct Memory {
-    held: HashMap<Key, Held>,
+struct ItemCache {
+    entries: HashMap<ItemKey, CachedItem>,
     bytes: usize,
     clock: u64,
 }
 
 /// The cache of items that changed, of all sites of a tenant.
 pub(super) struct Items {
-    memory: Mutex<Memory>,
+    cache: Mutex<ItemCache>,
     items: usize,
     bytes: usize,
     /// Held while missing items are read: other callers wait and then find them.
-    turn: tokio::sync::Mutex<()>,
+    read_lock: tokio::sync::Mutex<()>,
 }
 
 impl Items {
     pub(super) fn new(settings: &SharePointSettings) -> Self {
         Self {
-            memory: Mutex::default(),
+            cache: Mutex::default(),
             items: settings.items.max(2),
             bytes: settings.item_bytes,
-            turn: tokio::sync::Mutex::default(),
+            read_lock: tokio::sync::Mutex::default(),
         }
     }
 
     /// Reads the items as of the end of the feed's log: from the cache if nothing happened to them since they were
-    /// read. Returns those that `concern` the person, and those that do not exist or cannot be read. A feed
+    /// read. Returns those that `concerns` the person, and those that do not exist or cannot be read. A feed
     /// reports thousands of other people's items, and nothing is built for those.
     pub(super) async fn as_of_feed(
         &self,
-        client: &Client,
+        client: &SharePointClient,
         site: &Site,
         wanted: &[(Arc<TaskList>, Vec<i64>)],
-        concern: impl Fn(&Key, &Item) -> bool,
-    ) -> Result<Reads, Failure> {
-        let mut found = Reads::default();
-        if self.take(site, wanted, &concern, &mut found).is_empty() {
+        concerns: impl Fn(&ItemKey, &TaskListItem) -> bool,
+    ) -> Result<ItemReads, Failure> {
+        let mut found = ItemReads::default();
+        if self.take(site, wanted, &concerns, &mut found).is_empty() {
             return Ok(found);
         }
-        let _turn = self.turn.lock().await;
-        let missing = self.take(site, wanted, &concern, &mut found);
+        let _read_lock = self.read_lock.lock().await;
+        let missing = self.take(site, wanted, &concerns, &mut found);
         if missing.is_empty() {
             return Ok(found);
         }
         let as_of = site.feed.end();
         let read = reads::read_items(client, &missing).await?;
-        let mut memory = locked(&self.memory);
+        let mut cache = locked(&self.cache);
         for (key, read) in &read {
-            if let Read::There(item) = read {
-                memory.keep(*key, Arc::clone(item), as_of, self.items, self.bytes);
+            if let ItemRead::Found(item) = read {
+                cache.keep(*key, Arc::clone(item), as_of, self.items, self.bytes);
             }
         }
         found.some_read |= some_read(&read);
-        found.of.extend(read.into_iter().filter(|(key, read)| match read {
-            Read::There(item) => concern(key, item),
-            Read::Missing | Read::ListMissing | Read::Unread(_) => true,
-        }));
+        found
+            .results
+            .extend(read.into_iter().filter(|(key, read)| match read {
+                ItemRead::Found(item) => concerns(key, item),
+                ItemRead::Missing | ItemRead::ListMissing | ItemRead::Unread(_) => true,
+            }));
         Ok(found)
     }
 
-    /// Adds the items that are cached, fresh and `concern` the person to `found`; returns those that are not cached
+    /// Adds the items that are cached, fresh and `concerns` the person to `found`; returns those that are not cached
     /// or not fresh.
     fn take(
         &self,
         site: &Site,
         wanted: &[(Arc<TaskList>, Vec<i64>)],
-        concern: &impl Fn(&Key, &Item) -> bool,
-        found: &mut Reads,
+        concerns: &impl Fn(&ItemKey, &TaskListItem) -> bool,
+        found: &mut ItemReads,
     ) -> Vec<(Arc<TaskList>, Vec<i64>)> {
-        let mut memory = locked(&self.memory);
+        let mut cache = locked(&self.cache);
         let taken = site.feed.with_log(|log| {
             let mut missing = Vec::new();
             for (list, ids) in wanted {
                 let mut absent = Vec::new();
                 for id in ids {
                     let key = (list.id, *id);
-                    let held = memory
+                    let cached = cache
                         .touch(&key)
-                        .filter(|held| log.item_is_fresh(list.id, *id, held.as_of));
-                    match held {
-                        Some(held) => {
+                        .filter(|cached| log.item_is_fresh(list.id, *id, cached.as_of));
+                    match cached {
+                        Some(cached) => {
                             found.some_read = true;
-                            if concern(&key, &held.item) {
-                                found.of.insert(key, Read::There(Arc::clone(&held.item)));
+                            if concerns(&key, &cached.item) {
+                                found
+                                    .results
+                                    .insert(key, ItemRead::Found(Arc::clone(&cached.item)));
                             }
                         }
                         None => absent.push(*id),
@@ -220,42 +224,42 @@ impl Items {
 
     /// Forgets an item that was just written.
     pub(super) fn forget(&self, list: Uuid, item: i64) {
-        locked(&self.memory).remove(&(list, item));
+        locked(&self.cache).remove(&(list, item));
     }
 }
 
-impl Memory {
-    fn touch(&mut self, key: &Key) -> Option<&Held> {
+impl ItemCache {
+    fn touch(&mut self, key: &ItemKey) -> Option<&CachedItem> {
         self.clock += 1;
-        let held = self.held.get_mut(key)?;
-        held.used = self.clock;
-        Some(held)
+        let cached = self.entries.get_mut(key)?;
+        cached.used = self.clock;
+        Some(cached)
     }
 
-    fn remove(&mut self, key: &Key) {
-        if let Some(held) = self.held.remove(key) {
-            self.bytes = self.bytes.saturating_sub(held.item.size());
+    fn remove(&mut self, key: &ItemKey) {
+        if let Some(removed) = self.entries.remove(key) {
+            self.bytes = self.bytes.saturating_sub(removed.item.size());
         }
     }
 
     /// Adds an item. If the cache is full, first removes the half that was unused longest.
-    fn keep(&mut self, key: Key, item: Arc<Item>, as_of: i64, items: usize, bytes: usize) {
+    fn keep(&mut self, key: ItemKey, item: Arc<TaskListItem>, as_of: i64, items: usize, bytes: usize) {
         self.remove(&key);
         let size = item.size();
         if size > bytes / 2 {
             return;
         }
-        while self.held.len() >= items || self.bytes + size > bytes {
-            let mut used: Vec<u64> = self.held.values().map(|held| held.used).collect();
+        while self.entries.len() >= items || self.bytes + size > bytes {
+            let mut used: Vec<u64> = self.entries.values().map(|cached| cached.used).collect();
             if used.is_empty() {
                 break;
             }
             let middle = used.len() / 2;
             let median = *used.select_nth_unstable(middle).1;
-            let old: Vec<Key> = self
-                .held
+            let old: Vec<ItemKey> = self
+                .entries
                 .iter()
-                .filter(|(_, held)| held.used <= median)
+                .filter(|(_, cached)| cached.used <= median)
                 .map(|(key, _)| *key)
                 .collect();
             for key in old {
@@ -265,7 +269,7 @@ impl Memory {
         self.clock += 1;
         self.bytes += size;
         let used = self.clock;
-        self.held.insert(key, Held { item, as_of, used });
+        self.entries.insert(key, CachedItem { item, as_of, used });
     }
 }
 
@@ -276,7 +280,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_by_number_and_by_bytes() {
         let item = |id: i64, body: usize| {
-            Arc::new(Item {
+            Arc::new(TaskListItem {
                 id,
                 version: "1".into(),
                 modified: Timestamp::UNIX_EPOCH,
@@ -288,10 +292,10 @@ mod tests {
                 },
             })
         };
-        let mut memory = Memory::default();
+        let mut memory = ItemCache::default();
         for id in 0..100 {
             memory.keep((Uuid::nil(), id), item(id, 10), 0, 10, 1_000_000);
-            assert!(memory.held.len() <= 10);
+            assert!(memory.entries.len() <= 10);
         }
         assert!(memory.touch(&(Uuid::nil(), 99)).is_some() && memory.touch(&(Uuid::nil(), 1)).is_none());
         for id in 0..100 {
@@ -300,7 +304,7 @@ mod tests {
         }
         memory.keep((Uuid::nil(), 7), item(7, 10_000), 0, 1_000, 5_000);
         assert!(memory.touch(&(Uuid::nil(), 7)).is_none());
-        let bytes: usize = memory.held.values().map(|held| held.item.size()).sum();
+        let bytes: usize = memory.entries.values().map(|cached| cached.item.size()).sum();
         assert_eq!(memory.bytes, bytes);
     }
 }

@@ -141,7 +141,7 @@ const DEPTH: usize = 8;
 /// The reason why the answer cannot be read.
 pub(super) fn read(body: &[u8], names: &[&str], entries: usize) -> Result<Cell, String> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let body = mend(body);
+    let body = replace_invalid_text(body);
     let nodes = Counter::new(NODES);
     let mut deserializer = serde_json::Deserializer::from_slice(&body);
     let reader = Reader {
@@ -159,7 +159,7 @@ pub(super) fn read(body: &[u8], names: &[&str], entries: usize) -> Result<Cell, 
 }
 
 /// Returns the answer with U+FFFD in place of everything that a text cannot contain.
-fn mend(body: &[u8]) -> Cow<'_, [u8]> {
+fn replace_invalid_text(body: &[u8]) -> Cow<'_, [u8]> {
     let body = match String::from_utf8_lossy(body) {
         Cow::Borrowed(_) => Cow::Borrowed(body),
         Cow::Owned(text) => Cow::Owned(text.into_bytes()),
@@ -172,14 +172,14 @@ fn mend(body: &[u8]) -> Cow<'_, [u8]> {
     if !suspicious {
         return body;
     }
-    match mended(&body) {
-        Some(mended) => Cow::Owned(mended),
+    match replaced_text(&body) {
+        Some(replaced) => Cow::Owned(replaced),
         None => body,
     }
 }
 
-/// Does the work of [`mend`]. Returns `None` if nothing had to be replaced.
-fn mended(body: &[u8]) -> Option<Vec<u8>> {
+/// Does the work of [`replace_invalid_text`]. Returns `None` if nothing had to be replaced.
+fn replaced_text(body: &[u8]) -> Option<Vec<u8>> {
     const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
     let mut out: Vec<u8> = Vec::new();
     let mut copied = 0;
@@ -375,7 +375,7 @@ impl From<serde_json::Value> for Cell {
             Value::Null => Self::Null,
             Value::Bool(flag) => Self::Bool(flag),
             Value::Number(number) => match number.as_i64() {
-                Some(whole) => Self::Integer(whole),
+                Some(integer) => Self::Integer(integer),
                 None => Self::Number(number.as_f64().unwrap()),
             },
             Value::String(text) => Self::Text(text),

@@ -9,14 +9,14 @@ use tasksync_common::model::{LocationKey, SourceKey};
 use uuid::Uuid;
 
 use super::changes::{Seen, SiteReading, list_of};
-use super::gone::Missing;
-use super::items::{Item, Read, Reads};
-use super::lists::{Found, TaskList};
+use super::items::{ItemRead, ItemReads, TaskListItem};
+use super::lists::{DiscoveredLists, TaskList};
+use super::missing_list::ListVerdict;
 use super::people::SiteUser;
-use super::presence::{self, Permissions, Verdict};
-use super::unread::{Trouble, trouble_of};
+use super::read_failure::{ReadFailure, read_failure_of};
+use super::task_presence::{self, Permissions, PresenceVerdict};
 use super::{SharePointSource, Site, reads};
-use crate::source::{Absence, Location, Person, Presence, SourceItem};
+use crate::source::{Absence, Location, Person, SourceItem, TaskPresence};
 
 impl SharePointSource {
     /// Adds each read item to `seen` or its list to the unread lists. A failure that concerns the list makes
@@ -24,33 +24,36 @@ impl SharePointSource {
     pub(super) async fn sort_reads(
         &self,
         site: &Site,
-        found: &Found,
-        reads: impl Into<Reads>,
+        found: &DiscoveredLists,
+        reads: impl Into<ItemReads>,
         seen: &mut Seen,
         reading: &mut SiteReading,
     ) -> Result<(), Failure> {
-        let Reads { of, some_read } = reads.into();
-        for ((list, id), read) in of {
+        let ItemReads { results, some_read } = reads.into();
+        for ((list, id), read) in results {
             let Some(list) = found.lists.get(&list) else {
                 continue;
             };
             match read {
-                Read::Unread(trouble) if is_of_item(&trouble) => {
-                    seen.insert(list.key.task(id), (Arc::clone(list), Read::Unread(trouble)));
+                ItemRead::Unread(read_failure) if is_of_item(&read_failure) => {
+                    seen.insert(
+                        list.key.task(id),
+                        (Arc::clone(list), ItemRead::Unread(read_failure)),
+                    );
                 }
-                Read::Unread(trouble) if trouble.certain || some_read => {
-                    reading.unread.insert(list.id, trouble.failure);
+                ItemRead::Unread(read_failure) if read_failure.certain || some_read => {
+                    reading.unread.insert(list.id, read_failure.failure);
                 }
-                Read::Unread(trouble) => return Err(trouble.failure),
-                Read::ListMissing => {
-                    site.catalogue.doubt(self.client.now());
-                    if let Missing::Unread(failure) = self.missing(list.id).await? {
+                ItemRead::Unread(read_failure) => return Err(read_failure.failure),
+                ItemRead::ListMissing => {
+                    site.catalogue.expire_unless_fresh(self.client.now());
+                    if let ListVerdict::Unread(failure) = self.judge_missing_list(list.id).await? {
                         reading.unread.insert(list.id, failure);
                     } else {
-                        seen.insert(list.key.task(id), (Arc::clone(list), Read::ListMissing));
+                        seen.insert(list.key.task(id), (Arc::clone(list), ItemRead::ListMissing));
                     }
                 }
-                Read::There(_) | Read::Missing => {
+                ItemRead::Found(_) | ItemRead::Missing => {
                     seen.insert(list.key.task(id), (Arc::clone(list), read));
                 }
             }
@@ -75,49 +78,51 @@ impl SharePointSource {
         for (key, (list, read)) in seen {
             let is_linked = linked.is_some_and(|linked| linked.contains(&key));
             let (found, item) = match read {
-                Read::There(item) => {
+                ItemRead::Found(item) => {
                     let assigned = user.is_some_and(|user| item.assigned.contains(&user.id));
                     let mask = permissions.get(&(list.id, item.unique.then_some(item.id)));
                     let permissions = match mask {
                         Some(Ok(permissions)) => *permissions,
                         Some(Err(failure)) if assigned => {
-                            reading.tasks.insert(key, Presence::Unreadable(failure.clone()));
+                            reading
+                                .tasks
+                                .insert(key, TaskPresence::Unreadable(failure.clone()));
                             continue;
                         }
                         // Permissions are requested for assigned tasks only.
                         Some(Err(_)) | None => Permissions::default(),
                     };
                     (
-                        presence::Found::There {
+                        task_presence::TaskEvidence::Readable {
                             assigned,
                             permissions,
                         },
                         Some(item),
                     )
                 }
-                Read::Missing => (presence::Found::ItemMissing, None),
-                Read::ListMissing => (presence::Found::ListMissing, None),
-                Read::Unread(trouble) => {
+                ItemRead::Missing => (task_presence::TaskEvidence::ItemMissing, None),
+                ItemRead::ListMissing => (task_presence::TaskEvidence::ListMissing, None),
+                ItemRead::Unread(read_failure) => {
                     if is_linked || linked.is_none() {
-                        let unreadable = Presence::Unreadable(self.of_tenant(trouble.failure));
+                        let unreadable = TaskPresence::Unreadable(self.of_tenant(read_failure.failure));
                         reading.tasks.insert(key, unreadable);
                     }
                     continue;
                 }
             };
-            match (presence::decide(found), item) {
-                (Verdict::Present { writable }, Some(item)) => {
+            match (task_presence::decide(found), item) {
+                (PresenceVerdict::Present { writable }, Some(item)) => {
                     reading
                         .locations
                         .entry(list.key.clone())
                         .or_insert_with(|| list.location());
                     let item = source_item(&key, &list, &item, writable);
-                    reading.tasks.insert(key, Presence::Present(Box::new(item)));
+                    reading.tasks.insert(key, TaskPresence::Present(Box::new(item)));
                 }
-                (Verdict::Absent(absence), _) if is_linked => {
-                    reading.tasks.insert(key, Presence::Absent(absence));
+                (PresenceVerdict::Absent(absence), _) if is_linked => {
+                    reading.tasks.insert(key, TaskPresence::Absent(absence));
                 }
-                (Verdict::Absent(_) | Verdict::Present { .. }, _) => {}
+                (PresenceVerdict::Absent(_) | PresenceVerdict::Present { .. }, _) => {}
             }
         }
         Ok(())
@@ -133,7 +138,7 @@ impl SharePointSource {
     ) -> Result<HashMap<(Uuid, Option<i64>), Result<Permissions, Failure>>, Failure> {
         let mut wanted: BTreeMap<(Uuid, Option<i64>), Arc<TaskList>> = BTreeMap::new();
         for (list, read) in seen.values() {
-            if let Read::There(item) = read
+            if let ItemRead::Found(item) = read
                 && item.assigned.contains(&user.id)
             {
                 wanted.insert((list.id, item.unique.then_some(item.id)), Arc::clone(list));
@@ -151,11 +156,11 @@ impl SharePointSource {
             let answer = match answer {
                 Ok(permissions) => Ok(permissions),
                 Err(refusal) => {
-                    let trouble = trouble_of(refusal, Scope::Item)?;
-                    if !trouble.certain && !some_read {
-                        return Err(trouble.failure);
+                    let read_failure = read_failure_of(refusal, Scope::Item)?;
+                    if !read_failure.certain && !some_read {
+                        return Err(read_failure.failure);
                     }
-                    Err(self.of_tenant(trouble.failure))
+                    Err(self.of_tenant(read_failure.failure))
                 }
             };
             permissions.insert(subject, answer);
@@ -167,8 +172,8 @@ impl SharePointSource {
         &self,
         person: &Person,
         keys: &[SourceKey],
-    ) -> Result<Vec<(SourceKey, Presence)>, Failure> {
-        let mut all: BTreeMap<SourceKey, Presence> = BTreeMap::new();
+    ) -> Result<Vec<(SourceKey, TaskPresence)>, Failure> {
+        let mut all: BTreeMap<SourceKey, TaskPresence> = BTreeMap::new();
         let wanted: BTreeSet<SourceKey> = keys.iter().cloned().collect();
         let mut lost: BTreeMap<Uuid, Vec<&SourceKey>> = BTreeMap::new();
         for key in &wanted {
@@ -176,7 +181,7 @@ impl SharePointSource {
                 (Some(list), Some(_)) => lost.entry(list).or_default().push(key),
                 // Not a key of SharePoint's.
                 _ => {
-                    all.insert(key.clone(), Presence::Absent(Absence::LocationGone));
+                    all.insert(key.clone(), TaskPresence::Absent(Absence::LocationGone));
                 }
             }
         }
@@ -193,44 +198,44 @@ impl SharePointSource {
                 .copied()
                 .filter(|list| found.lists.contains_key(list))
                 .collect();
-            let mut ask: Vec<(Arc<TaskList>, Vec<i64>)> = Vec::new();
+            let mut asked_items: Vec<(Arc<TaskList>, Vec<i64>)> = Vec::new();
             for list in here {
                 let ids = lost.remove(&list).into_iter().flatten();
                 if let Some(list) = found.lists.get(&list) {
-                    ask.push((Arc::clone(list), ids.filter_map(SourceKey::item_id).collect()));
+                    asked_items.push((Arc::clone(list), ids.filter_map(SourceKey::item_id).collect()));
                 }
             }
-            if ask.is_empty() {
+            if asked_items.is_empty() {
                 continue;
             }
             let mut reading = SiteReading::default();
             match self
-                .ask_site(site, &found, person, &ask, &wanted, &mut reading)
+                .ask_site(site, &found, person, &asked_items, &wanted, &mut reading)
                 .await
             {
                 Ok(()) => {}
                 Err(failure)
                     if self.sites.len() > 1 && !matches!(failure.class, ErrorClass::Throttled { .. }) =>
                 {
-                    let unread = ask.iter().map(|(list, _)| (list.id, failure.clone()));
+                    let unread = asked_items.iter().map(|(list, _)| (list.id, failure.clone()));
                     reading.unread.extend(unread);
                 }
                 Err(failure) => return Err(failure),
             }
-            for (list, ids) in &ask {
+            for (list, ids) in &asked_items {
                 if let Some(failure) = reading.unread.get(&list.id) {
                     for id in ids {
                         all.entry(list.key.task(*id))
-                            .or_insert_with(|| Presence::Unreadable(self.of_tenant(failure.clone())));
+                            .or_insert_with(|| TaskPresence::Unreadable(self.of_tenant(failure.clone())));
                     }
                 }
             }
             all.extend(reading.tasks);
         }
         for (list, keys) in lost {
-            let presence = match self.missing(list).await? {
-                Missing::Gone => Presence::Absent(Absence::LocationGone),
-                Missing::Unread(failure) => Presence::Unreadable(self.of_tenant(failure)),
+            let presence = match self.judge_missing_list(list).await? {
+                ListVerdict::Gone => TaskPresence::Absent(Absence::LocationGone),
+                ListVerdict::Unread(failure) => TaskPresence::Unreadable(self.of_tenant(failure)),
             };
             all.extend(keys.into_iter().map(|key| (key.clone(), presence.clone())));
         }
@@ -250,14 +255,14 @@ impl SharePointSource {
     async fn ask_site(
         &self,
         site: &Site,
-        found: &Found,
+        found: &DiscoveredLists,
         person: &Person,
-        ask: &[(Arc<TaskList>, Vec<i64>)],
+        asked_items: &[(Arc<TaskList>, Vec<i64>)],
         wanted: &BTreeSet<SourceKey>,
         reading: &mut SiteReading,
     ) -> Result<(), Failure> {
         let mut seen = Seen::new();
-        let reads = reads::read_items(&self.client, ask).await?;
+        let reads = reads::read_items(&self.client, asked_items).await?;
         self.sort_reads(site, found, reads, &mut seen, reading).await?;
         let user = self.user(site, person).await?;
         self.judge(site, user.as_deref(), seen, Some(wanted), reading)
@@ -276,19 +281,19 @@ impl SharePointSource {
                 return Ok(Some(found.location()));
             }
         }
-        match self.missing(list).await? {
-            Missing::Gone => Ok(None),
-            Missing::Unread(failure) => Err(failure),
+        match self.judge_missing_list(list).await? {
+            ListVerdict::Gone => Ok(None),
+            ListVerdict::Unread(failure) => Err(failure),
         }
     }
 }
 
 /// Returns whether a failure concerns one item only, whatever happened to the rest of its list.
-fn is_of_item(trouble: &Trouble) -> bool {
-    trouble.failure.scope == Scope::Item
+fn is_of_item(read_failure: &ReadFailure) -> bool {
+    read_failure.failure.scope == Scope::Item
 }
 
-fn source_item(key: &SourceKey, list: &TaskList, item: &Item, writable: bool) -> SourceItem {
+fn source_item(key: &SourceKey, list: &TaskList, item: &TaskListItem, writable: bool) -> SourceItem {
     SourceItem {
         key: key.clone(),
         version: item.version.clone(),

@@ -8,10 +8,10 @@ use tasksync_common::error::Failure;
 use tasksync_common::model::LocationKey;
 use uuid::Uuid;
 
-use super::client::Client;
-use super::fields::Columns;
-use super::gone::Sightings;
-use super::log::Log;
+use super::client::SharePointClient;
+use super::fields::TaskColumns;
+use super::log::FeedLog;
+use super::missing_list::MissingLists;
 use super::walk::walk;
 use super::zone::Zone;
 use super::{SharePointSettings, Site, locked};
@@ -32,7 +32,7 @@ pub(super) struct TaskList {
     pub(super) web_url: String,
     /// The type name that verbose writes require.
     pub(super) entity_type: String,
-    pub(super) columns: Columns,
+    pub(super) columns: TaskColumns,
     /// The web's time zone, or why it was never known. Without it no date is read or written.
     pub(super) zone: Result<Zone, Failure>,
 }
@@ -85,7 +85,7 @@ pub(super) struct UnreadList {
 
 /// The result of a walk through a site.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(super) struct DiscoveredLists {
     /// Task lists by GUID.
     pub(super) lists: BTreeMap<Uuid, Arc<TaskList>>,
     /// The root web's title.
@@ -105,7 +105,7 @@ pub(super) struct Found {
     pub(super) as_of: i64,
 }
 
-impl Found {
+impl DiscoveredLists {
     /// Returns the task lists that could not be read, with the failures.
     pub(super) fn unread_task_lists(&self) -> impl Iterator<Item = (Uuid, Failure)> {
         self.unread
@@ -125,7 +125,7 @@ impl Found {
     }
 
     /// Returns whether the next walk should come sooner than usual.
-    fn lacks_something(&self) -> bool {
+    fn needs_early_walk(&self) -> bool {
         !self.unread.is_empty() || self.incomplete.is_some() || self.lacks_zone
     }
 }
@@ -134,11 +134,11 @@ impl Found {
 #[derive(Default)]
 pub(super) struct Catalogue {
     /// Held during a walk: one caller walks, the others wait.
-    turn: tokio::sync::Mutex<()>,
-    found: Mutex<Option<Arc<Found>>>,
+    walk_lock: tokio::sync::Mutex<()>,
+    last_walk: Mutex<Option<Arc<DiscoveredLists>>>,
     /// The web of every task list that this process ever found.
     webs: Mutex<HashMap<Uuid, String>>,
-    sightings: Mutex<Sightings>,
+    missing: Mutex<MissingLists>,
 }
 
 /// Time after which a walk that did not see everything is repeated.
@@ -152,33 +152,33 @@ impl Catalogue {
     /// Returns the lists. Walks again if the last walk is too old or the feed reported a change.
     pub(super) async fn current(
         &self,
-        client: &Client,
+        client: &SharePointClient,
         site: &Site,
         settings: &SharePointSettings,
-    ) -> Result<Arc<Found>, Failure> {
+    ) -> Result<Arc<DiscoveredLists>, Failure> {
         if let Some(found) = self.if_current(client, site, settings) {
             return Ok(found);
         }
-        let _turn = self.turn.lock().await;
+        let _walk_lock = self.walk_lock.lock().await;
         if let Some(found) = self.if_current(client, site, settings) {
             return Ok(found);
         }
         client.forget_batch_refusal();
         let as_of = site.feed.end();
-        let known = locked(&self.found).clone();
-        let mut found = walk(client, &site.address, settings, known.as_deref()).await?;
+        let previous_walk = locked(&self.last_walk).clone();
+        let mut found = walk(client, &site.address, settings, previous_walk.as_deref()).await?;
         found.as_of = as_of;
         {
-            let (mut webs, mut sightings) = (locked(&self.webs), locked(&self.sightings));
+            let (mut webs, mut missing_lists) = (locked(&self.webs), locked(&self.missing));
             for list in found.lists.values() {
-                sightings.found(list.id);
+                missing_lists.forget_found(list.id);
                 if webs.len() < WEBS || webs.contains_key(&list.id) {
                     webs.insert(list.id, list.web.clone());
                 }
             }
         }
         let found = Arc::new(found);
-        *locked(&self.found) = Some(Arc::clone(&found));
+        *locked(&self.last_walk) = Some(Arc::clone(&found));
         Ok(found)
     }
 
@@ -201,16 +201,21 @@ impl Catalogue {
         }
     }
 
-    /// Runs `look` on the sightings of missing lists.
-    pub(super) fn with_sightings<T>(&self, look: impl FnOnce(&mut Sightings) -> T) -> T {
-        look(&mut locked(&self.sightings))
+    /// Runs `change` on the sightings of missing lists.
+    pub(super) fn with_missing_lists<T>(&self, change: impl FnOnce(&mut MissingLists) -> T) -> T {
+        change(&mut locked(&self.missing))
     }
 
-    fn if_current(&self, client: &Client, site: &Site, settings: &SharePointSettings) -> Option<Arc<Found>> {
-        let found = locked(&self.found).clone()?;
+    fn if_current(
+        &self,
+        client: &SharePointClient,
+        site: &Site,
+        settings: &SharePointSettings,
+    ) -> Option<Arc<DiscoveredLists>> {
+        let found = locked(&self.last_walk).clone()?;
         let age = found.at.duration_until(client.now());
         let interval = SignedDuration::try_from(settings.discovery_interval).unwrap_or(SignedDuration::MAX);
-        let interval = if found.lacks_something() {
+        let interval = if found.needs_early_walk() {
             interval.min(RETRY)
         } else {
             interval
@@ -218,19 +223,19 @@ impl Catalogue {
         let young = age < interval;
         let changed = site
             .feed
-            .with_log(|log: &Log| log.structure_changed(found.as_of))
+            .with_log(|log: &FeedLog| log.structure_changed(found.as_of))
             .unwrap_or(false);
         (young && !changed).then_some(found)
     }
 
     /// Returns the result of the last walk, however old.
-    pub(super) fn last(&self) -> Option<Arc<Found>> {
-        locked(&self.found).clone()
+    pub(super) fn last(&self) -> Option<Arc<DiscoveredLists>> {
+        locked(&self.last_walk).clone()
     }
 
     /// Makes the next caller walk again.
     pub(super) fn forget(&self) {
-        if let Some(found) = &mut *locked(&self.found) {
+        if let Some(found) = &mut *locked(&self.last_walk) {
             let mut old = (**found).clone();
             old.at = Timestamp::MIN;
             *found = Arc::new(old);
@@ -239,7 +244,7 @@ impl Catalogue {
 
     /// Makes the next caller walk again, because something contradicts the last walk, unless that began less
     /// than a minute ago.
-    pub(super) fn doubt(&self, now: Timestamp) {
+    pub(super) fn expire_unless_fresh(&self, now: Timestamp) {
         let is_fresh = self
             .last()
             .is_some_and(|found| found.at.duration_until(now) < DOUBTED_AFTER);

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use uuid::Uuid;
 
-use super::cursor::{self, Token};
+use super::cursor::{self, FeedToken};
 use super::json::Cell;
 use super::odata;
 
 /// The subject of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Subject {
+pub(super) enum ChangeSubject {
     Item(Uuid, i64),
     List(Uuid),
     Web(Uuid),
@@ -21,7 +21,7 @@ pub(super) enum Subject {
 
 /// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FeedChangeKind {
     /// Anything that makes the subject worth reading again.
     Changed,
     /// The subject was deleted or moved away.
@@ -31,17 +31,17 @@ pub(super) enum Kind {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct FeedChange {
     /// The change's own token.
     pub(super) token: Box<str>,
     /// The parsed token, if it can be compared with others.
-    at: Option<Token>,
-    pub(super) subject: Subject,
-    pub(super) kind: Kind,
+    at: Option<FeedToken>,
+    pub(super) subject: ChangeSubject,
+    pub(super) kind: FeedChangeKind,
 }
 
 /// The properties of an entry of `GetChanges` that are read.
-pub(super) const OF_CHANGES: [&str; 9] = [
+pub(super) const CHANGE_PROPERTIES: [&str; 9] = [
     "ChangeToken",
     "StringValue",
     "ChangeType",
@@ -53,10 +53,10 @@ pub(super) const OF_CHANGES: [&str; 9] = [
     "UserId",
 ];
 
-impl Change {
-    pub(super) fn new(token: Box<str>, subject: Subject, kind: Kind) -> Self {
+impl FeedChange {
+    pub(super) fn new(token: Box<str>, subject: ChangeSubject, kind: FeedChangeKind) -> Self {
         Self {
-            at: Token::parse(&token).filter(|token| token.number >= 0),
+            at: FeedToken::parse(&token).filter(|token| token.number >= 0),
             token,
             subject,
             kind,
@@ -66,7 +66,7 @@ impl Change {
     /// Returns whether this change certainly lies before `other`, or shares its token.
     fn is_not_after(&self, other: &Self) -> bool {
         let order = match (&self.at, &other.at) {
-            (Some(own), Some(other)) => own.compare(other),
+            (Some(this), Some(other)) => this.compare(other),
             (None, _) | (_, None) => None,
         };
         matches!(order, Some(Ordering::Less | Ordering::Equal))
@@ -85,20 +85,20 @@ impl Change {
         // members, 17–18 permission inheritance broken or restored.
         let kind = match odata::integer(entry, "ChangeType") {
             Some(0) => return Ok((token, None)),
-            Some(3 | 5) => Kind::Deleted,
-            Some(8..=14 | 17 | 18) => Kind::Roles,
-            _ => Kind::Changed,
+            Some(3 | 5) => FeedChangeKind::Deleted,
+            Some(8..=14 | 17 | 18) => FeedChangeKind::Roles,
+            _ => FeedChangeKind::Changed,
         };
         let list = odata::guid(entry, "ListId").filter(|list| !list.is_nil());
         let has = |name: &str| entry.get(name).is_some_and(|value| !value.is_null());
         let subject = match (list, odata::integer(entry, "ItemId").filter(|id| *id > 0)) {
-            (Some(list), Some(item)) => Subject::Item(list, item),
-            (Some(list), None) => Subject::List(list),
-            (None, _) if has("GroupId") || has("UserId") => Subject::Site,
+            (Some(list), Some(item)) => ChangeSubject::Item(list, item),
+            (Some(list), None) => ChangeSubject::List(list),
+            (None, _) if has("GroupId") || has("UserId") => ChangeSubject::Site,
             (None, _) => match odata::guid(entry, "WebId") {
                 // A column of the web changed: the web's lists may have other columns now.
-                Some(web) => Subject::Web(web),
-                None => Subject::Site,
+                Some(web) => ChangeSubject::Web(web),
+                None => ChangeSubject::Site,
             },
         };
         let change = Self::new(token.clone(), subject, kind);
@@ -124,33 +124,36 @@ pub(super) struct Delta {
 }
 
 impl Delta {
-    fn add(&mut self, change: &Change) {
+    fn add(&mut self, change: &FeedChange) {
         match (change.subject, change.kind) {
-            (Subject::Item(list, item), kind) => {
+            (ChangeSubject::Item(list, item), kind) => {
                 self.items
                     .entry(list)
                     .or_default()
-                    .push((item, kind == Kind::Deleted));
+                    .push((item, kind == FeedChangeKind::Deleted));
             }
-            (Subject::List(list), Kind::Changed) => {
+            (ChangeSubject::List(list), FeedChangeKind::Changed) => {
                 self.lists_deleted.remove(&list);
                 self.lists.insert(list);
             }
-            (Subject::List(list), Kind::Deleted) => {
+            (ChangeSubject::List(list), FeedChangeKind::Deleted) => {
                 self.lists.remove(&list);
                 self.roles_lists.remove(&list);
                 self.items.remove(&list);
                 self.lists_deleted.insert(list);
             }
-            (Subject::List(list), Kind::Roles) => {
+            (ChangeSubject::List(list), FeedChangeKind::Roles) => {
                 self.roles_lists.insert(list);
             }
-            (Subject::Web(web), Kind::Roles) => {
+            (ChangeSubject::Web(web), FeedChangeKind::Roles) => {
                 self.roles_webs.insert(web);
             }
-            (Subject::Site, Kind::Roles) => self.roles_site = true,
+            (ChangeSubject::Site, FeedChangeKind::Roles) => self.roles_site = true,
             // These changes only cause a new walk of the lists.
-            (Subject::Web(_) | Subject::Site, Kind::Changed | Kind::Deleted) => {}
+            (
+                ChangeSubject::Web(_) | ChangeSubject::Site,
+                FeedChangeKind::Changed | FeedChangeKind::Deleted,
+            ) => {}
         }
     }
 
@@ -164,14 +167,14 @@ impl Delta {
 /// the log is replaced. The place of an entry is its number; "at place n" means that every change below n has
 /// been seen.
 #[derive(Debug, Clone)]
-pub(super) struct Log {
+pub(super) struct FeedLog {
     base: Box<str>,
     head: Box<str>,
     first: i64,
-    changes: VecDeque<Change>,
+    changes: VecDeque<FeedChange>,
     limit: usize,
     items: HashMap<(Uuid, i64), i64>,
-    roles: HashMap<Subject, i64>,
+    roles: HashMap<ChangeSubject, i64>,
     /// Permissions read before this place no longer hold.
     roles_floor: i64,
     /// The last place at which a list, a web or the site changed.
@@ -185,19 +188,19 @@ pub(super) struct Log {
 const FORMER_HEADS: usize = 64;
 const ROLE_SUBJECTS: usize = 10_000;
 
-impl Log {
+impl FeedLog {
     /// Returns an empty log from `token` on, whose places begin at `place`.
-    pub(super) fn new(token: &str, place: i64, limit: usize) -> Self {
+    pub(super) fn new(token: &str, position: i64, limit: usize) -> Self {
         Self {
             base: token.into(),
             head: token.into(),
-            first: place,
+            first: position,
             changes: VecDeque::new(),
             limit: limit.max(1),
             items: HashMap::new(),
             roles: HashMap::new(),
-            roles_floor: place,
-            structure: place - 1,
+            roles_floor: position,
+            structure: position - 1,
             former: VecDeque::new(),
             ordered: true,
         }
@@ -229,9 +232,9 @@ impl Log {
     }
 
     /// Adds a change at the end and drops the oldest beyond the limit.
-    pub(super) fn push(&mut self, change: Change) {
-        let place = self.end();
-        self.note(&change, place);
+    pub(super) fn push(&mut self, change: FeedChange) {
+        let position = self.end();
+        self.index_change(&change, position);
         self.move_head(&change.token);
         self.ordered &= match self.changes.back() {
             Some(last) => last.is_not_after(&change),
@@ -260,13 +263,13 @@ impl Log {
 
     /// Puts older changes in front; `base` is the token after which they were read. Returns `false` if they
     /// do not fit.
-    pub(super) fn prepend(&mut self, base: &str, older: Vec<Change>) -> bool {
+    pub(super) fn prepend(&mut self, base: &str, older: Vec<FeedChange>) -> bool {
         if older.len() + self.changes.len() > self.limit {
             return false;
         }
         for change in older.into_iter().rev() {
             self.first -= 1;
-            if let Subject::Item(list, item) = change.subject {
+            if let ChangeSubject::Item(list, item) = change.subject {
                 self.items.entry((list, item)).or_insert(self.first);
             }
             self.ordered &= match self.changes.front() {
@@ -279,22 +282,22 @@ impl Log {
         true
     }
 
-    fn note(&mut self, change: &Change, place: i64) {
+    fn index_change(&mut self, change: &FeedChange, position: i64) {
         match change.subject {
-            Subject::Item(list, item) => {
-                self.items.insert((list, item), place);
+            ChangeSubject::Item(list, item) => {
+                self.items.insert((list, item), position);
             }
-            Subject::List(_) | Subject::Web(_) | Subject::Site => {
-                if change.kind != Kind::Roles {
-                    self.structure = place;
+            ChangeSubject::List(_) | ChangeSubject::Web(_) | ChangeSubject::Site => {
+                if change.kind != FeedChangeKind::Roles {
+                    self.structure = position;
                 }
             }
         }
-        if change.kind == Kind::Roles {
-            self.roles.insert(change.subject, place);
+        if change.kind == FeedChangeKind::Roles {
+            self.roles.insert(change.subject, position);
             if self.roles.len() > ROLE_SUBJECTS {
                 self.roles.clear();
-                self.roles_floor = place + 1;
+                self.roles_floor = position + 1;
             }
         }
     }
@@ -303,14 +306,14 @@ impl Log {
         let Some(change) = self.changes.pop_front() else {
             return;
         };
-        if let Subject::Item(list, item) = change.subject
+        if let ChangeSubject::Item(list, item) = change.subject
             && self.items.get(&(list, item)) == Some(&self.first)
         {
             self.items.remove(&(list, item));
         }
         self.first += 1;
         self.base = change.token;
-        self.former.retain(|(_, place)| *place >= self.first);
+        self.former.retain(|(_, position)| *position >= self.first);
     }
 
     /// Returns the place of a token: every change after the token is at this place or later. Returns `None`
@@ -322,17 +325,17 @@ impl Log {
         if *self.base == *token {
             return Some(self.first);
         }
-        if let Some((_, place)) = self.former.iter().rev().find(|(former, _)| **former == *token) {
-            return Some(*place);
+        if let Some((_, position)) = self.former.iter().rev().find(|(former, _)| **former == *token) {
+            return Some(*position);
         }
-        match Token::parse(token) {
+        match FeedToken::parse(token) {
             Some(parsed) if self.ordered => self.locate_by_order(token, &parsed),
             Some(_) | None => self.locate_by_scan(token),
         }
     }
 
     /// Locates a token in a log whose tokens only grow, by halving.
-    fn locate_by_order(&self, token: &str, parsed: &Token) -> Option<i64> {
+    fn locate_by_order(&self, token: &str, parsed: &FeedToken) -> Option<i64> {
         let (mut low, mut high) = (0, self.changes.len());
         while low < high {
             let middle = low + (high - low) / 2;
@@ -405,14 +408,14 @@ impl Log {
     }
 
     /// Returns the changes from a place on.
-    pub(super) fn since(&self, place: i64) -> Delta {
-        let skip = usize::try_from(place.saturating_sub(self.first)).unwrap_or(0);
+    pub(super) fn since(&self, position: i64) -> Delta {
+        let skip = usize::try_from(position.saturating_sub(self.first)).unwrap_or(0);
         let mut delta = Delta::default();
-        for (place, change) in (self.first..).zip(&self.changes).skip(skip) {
+        for (position, change) in (self.first..).zip(&self.changes).skip(skip) {
             // Of an item only the last change is taken: thousands of changes are read here for every user.
             let followed = match change.subject {
-                Subject::Item(list, item) => self.items.get(&(list, item)) != Some(&place),
-                Subject::List(_) | Subject::Web(_) | Subject::Site => false,
+                ChangeSubject::Item(list, item) => self.items.get(&(list, item)) != Some(&position),
+                ChangeSubject::List(_) | ChangeSubject::Web(_) | ChangeSubject::Site => false,
             };
             if !followed {
                 delta.add(change);
@@ -425,16 +428,19 @@ impl Log {
     pub(super) fn item_is_fresh(&self, list: Uuid, item: i64, as_of: i64) -> bool {
         as_of >= self.first
             && self.structure < as_of
-            && self.items.get(&(list, item)).is_none_or(|place| *place < as_of)
+            && self
+                .items
+                .get(&(list, item))
+                .is_none_or(|position| *position < as_of)
     }
 
     /// Returns whether permissions that were read when the log ended at `as_of` still hold for these subjects
     /// (item, list, web, site).
-    pub(super) fn roles_are_fresh(&self, subjects: &[Subject], as_of: i64) -> bool {
+    pub(super) fn roles_are_fresh(&self, subjects: &[ChangeSubject], as_of: i64) -> bool {
         as_of >= self.roles_floor
             && subjects
                 .iter()
-                .all(|subject| self.roles.get(subject).is_none_or(|place| *place < as_of))
+                .all(|subject| self.roles.get(subject).is_none_or(|position| *position < as_of))
     }
 
     /// Returns whether lists may have been added, removed or changed since the log ended at `as_of`.

@@ -4,7 +4,7 @@
 //! once: the change feed of each site (`feed`, `log`), the task lists (`lists`, `walk`), and items that
 //! changed (`items`, `reads`). A person's permissions are requested per person and cached (`people`). Answers
 //! are read into bounded memory (`json`, `odata`). An item or list that cannot be read stops nothing else
-//! (`unread`), and one that cannot be seen is not gone (`gone`). Decisions are pure (`presence`, `cursor`,
+//! (`read_failure`), and one that cannot be seen is not gone (`missing_list`). Decisions are pure (`task_presence`, `cursor`,
 //! `fields`, `zone`).
 
 mod batch;
@@ -17,22 +17,22 @@ mod cursor;
 mod errors;
 mod feed;
 mod fields;
-mod gone;
 mod identity;
 mod items;
 mod json;
 mod judge;
+mod missing_list;
 
+mod batch_sending;
 mod lists;
 mod log;
 mod odata;
 mod people;
-mod presence;
 mod queries;
+mod read_failure;
 mod reads;
 mod site_changes;
-mod together;
-mod unread;
+mod task_presence;
 mod walk;
 mod wire;
 mod write;
@@ -55,9 +55,9 @@ use tasksync_common::registry::SharePointConnection;
 
 use crate::auth::Authenticator;
 use crate::http::Http;
-use crate::session::Shared;
+use crate::session::SessionServices;
 use crate::source::{
-    Location, Person, Presence, Source, SourceCapabilities, SourceChanges, TaskChanges, Written,
+    Location, Person, Source, SourceCapabilities, SourceChanges, TaskChanges, TaskPresence, WrittenTask,
 };
 use crate::throttle::Servers;
 
@@ -142,7 +142,7 @@ struct Site {
 
 /// The source of one tenant; see the module's documentation.
 pub struct SharePointSource {
-    client: client::Client,
+    client: client::SharePointClient,
     /// The sites, in the order of their names.
     sites: Vec<Site>,
     items: items::Items,
@@ -188,8 +188,8 @@ impl SharePointSource {
                 people: people::People::default(),
             })
             .collect();
-        let client = client::Client::new(
-            Shared { http, auth, clock },
+        let client = client::SharePointClient::new(
+            SessionServices { http, auth, clock },
             client::ClientSettings {
                 tenant: tenant.clone(),
                 credentials: connection.credentials,
@@ -231,7 +231,7 @@ impl Source for SharePointSource {
             .map_err(|failure| self.of_tenant(failure))
     }
 
-    async fn silent_since(&self, cursor: &str) -> Option<SourceChanges> {
+    async fn unchanged_since(&self, cursor: &str) -> Option<SourceChanges> {
         self.no_changes_since(cursor).await
     }
 
@@ -256,7 +256,7 @@ impl Source for SharePointSource {
         &self,
         person: &Person,
         keys: &[SourceKey],
-    ) -> Result<Vec<(SourceKey, Presence)>, Failure> {
+    ) -> Result<Vec<(SourceKey, TaskPresence)>, Failure> {
         self.single_tasks(person, keys)
             .await
             .map_err(|failure| self.of_tenant(failure))
@@ -273,7 +273,7 @@ impl Source for SharePointSource {
         key: &SourceKey,
         version: &str,
         changes: &TaskChanges,
-    ) -> Result<Written, Failure> {
+    ) -> Result<WrittenTask, Failure> {
         self.write_task(key, version, changes)
             .await
             .map_err(|failure| self.of_tenant(failure))

@@ -47,10 +47,10 @@ pub(super) fn text(entry: &Cell, name: &str) -> Option<String> {
 
 /// Returns a whole number, also if it is written as text or as `12.0`.
 pub(super) fn integer(entry: &Cell, name: &str) -> Option<i64> {
-    whole(entry.get(name)?)
+    integer_of(entry.get(name)?)
 }
 
-fn whole(cell: &Cell) -> Option<i64> {
+fn integer_of(cell: &Cell) -> Option<i64> {
     match cell {
         Cell::Integer(number) => Some(*number),
         Cell::Number(number) => rounded(*number),
@@ -163,8 +163,8 @@ pub(super) fn ids_column(item: &Cell, name: &str) -> Result<Vec<i64>, String> {
     }
     let unreadable = || format!("{name} holds no ids");
     let ids: Option<Vec<i64>> = match entries(cell) {
-        Some(list) => list.iter().map(whole).collect(),
-        None => whole(cell).map(|id| vec![id]),
+        Some(list) => list.iter().map(integer_of).collect(),
+        None => integer_of(cell).map(|id| vec![id]),
     };
     let mut ids = ids.ok_or_else(unreadable)?;
     ids.retain(|id| *id > 0);
@@ -279,8 +279,8 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// Returns an instant as SharePoint writes it, in whole seconds.
 pub(super) fn instant_text(instant: Timestamp) -> String {
-    let whole = Timestamp::from_second(instant.as_second()).unwrap_or(instant);
-    whole.to_string()
+    let whole_second = Timestamp::from_second(instant.as_second()).unwrap_or(instant);
+    whole_second.to_string()
 }
 
 /// Returns the `.NET` ticks of an instant (100 ns since year 1), as change tokens contain them.

@@ -8,14 +8,14 @@ use serde_json::json;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use uuid::Uuid;
 
-use super::client::Client;
-use super::errors::Scope;
+use super::client::SharePointClient;
+use super::errors::RequestSubject;
 use super::identity::Identity;
 use super::json::Cell;
 use super::lists::TaskList;
-use super::log::Subject;
-use super::presence::Permissions;
-use super::wire::{Ask, Refusal, Reply};
+use super::log::ChangeSubject;
+use super::task_presence::Permissions;
+use super::wire::{RestAnswer, RestRequest, SharePointRefusal};
 use super::{SharePointSettings, Site, locked, odata};
 use crate::source::Person;
 
@@ -30,12 +30,12 @@ pub(super) struct SiteUser {
 
 type Login = Arc<str>;
 /// The person, or `None` if the site does not know them, and the time since which this is known.
-type Known = (Option<Arc<SiteUser>>, Timestamp);
+type CachedUser = (Option<Arc<SiteUser>>, Timestamp);
 /// A person, a list, and an item if it has its own permissions.
-type Question = (Login, Uuid, Option<i64>);
+type PermissionKey = (Login, Uuid, Option<i64>);
 
 #[derive(Clone)]
-struct Asked {
+struct CachedPermissions {
     permissions: Permissions,
     at: Timestamp,
     as_of: i64,
@@ -44,8 +44,8 @@ struct Asked {
 /// The cached site users and permissions of a site.
 #[derive(Default)]
 pub(super) struct People {
-    users: Mutex<HashMap<Login, Known>>,
-    permissions: Mutex<HashMap<Question, Asked>>,
+    users: Mutex<HashMap<Login, CachedUser>>,
+    permissions: Mutex<HashMap<PermissionKey, CachedPermissions>>,
 }
 
 /// Time after which a site user id is looked up again: the account may have been removed and recreated.
@@ -64,46 +64,49 @@ impl People {
     /// for which another process asked.
     pub(super) async fn user(
         &self,
-        client: &Client,
+        client: &SharePointClient,
         site: &Site,
         person: &Person,
         settings: &SharePointSettings,
         fresh: bool,
     ) -> Result<Option<Arc<SiteUser>>, Failure> {
         let (login, now) = (&*person.login, client.now());
-        let mut known = locked(&self.users).get(login).cloned();
-        if !holds(known.as_ref(), now) {
-            let kept = Identity::kept_of(person).and_then(|identity| identity.in_site(&site.name));
+        let mut cached = locked(&self.users).get(login).cloned();
+        if !is_valid(cached.as_ref(), now) {
+            let kept = Identity::saved_of(person).and_then(|identity| identity.in_site(&site.name));
             if let Some((user, at)) = kept {
-                known = Some((Some(Arc::new(user)), at));
+                cached = Some((Some(Arc::new(user)), at));
             }
         }
-        if let Some((user, at)) = known.as_ref().filter(|known| !fresh && holds(Some(known), now)) {
-            self.learn(login, user.clone(), *at, settings);
+        if let Some((user, at)) = cached
+            .as_ref()
+            .filter(|cached| !fresh && is_valid(Some(cached), now))
+        {
+            self.store(login, user.clone(), *at, settings);
             return Ok(user.clone());
         }
         let user = ensure_user(client, site, login).await?.map(Arc::new);
-        let is_known = known.is_some_and(|(known, _)| known == user);
+        let is_known = cached.is_some_and(|(cached_user, _)| cached_user == user);
         if !is_known && ensure_user(client, site, login).await?.map(Arc::new) != user {
             let reason = format!("two answers disagree about the identity of \"{login}\" in the site");
             return Err(unusable(site, Code::AnswersDisagree, &reason));
         }
-        self.learn(login, user.clone(), now, settings);
+        self.store(login, user.clone(), now, settings);
         Ok(user)
     }
 
-    fn learn(&self, login: &str, user: Option<Arc<SiteUser>>, at: Timestamp, settings: &SharePointSettings) {
+    fn store(&self, login: &str, user: Option<Arc<SiteUser>>, at: Timestamp, settings: &SharePointSettings) {
         let mut users = locked(&self.users);
         if users.get(login).is_some_and(|(_, known_at)| *known_at == at) {
             return;
         }
-        make_room(&mut users, settings.people, |(_, at)| *at);
+        evict_older_half(&mut users, settings.people, |(_, at)| *at);
         users.insert(login.into(), (user, at));
     }
 
     /// Returns the person as the site last answered, and when; `None` if the site does not know them or was
     /// not asked.
-    pub(super) fn known(&self, login: &str) -> Option<(SiteUser, Timestamp)> {
+    pub(super) fn cached(&self, login: &str) -> Option<(SiteUser, Timestamp)> {
         let users = locked(&self.users);
         let (user, at) = users.get(login)?;
         Some((SiteUser::clone(user.as_ref()?), *at))
@@ -118,38 +121,42 @@ impl People {
     /// The requests cannot be sent at all.
     pub(super) async fn permissions(
         &self,
-        client: &Client,
+        client: &SharePointClient,
         site: &Site,
         user: &SiteUser,
         wanted: &[(&TaskList, Option<i64>)],
         settings: &SharePointSettings,
-    ) -> Result<Vec<Result<Permissions, Refusal>>, Failure> {
+    ) -> Result<Vec<Result<Permissions, SharePointRefusal>>, Failure> {
         let login: Login = user.login.as_str().into();
         let now = client.now();
         let lifetime = SignedDuration::try_from(settings.discovery_interval).unwrap_or(SignedDuration::MAX);
-        let known: Vec<Option<Permissions>> = wanted
+        let cached: Vec<Option<Permissions>> = wanted
             .iter()
             .map(|(list, item)| {
-                let asked = locked(&self.permissions)
+                let entry = locked(&self.permissions)
                     .get(&(login.clone(), list.id, *item))
                     .cloned()?;
-                let mut subjects = vec![Subject::List(list.id), Subject::Web(list.web_id), Subject::Site];
-                subjects.extend(item.map(|item| Subject::Item(list.id, item)));
-                let holds = site
+                let mut subjects = vec![
+                    ChangeSubject::List(list.id),
+                    ChangeSubject::Web(list.web_id),
+                    ChangeSubject::Site,
+                ];
+                subjects.extend(item.map(|item| ChangeSubject::Item(list.id, item)));
+                let is_fresh = site
                     .feed
-                    .with_log(|log| log.roles_are_fresh(&subjects, asked.as_of))
+                    .with_log(|log| log.roles_are_fresh(&subjects, entry.as_of))
                     .unwrap_or(false);
-                (holds && asked.at.duration_until(now) < lifetime).then_some(asked.permissions)
+                (is_fresh && entry.at.duration_until(now) < lifetime).then_some(entry.permissions)
             })
             .collect();
         let as_of = site.feed.end();
         let asked: Vec<(&TaskList, Option<i64>)> = wanted
             .iter()
-            .zip(&known)
-            .filter(|(_, known)| known.is_none())
+            .zip(&cached)
+            .filter(|(_, cached)| cached.is_none())
             .map(|(subject, _)| *subject)
             .collect();
-        let mut fresh = masks(client, site, user, &asked).await?;
+        let mut fresh = permission_masks(client, site, user, &asked).await?;
         let denied: Vec<usize> = (0..)
             .zip(&fresh)
             .filter(|(_, mask)| denies(mask))
@@ -157,7 +164,10 @@ impl People {
             .collect();
         if !denied.is_empty() {
             let again: Vec<_> = denied.iter().filter_map(|at| asked.get(*at).copied()).collect();
-            for (at, second) in denied.into_iter().zip(masks(client, site, user, &again).await?) {
+            for (at, second) in denied
+                .into_iter()
+                .zip(permission_masks(client, site, user, &again).await?)
+            {
                 if let Some(first) = fresh.get_mut(at)
                     && first.as_ref().ok() != second.as_ref().ok()
                 {
@@ -169,23 +179,23 @@ impl People {
         }
         let mut fresh = fresh.into_iter();
         let mut answers = Vec::with_capacity(wanted.len());
-        for ((list, item), known) in wanted.iter().zip(known) {
-            if let Some(known) = known {
-                answers.push(Ok(known));
+        for ((list, item), cached) in wanted.iter().zip(cached) {
+            if let Some(cached) = cached {
+                answers.push(Ok(cached));
                 continue;
             }
-            let answer = fresh
-                .next()
-                .unwrap_or_else(|| Err(bad(site, "a question about permissions has no answer").into()));
+            let answer = fresh.next().unwrap_or_else(|| {
+                Err(bad_answer(site, "a question about permissions has no answer").into())
+            });
             if let Ok(permissions) = answer {
                 let mut cache = locked(&self.permissions);
-                make_room(&mut cache, settings.permissions, |asked| asked.at);
-                let asked = Asked {
+                evict_older_half(&mut cache, settings.permissions, |entry| entry.at);
+                let entry = CachedPermissions {
                     permissions,
                     at: now,
                     as_of,
                 };
-                cache.insert((login.clone(), list.id, *item), asked);
+                cache.insert((login.clone(), list.id, *item), entry);
             }
             answers.push(answer);
         }
@@ -195,8 +205,8 @@ impl People {
 
 /// Returns whether this answer need not be requested again. A time that lies as far in the future was not set
 /// by our clock.
-fn holds(known: Option<&Known>, now: Timestamp) -> bool {
-    known.is_some_and(|(user, at)| {
+fn is_valid(cached: Option<&CachedUser>, now: Timestamp) -> bool {
+    cached.is_some_and(|(user, at)| {
         let lifetime = if user.is_some() {
             USER_LIFETIME
         } else {
@@ -207,14 +217,18 @@ fn holds(known: Option<&Known>, now: Timestamp) -> bool {
 }
 
 /// Asks once for the person of a login in the site.
-async fn ensure_user(client: &Client, site: &Site, login: &str) -> Result<Option<SiteUser>, Failure> {
-    let ask = Ask::query(
+async fn ensure_user(
+    client: &SharePointClient,
+    site: &Site,
+    login: &str,
+) -> Result<Option<SiteUser>, Failure> {
+    let request = RestRequest::query(
         &site.address,
         "web/ensureuser",
         json!({"logonName": login}),
-        Scope::Person,
+        RequestSubject::Person,
     );
-    match client.send(&ask).await {
+    match client.send(&request).await {
         Ok(reply) => {
             let answer = reply.read(&["Id", "LoginName", "Email", "UserPrincipalName"])?;
             site_user(login, odata::result_of(&answer, "EnsureUser"))
@@ -228,13 +242,13 @@ async fn ensure_user(client: &Client, site: &Site, login: &str) -> Result<Option
 }
 
 /// Asks once for the person's permissions for each of these subjects.
-async fn masks(
-    client: &Client,
+async fn permission_masks(
+    client: &SharePointClient,
     site: &Site,
     user: &SiteUser,
     subjects: &[(&TaskList, Option<i64>)],
-) -> Result<Vec<Result<Permissions, Refusal>>, Failure> {
-    let asks = subjects
+) -> Result<Vec<Result<Permissions, SharePointRefusal>>, Failure> {
+    let requests = subjects
         .iter()
         .map(|(list, item)| {
             let path = match item {
@@ -242,21 +256,27 @@ async fn masks(
                 None => list.path("getusereffectivepermissions(@u)"),
             };
             let path = format!("{path}?@u={}", odata::quoted(&user.login));
-            let scope = if item.is_some() { Scope::Item } else { Scope::List };
-            Ask::get(&list.web, path, scope)
+            let scope = if item.is_some() {
+                RequestSubject::Item
+            } else {
+                RequestSubject::List
+            };
+            RestRequest::get(&list.web, path, scope)
         })
         .collect();
-    let replies = client.send_all(asks).await?;
-    let read = |reply: Result<Reply, Refusal>| read_mask(site, &reply?).map_err(Refusal::from);
+    let replies = client.send_all(requests).await?;
+    let read = |reply: Result<RestAnswer, SharePointRefusal>| {
+        read_mask(site, &reply?).map_err(SharePointRefusal::from)
+    };
     Ok(replies.into_iter().map(read).collect())
 }
 
 /// Returns whether an answer denies the person the right to see or to edit.
-fn denies(mask: &Result<Permissions, Refusal>) -> bool {
+fn denies(mask: &Result<Permissions, SharePointRefusal>) -> bool {
     mask.as_ref().is_ok_and(|mask| !mask.view || !mask.edit)
 }
 
-fn bad(site: &Site, reason: &str) -> Failure {
+fn bad_answer(site: &Site, reason: &str) -> Failure {
     unusable(site, Code::SharePointBadAnswer, reason)
 }
 
@@ -264,10 +284,10 @@ fn unusable(site: &Site, code: Code, reason: &str) -> Failure {
     Failure::new(ErrorClass::Transient, code, format!("{}: {reason}", site.address))
 }
 
-fn read_mask(site: &Site, reply: &Reply) -> Result<Permissions, Failure> {
+fn read_mask(site: &Site, reply: &RestAnswer) -> Result<Permissions, Failure> {
     let answer = reply.read(&["High", "Low"])?;
     let mask = odata::result_of(&answer, "GetUserEffectivePermissions");
-    Permissions::read(mask).ok_or_else(|| bad(site, "the answer about permissions has no mask"))
+    Permissions::read(mask).ok_or_else(|| bad_answer(site, "the answer about permissions has no mask"))
 }
 
 /// Reads the person in the answer to a question about `login`.
@@ -311,7 +331,7 @@ fn names(asked: &str, name: &str) -> bool {
 }
 
 /// Removes the older half of a full cache.
-fn make_room<K: std::hash::Hash + Eq, V>(
+fn evict_older_half<K: std::hash::Hash + Eq, V>(
     cache: &mut HashMap<K, V>,
     limit: usize,
     age: impl Fn(&V) -> Timestamp,
@@ -380,7 +400,7 @@ mod tests {
     fn a_full_cache_drops_its_older_half_and_never_grows_beyond_its_limit() {
         let mut cache: HashMap<i64, Timestamp> = HashMap::new();
         for number in 0..1_000 {
-            make_room(&mut cache, 10, |at| *at);
+            evict_older_half(&mut cache, 10, |at| *at);
             cache.insert(number, Timestamp::from_second(number).unwrap());
             assert!(cache.len() <= 10);
         }

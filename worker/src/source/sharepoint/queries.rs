@@ -2,21 +2,21 @@
 
 use serde_json::json;
 
-use super::errors::Scope;
+use super::errors::RequestSubject;
 use super::lists::TaskList;
-use super::wire::Ask;
+use super::wire::RestRequest;
 
 /// Returns the request for the items that a view selects.
-pub(super) fn get_items(list: &TaskList, view: &str) -> Ask {
+pub(super) fn get_items(list: &TaskList, view: &str) -> RestRequest {
     let body = json!({"query": {"__metadata": {"type": "SP.CamlQuery"}, "ViewXml": view}});
     let path = list.path(&format!("getitems?$select={}", list.columns.select()));
-    Ask::query(&list.web, path, body, Scope::List).with_versions()
+    RestRequest::query(&list.web, path, body, RequestSubject::List).with_versions()
 }
 
 /// Returns the request for one item with everything that tasksync reads.
-pub(super) fn get_item(list: &TaskList, id: i64) -> Ask {
+pub(super) fn get_item(list: &TaskList, id: i64) -> RestRequest {
     let path = list.path(&format!("items({id})?$select={}", list.columns.select()));
-    Ask::get(&list.web, path, Scope::Item).with_versions()
+    RestRequest::get(&list.web, path, RequestSubject::Item).with_versions()
 }
 
 /// Returns the view of the items with these ids.

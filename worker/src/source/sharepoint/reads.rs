@@ -7,14 +7,14 @@ use std::sync::Arc;
 use serde_json::json;
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope as Whose};
 
-use super::client::Client;
-use super::errors::{Known, Scope};
-use super::items::{Item, Key, Read};
+use super::client::SharePointClient;
+use super::errors::{RequestSubject, SharePointCode};
+use super::items::{ItemKey, ItemRead, TaskListItem};
 use super::json::Cell;
 use super::lists::TaskList;
 use super::queries::{by_ids, get_item, get_items, page, page_of};
-use super::unread::{Trouble, trouble_of, unreadable_item};
-use super::wire::{Ask, Refusal, Reply};
+use super::read_failure::{ReadFailure, read_failure_of, unreadable_item};
+use super::wire::{RestAnswer, RestRequest, SharePointRefusal};
 use super::{SharePointSettings, Site, odata};
 use crate::large;
 
@@ -22,12 +22,12 @@ use crate::large;
 const IDS: usize = 100;
 
 /// An entry in an answer that lists items.
-struct Entry {
+struct ListedItem {
     id: i64,
     /// The ids of the site users to whom it is assigned.
     assigned: Result<Vec<i64>, String>,
     /// The item; `None` if it is not assigned to the person asked about.
-    item: Option<Result<Item, String>>,
+    item: Option<Result<TaskListItem, String>>,
 }
 
 /// Returns the entries of an answer to `getitems`, at most `rows`. Values are read only for entries assigned
@@ -37,18 +37,18 @@ struct Entry {
 /// The answer cannot be read, or is not about this list.
 fn entries_of(
     list: &TaskList,
-    reply: &Reply,
+    reply: &RestAnswer,
     rows: usize,
     person: Option<i64>,
-) -> Result<Vec<Entry>, Failure> {
+) -> Result<Vec<ListedItem>, Failure> {
     let properties = list.columns.properties();
     let mut names: Vec<&str> = properties.iter().map(String::as_str).collect();
     names.push("ID");
     let answer = reply.read_entries(&names, rows.max(ASSIGNEES))?;
     let cells = odata::entries(odata::result_of(&answer, "GetItems"))
-        .ok_or_else(|| bad(list, "items are not a list"))?;
+        .ok_or_else(|| bad_answer(list, "items are not a list"))?;
     if cells.len() > rows {
-        return Err(bad(
+        return Err(bad_answer(
             list,
             &format!("{} items to a request of {rows}", cells.len()),
         ));
@@ -60,59 +60,64 @@ fn entries_of(
             let id = odata::integer(cell, "Id")
                 .or_else(|| odata::integer(cell, "ID"))
                 .filter(|id| *id > 0)
-                .ok_or_else(|| bad(list, "an item has no id"))?;
+                .ok_or_else(|| bad_answer(list, "an item has no id"))?;
             if odata::identity(cell).is_some_and(|named| named != (list.id, id)) {
-                return Err(foreign(list, "an item is of another list"));
+                return Err(foreign_answer(list, "an item is of another list"));
             }
             if !seen.insert(id) {
-                return Err(bad(list, &format!("item {id} comes twice")));
+                return Err(bad_answer(list, &format!("item {id} comes twice")));
             }
             let assigned = list.columns.assignees(cell);
             let wanted = match (person, &assigned) {
                 (Some(person), Ok(assigned)) => assigned.contains(&person),
                 (Some(_), Err(_)) | (None, _) => true,
             };
-            let item = wanted.then(|| Item::read(list, id, cell, None));
-            Ok(Entry { id, assigned, item })
+            let item = wanted.then(|| TaskListItem::read(list, id, cell, None));
+            Ok(ListedItem { id, assigned, item })
         })
         .collect()
 }
 
 /// Does the same as [`entries_of`], off the async threads for a large answer.
 async fn read_entries(
-    client: &Client,
+    client: &SharePointClient,
     list: &Arc<TaskList>,
-    reply: Reply,
+    reply: RestAnswer,
     rows: usize,
     person: Option<i64>,
-) -> Result<Vec<Entry>, Failure> {
+) -> Result<Vec<ListedItem>, Failure> {
     let list = Arc::clone(list);
-    large::read(reply.bytes(), move || entries_of(&list, &reply, rows, person))
+    large::parse_off_thread(reply.bytes(), move || entries_of(&list, &reply, rows, person))
         .await?
         .inspect_err(|failure| client.note_foreign(failure))
 }
 
 /// Does the same as [`item_of`], off the async threads for a large answer.
-async fn read_item(client: &Client, list: &Arc<TaskList>, id: i64, reply: Reply) -> Result<Item, Trouble> {
+async fn read_item(
+    client: &SharePointClient,
+    list: &Arc<TaskList>,
+    id: i64,
+    reply: RestAnswer,
+) -> Result<TaskListItem, ReadFailure> {
     let list = Arc::clone(list);
-    large::read(reply.bytes(), move || item_of(&list, id, &reply))
+    large::parse_off_thread(reply.bytes(), move || item_of(&list, id, &reply))
         .await
-        .map_err(Trouble::certain)?
-        .inspect_err(|trouble| client.note_foreign(&trouble.failure))
+        .map_err(ReadFailure::certain)?
+        .inspect_err(|read_failure| client.note_foreign(&read_failure.failure))
 }
 
 /// The number of people to whom a task may be assigned.
 const ASSIGNEES: usize = 1_000;
 
-/// Reads these items now, many per request. An item that cannot be read is [`Read::Unread`] and does not stop
+/// Reads these items now, many per request. An item that cannot be read is [`ItemRead::Unread`] and does not stop
 /// the others.
 ///
 /// # Errors
 /// The whole server or the account is the cause.
 pub(super) async fn read_items(
-    client: &Client,
+    client: &SharePointClient,
     wanted: &[(Arc<TaskList>, Vec<i64>)],
-) -> Result<HashMap<Key, Read>, Failure> {
+) -> Result<HashMap<ItemKey, ItemRead>, Failure> {
     let mut found = HashMap::new();
     let mut chunks: Vec<(&Arc<TaskList>, &[i64])> = wanted
         .iter()
@@ -121,23 +126,23 @@ pub(super) async fn read_items(
     // Items to be read one by one, because the query was refused or its answer about them is insufficient.
     let mut singly: Vec<(&Arc<TaskList>, i64)> = Vec::new();
     while !chunks.is_empty() {
-        let asks = chunks
+        let requests = chunks
             .iter()
             .map(|(list, ids)| get_items(list, &by_ids(list, ids)))
             .collect();
-        let replies = client.send_all(asks).await?;
+        let replies = client.send_all(requests).await?;
         let mut halves = Vec::new();
         for ((list, ids), reply) in chunks.into_iter().zip(replies) {
             let entries = match reply {
                 Ok(reply) => read_entries(client, list, reply, ids.len(), None)
                     .await
-                    .map_err(Refusal::from),
+                    .map_err(SharePointRefusal::from),
                 Err(refusal) => Err(refusal),
             };
             match entries {
                 Ok(entries) => sort_entries(list, ids, entries, &mut found, &mut singly),
                 Err(refusal) if refusal.failure.class == ErrorClass::Gone => {
-                    found.extend(ids.iter().map(|id| ((list.id, *id), Read::ListMissing)));
+                    found.extend(ids.iter().map(|id| ((list.id, *id), ItemRead::ListMissing)));
                 }
                 Err(refusal) if is_too_large(&refusal) && ids.len() > 1 => {
                     let (one, other) = ids.split_at(ids.len() / 2);
@@ -147,10 +152,10 @@ pub(super) async fn read_items(
                     singly.extend(ids.iter().map(|id| (list, *id)));
                 }
                 Err(refusal) => {
-                    let trouble = trouble_of(refusal, Whose::Container)?;
+                    let read_failure = read_failure_of(refusal, Whose::Container)?;
                     found.extend(
                         ids.iter()
-                            .map(|id| ((list.id, *id), Read::Unread(trouble.clone()))),
+                            .map(|id| ((list.id, *id), ItemRead::Unread(read_failure.clone()))),
                     );
                 }
             }
@@ -166,16 +171,17 @@ pub(super) async fn read_items(
 fn sort_entries<'a>(
     list: &'a Arc<TaskList>,
     ids: &[i64],
-    entries: Vec<Entry>,
-    found: &mut HashMap<Key, Read>,
+    entries: Vec<ListedItem>,
+    found: &mut HashMap<ItemKey, ItemRead>,
     singly: &mut Vec<(&'a Arc<TaskList>, i64)>,
 ) {
     let wanted: BTreeSet<i64> = ids.iter().copied().collect();
     if let Some(other) = entries.iter().find(|entry| !wanted.contains(&entry.id)) {
-        let trouble = Trouble::uncertain(bad(list, &format!("item {} was not requested", other.id)));
+        let read_failure =
+            ReadFailure::uncertain(bad_answer(list, &format!("item {} was not requested", other.id)));
         found.extend(
             ids.iter()
-                .map(|id| ((list.id, *id), Read::Unread(trouble.clone()))),
+                .map(|id| ((list.id, *id), ItemRead::Unread(read_failure.clone()))),
         );
         return;
     }
@@ -183,7 +189,7 @@ fn sort_entries<'a>(
     for entry in entries {
         if let Some(Ok(item)) = entry.item {
             unanswered.remove(&entry.id);
-            found.insert((list.id, entry.id), Read::There(Arc::new(item)));
+            found.insert((list.id, entry.id), ItemRead::Found(Arc::new(item)));
         }
     }
     singly.extend(unanswered.into_iter().map(|id| (list, id)));
@@ -191,25 +197,25 @@ fn sort_entries<'a>(
 
 /// Reads items one by one.
 async fn read_singly(
-    client: &Client,
+    client: &SharePointClient,
     items: &[(&Arc<TaskList>, i64)],
-    found: &mut HashMap<Key, Read>,
+    found: &mut HashMap<ItemKey, ItemRead>,
 ) -> Result<(), Failure> {
-    let asks = items.iter().map(|(list, id)| get_item(list, *id)).collect();
-    for ((list, id), reply) in items.iter().zip(client.send_all(asks).await?) {
+    let requests = items.iter().map(|(list, id)| get_item(list, *id)).collect();
+    for ((list, id), reply) in items.iter().zip(client.send_all(requests).await?) {
         let read = match reply {
             Ok(reply) => match read_item(client, list, *id, reply).await {
-                Ok(item) => Read::There(Arc::new(item)),
-                Err(trouble) => Read::Unread(trouble),
+                Ok(item) => ItemRead::Found(Arc::new(item)),
+                Err(read_failure) => ItemRead::Unread(read_failure),
             },
-            Err(refusal) if refusal.failure.code == Code::SharePointListGone => Read::ListMissing,
-            Err(refusal) if refusal.failure.class == ErrorClass::Gone => Read::Missing,
+            Err(refusal) if refusal.failure.code == Code::SharePointListGone => ItemRead::ListMissing,
+            Err(refusal) if refusal.failure.class == ErrorClass::Gone => ItemRead::Missing,
             Err(refusal) if is_too_large(&refusal) => {
                 let detail = refusal.failure.detail;
                 let failure = Failure::new(ErrorClass::Refused, Code::SharePointAnswerTooLarge, detail);
-                Read::Unread(Trouble::certain(failure.about(Whose::Item)))
+                ItemRead::Unread(ReadFailure::certain(failure.about(Whose::Item)))
             }
-            Err(refusal) => Read::Unread(trouble_of(refusal, Whose::Container)?),
+            Err(refusal) => ItemRead::Unread(read_failure_of(refusal, Whose::Container)?),
         };
         found.insert((list.id, *id), read);
     }
@@ -220,17 +226,17 @@ async fn read_singly(
 ///
 /// # Errors
 /// The properties cannot be read, or are another item's.
-pub(super) fn cells_of_item(list: &TaskList, id: i64, reply: &Reply) -> Result<Cell, Trouble> {
+pub(super) fn cells_of_item(list: &TaskList, id: i64, reply: &RestAnswer) -> Result<Cell, ReadFailure> {
     let properties = list.columns.properties();
     let mut names: Vec<&str> = properties.iter().map(String::as_str).collect();
     names.push("ID");
     let cells = reply
         .read_entries(&names, ASSIGNEES)
-        .map_err(Trouble::uncertain)?;
+        .map_err(ReadFailure::uncertain)?;
     let named = odata::integer(&cells, "Id").or_else(|| odata::integer(&cells, "ID"));
     if named != Some(id) || odata::identity(&cells).is_some_and(|named| named != (list.id, id)) {
         let reason = format!("the answer to a question about item {id} is about another item");
-        return Err(Trouble::uncertain(foreign(list, &reason)));
+        return Err(ReadFailure::uncertain(foreign_answer(list, &reason)));
     }
     Ok(cells)
 }
@@ -239,29 +245,29 @@ pub(super) fn cells_of_item(list: &TaskList, id: i64, reply: &Reply) -> Result<C
 ///
 /// # Errors
 /// The item cannot be read, or is another one.
-fn item_of(list: &TaskList, id: i64, reply: &Reply) -> Result<Item, Trouble> {
+fn item_of(list: &TaskList, id: i64, reply: &RestAnswer) -> Result<TaskListItem, ReadFailure> {
     let cells = cells_of_item(list, id, reply)?;
-    Item::read(list, id, &cells, reply.version.clone())
-        .map_err(|reason| Trouble::certain(unreadable_item(list, id, &reason)))
+    TaskListItem::read(list, id, &cells, reply.version.clone())
+        .map_err(|reason| ReadFailure::certain(unreadable_item(list, id, &reason)))
 }
 
 /// The result of listing one list.
 #[derive(Debug)]
-pub(super) enum Listing {
+pub(super) enum ListReading {
     /// The person's items, and those of them that cannot be read.
-    Items(Vec<Item>, Vec<(i64, Failure)>),
+    Items(Vec<TaskListItem>, Vec<(i64, Failure)>),
     /// The list does not exist.
     Missing,
     /// It could not be read.
-    Unread(Trouble),
+    Unread(ReadFailure),
 }
 
 /// The state of listing one list.
-struct Walk {
+struct ListPosition {
     at: usize,
     after: i64,
     /// Whether the list is too large for the server to filter; then all of it is read and filtered here.
-    whole: bool,
+    unfiltered: bool,
     /// Items requested at once.
     rows: usize,
     pages: usize,
@@ -273,97 +279,106 @@ struct Walk {
 /// # Errors
 /// The whole server or the account is the cause, or the person has more tasks than one reading may hold.
 pub(super) async fn assigned_to(
-    client: &Client,
+    client: &SharePointClient,
     site: &Site,
     lists: &[Arc<TaskList>],
     user: i64,
     settings: &SharePointSettings,
-) -> Result<Vec<Listing>, Failure> {
+) -> Result<Vec<ListReading>, Failure> {
     let rows = settings.page_size.clamp(1, 5_000);
-    let mut found: Vec<Listing> = lists
+    let mut found: Vec<ListReading> = lists
         .iter()
-        .map(|_| Listing::Items(Vec::new(), Vec::new()))
+        .map(|_| ListReading::Items(Vec::new(), Vec::new()))
         .collect();
-    let mut pending: Vec<Walk> = (0..lists.len())
-        .map(|at| Walk {
+    let mut pending: Vec<ListPosition> = (0..lists.len())
+        .map(|at| ListPosition {
             at,
             after: 0,
-            whole: false,
+            unfiltered: false,
             rows,
             pages: 0,
         })
         .collect();
     let (mut bytes, mut count) = (0, 0);
     while !pending.is_empty() {
-        let asks = pending
+        let requests = pending
             .iter()
-            .filter_map(|walk| {
-                let list = lists.get(walk.at)?;
+            .filter_map(|position| {
+                let list = lists.get(position.at)?;
                 Some(get_items(
                     list,
-                    &page(list, walk.person(list, user), walk.after, walk.rows),
+                    &page(list, position.person(list, user), position.after, position.rows),
                 ))
             })
             .collect();
-        let replies = client.send_all(asks).await?;
+        let replies = client.send_all(requests).await?;
         let mut next = Vec::new();
-        for (mut walk, reply) in pending.into_iter().zip(replies) {
-            let (Some(listing), Some(list)) = (found.get_mut(walk.at), lists.get(walk.at)) else {
+        for (mut position, reply) in pending.into_iter().zip(replies) {
+            let (Some(listing), Some(list)) = (found.get_mut(position.at), lists.get(position.at)) else {
                 continue;
             };
-            walk.pages += 1;
+            position.pages += 1;
             let entries = match reply {
-                Ok(reply) => read_entries(client, list, reply, walk.rows, Some(user))
+                Ok(reply) => read_entries(client, list, reply, position.rows, Some(user))
                     .await
-                    .map_err(Refusal::from),
+                    .map_err(SharePointRefusal::from),
                 Err(refusal) => Err(refusal),
             };
             let entries = match entries {
                 Ok(entries) => entries,
                 Err(refusal) if refusal.failure.class == ErrorClass::Gone => {
-                    *listing = Listing::Missing;
+                    *listing = ListReading::Missing;
                     continue;
                 }
-                Err(refusal) if refusal.known == Known::Threshold && !walk.whole => {
-                    *listing = Listing::Items(Vec::new(), Vec::new());
-                    walk.after = 0;
-                    walk.whole = true;
-                    next.push(walk);
+                Err(refusal)
+                    if refusal.sharepoint_code == SharePointCode::Threshold && !position.unfiltered =>
+                {
+                    *listing = ListReading::Items(Vec::new(), Vec::new());
+                    position.after = 0;
+                    position.unfiltered = true;
+                    next.push(position);
                     continue;
                 }
-                Err(refusal) if is_too_large(&refusal) && walk.rows > 1 => {
-                    walk.rows /= 2;
-                    next.push(walk);
+                Err(refusal) if is_too_large(&refusal) && position.rows > 1 => {
+                    position.rows /= 2;
+                    next.push(position);
                     continue;
                 }
                 Err(refusal) if is_too_large(&refusal) => {
-                    match step_over(client, list, user, &walk).await? {
-                        Ok(Some((id, theirs))) => {
-                            if let (Listing::Items(_, unread), true) = (&mut *listing, theirs) {
+                    match step_over(client, list, user, &position).await? {
+                        Ok(Some((id, is_assigned))) => {
+                            if let (ListReading::Items(_, unread), true) = (&mut *listing, is_assigned) {
                                 unread.push((id, unreadable_item(list, id, &refusal.failure.detail)));
                             }
-                            walk.after = id;
-                            next.push(walk);
+                            position.after = id;
+                            next.push(position);
                         }
                         // The one remaining item was removed meanwhile.
                         Ok(None) => {}
-                        Err(trouble) => *listing = Listing::Unread(trouble),
+                        Err(read_failure) => *listing = ListReading::Unread(read_failure),
                     }
                     continue;
                 }
                 Err(refusal) => {
-                    *listing = Listing::Unread(trouble_of(refusal, Whose::Container)?);
+                    *listing = ListReading::Unread(read_failure_of(refusal, Whose::Container)?);
                     continue;
                 }
             };
-            let more = entries.len() >= walk.rows;
-            let last = entries.iter().map(|entry| entry.id).max().unwrap_or(walk.after);
-            if entries.iter().any(|entry| entry.id <= walk.after) {
-                *listing = Listing::Unread(Trouble::uncertain(bad(list, "a page does not advance")));
+            let more = entries.len() >= position.rows;
+            let last = entries
+                .iter()
+                .map(|entry| entry.id)
+                .max()
+                .unwrap_or(position.after);
+            if entries.iter().any(|entry| entry.id <= position.after) {
+                *listing = ListReading::Unread(ReadFailure::uncertain(bad_answer(
+                    list,
+                    "a page does not advance",
+                )));
                 continue;
             }
             let mut again = Vec::new();
-            if let Listing::Items(items, _) = &mut *listing {
+            if let ListReading::Items(items, _) = &mut *listing {
                 for entry in entries {
                     match (entry.item, entry.assigned) {
                         // If the server ignored the filter, the person must not get other people's tasks.
@@ -375,7 +390,7 @@ pub(super) async fn assigned_to(
                         }
                         // In a list that is read whole, an item whose people cannot be read is probably
                         // another person's.
-                        (Some(Err(_)), Err(_)) if walk.whole => {}
+                        (Some(Err(_)), Err(_)) if position.unfiltered => {}
                         (Some(Err(_)), _) => again.push(entry.id),
                     }
                 }
@@ -384,22 +399,22 @@ pub(super) async fn assigned_to(
             if bytes > settings.person_bytes || count > settings.person_items {
                 return Err(too_much(site, settings));
             }
-            if more && walk.pages >= settings.pages_per_list.max(1) {
-                *listing = Listing::Unread(Trouble::certain(
+            if more && position.pages >= settings.pages_per_list.max(1) {
+                *listing = ListReading::Unread(ReadFailure::certain(
                     Failure::new(
                         ErrorClass::Transient,
                         Code::SharePointAnswerTooLarge,
                         format!(
                             "{} list {}: more than {} pages of {} items",
-                            list.web, list.id, settings.pages_per_list, walk.rows
+                            list.web, list.id, settings.pages_per_list, position.rows
                         ),
                     )
                     .about(Whose::Container),
                 ));
             } else if more {
-                walk.after = last;
-                walk.rows = (walk.rows * 2).min(rows);
-                next.push(walk);
+                position.after = last;
+                position.rows = (position.rows * 2).min(rows);
+                next.push(position);
             }
         }
         pending = next;
@@ -407,20 +422,20 @@ pub(super) async fn assigned_to(
     Ok(found)
 }
 
-impl Walk {
+impl ListPosition {
     /// Returns the filter of the query: the people column and the person.
     fn person<'a>(&self, list: &'a TaskList, user: i64) -> Option<(&'a str, i64)> {
-        (!self.whole).then_some((list.columns.assigned(), user))
+        (!self.unfiltered).then_some((list.columns.assigned(), user))
     }
 }
 
 /// Reads the items of a page whose values could not be read again, one by one.
 async fn read_again(
-    client: &Client,
+    client: &SharePointClient,
     list: &Arc<TaskList>,
     user: i64,
     ids: &[i64],
-    listing: &mut Listing,
+    listing: &mut ListReading,
 ) -> Result<(), Failure> {
     if ids.is_empty() {
         return Ok(());
@@ -428,12 +443,12 @@ async fn read_again(
     let items: Vec<(&Arc<TaskList>, i64)> = ids.iter().map(|id| (list, *id)).collect();
     let mut reads = HashMap::new();
     read_singly(client, &items, &mut reads).await?;
-    if let Listing::Items(items, unread) = listing {
+    if let ListReading::Items(items, unread) = listing {
         for ((_, id), read) in reads {
             match read {
-                Read::There(item) if item.assigned.contains(&user) => items.push((*item).clone()),
-                Read::There(_) | Read::Missing | Read::ListMissing => {}
-                Read::Unread(trouble) => unread.push((id, trouble.failure)),
+                ItemRead::Found(item) if item.assigned.contains(&user) => items.push((*item).clone()),
+                ItemRead::Found(_) | ItemRead::Missing | ItemRead::ListMissing => {}
+                ItemRead::Unread(read_failure) => unread.push((id, read_failure.failure)),
             }
         }
     }
@@ -443,47 +458,53 @@ async fn read_again(
 /// Returns the id of a listing's next item, requested without its values, and whether the item is the
 /// person's; `None` if there is none.
 async fn step_over(
-    client: &Client,
+    client: &SharePointClient,
     list: &TaskList,
     user: i64,
-    walk: &Walk,
-) -> Result<Result<Option<(i64, bool)>, Trouble>, Failure> {
+    position: &ListPosition,
+) -> Result<Result<Option<(i64, bool)>, ReadFailure>, Failure> {
     let fields = format!(
         "<ViewFields><FieldRef Name='ID'/><FieldRef Name='{}'/></ViewFields>",
         list.columns.assigned()
     );
-    let view = page_of(&fields, walk.person(list, user), walk.after, 1);
+    let view = page_of(&fields, position.person(list, user), position.after, 1);
     let body = json!({"query": {"__metadata": {"type": "SP.CamlQuery"}, "ViewXml": view}});
     let people = list.columns.assigned_property();
     let path = list.path(&format!("getitems?$select=Id,{people}"));
-    let ask = Ask::query(&list.web, path, body, Scope::List);
-    let reply = match client.send(&ask).await {
+    let request = RestRequest::query(&list.web, path, body, RequestSubject::List);
+    let reply = match client.send(&request).await {
         Ok(reply) => reply,
-        Err(refusal) => return trouble_of(refusal, Whose::Container).map(Err),
+        Err(refusal) => return read_failure_of(refusal, Whose::Container).map(Err),
     };
     let answer = match reply.read_entries(&["Id", "ID", people.as_str()], ASSIGNEES) {
         Ok(answer) => answer,
-        Err(failure) => return Ok(Err(Trouble::uncertain(failure))),
+        Err(failure) => return Ok(Err(ReadFailure::uncertain(failure))),
     };
     let Some(cells) = odata::entries(odata::result_of(&answer, "GetItems")) else {
-        return Ok(Err(Trouble::uncertain(bad(list, "items are not a list"))));
+        return Ok(Err(ReadFailure::uncertain(bad_answer(
+            list,
+            "items are not a list",
+        ))));
     };
     let Some(cell) = cells.first() else {
         return Ok(Ok(None));
     };
     match odata::integer(cell, "Id").or_else(|| odata::integer(cell, "ID")) {
-        Some(id) if id > walk.after => {
-            let theirs = list
+        Some(id) if id > position.after => {
+            let is_assigned = list
                 .columns
                 .assignees(cell)
                 .is_ok_and(|people| people.contains(&user));
-            Ok(Ok(Some((id, theirs))))
+            Ok(Ok(Some((id, is_assigned))))
         }
-        _ => Ok(Err(Trouble::uncertain(bad(list, "a page does not advance")))),
+        _ => Ok(Err(ReadFailure::uncertain(bad_answer(
+            list,
+            "a page does not advance",
+        )))),
     }
 }
 
-fn is_too_large(refusal: &Refusal) -> bool {
+fn is_too_large(refusal: &SharePointRefusal) -> bool {
     refusal.failure.code == Code::SharePointAnswerTooLarge
 }
 
@@ -498,12 +519,12 @@ fn too_much(site: &Site, settings: &SharePointSettings) -> Failure {
     )
 }
 
-fn bad(list: &TaskList, reason: &str) -> Failure {
+fn bad_answer(list: &TaskList, reason: &str) -> Failure {
     unusable(list, Code::SharePointBadAnswer, reason)
 }
 
 /// Returns the failure of an answer about something other than what was asked.
-fn foreign(list: &TaskList, reason: &str) -> Failure {
+fn foreign_answer(list: &TaskList, reason: &str) -> Failure {
     unusable(list, Code::SharePointForeignAnswer, reason)
 }
 

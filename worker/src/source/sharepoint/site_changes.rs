@@ -8,15 +8,15 @@ use tasksync_common::model::SourceKey;
 use uuid::Uuid;
 
 use super::changes::{Seen, SiteReading, list_of};
-use super::cursor::{self, Cursor};
-use super::feed::Answered;
-use super::gone::Missing;
-use super::items::{self, Item};
-use super::lists::{Found, TaskList};
+use super::cursor::{self, SourceCursor};
+use super::feed::FeedAnswer;
+use super::items::{self, TaskListItem};
+use super::lists::{DiscoveredLists, TaskList};
+use super::missing_list::ListVerdict;
 use super::people::SiteUser;
 use super::reads;
 use super::{SharePointSource, Site};
-use crate::source::{Absence, Person, Presence};
+use crate::source::{Absence, Person, TaskPresence};
 
 impl SharePointSource {
     /// Returns what changed for a person in a site since the cursor, or everything if the cursor does not
@@ -25,7 +25,7 @@ impl SharePointSource {
         &self,
         site: &Site,
         person: &Person,
-        cursor: &Cursor,
+        cursor: &SourceCursor,
         linked: &BTreeSet<SourceKey>,
     ) -> Result<SiteReading, Failure> {
         let token = cursor
@@ -38,14 +38,14 @@ impl SharePointSource {
         let mut reading = SiteReading {
             token: answered.token.clone(),
             birth: answered.birth,
-            known: true,
+            knows_person: true,
             ..SiteReading::default()
         };
         let delta = &answered.delta;
         if delta.is_empty() && cursor.unread().is_empty() {
             return Ok(reading);
         }
-        if answered.apart && !(delta.lists.is_empty() && delta.lists_deleted.is_empty()) {
+        if answered.bypassed_log && !(delta.lists.is_empty() && delta.lists_deleted.is_empty()) {
             site.catalogue.forget();
         }
         let found = self.lists(site).await?;
@@ -64,7 +64,7 @@ impl SharePointSource {
             &mut reading,
         )
         .await?;
-        let mut again = again(&answered, &found);
+        let mut again = lists_to_relist(&answered, &found);
         again.extend(
             cursor
                 .unread()
@@ -78,7 +78,7 @@ impl SharePointSource {
             return Ok(reading);
         }
         if let Some(user) = &user {
-            self.look_again(site, user, &found, &again, linked, &mut seen, &mut reading)
+            self.relist(site, user, &found, &again, linked, &mut seen, &mut reading)
                 .await?;
         }
         self.judge(site, user.as_deref(), seen, Some(linked), &mut reading)
@@ -97,9 +97,9 @@ impl SharePointSource {
     async fn lost_lists(
         &self,
         site: &Site,
-        cursor: &Cursor,
-        answered: &Answered,
-        found: &Found,
+        cursor: &SourceCursor,
+        answered: &FeedAnswer,
+        found: &DiscoveredLists,
         linked: &BTreeSet<SourceKey>,
         reading: &mut SiteReading,
     ) -> Result<BTreeSet<Uuid>, Failure> {
@@ -121,17 +121,18 @@ impl SharePointSource {
                 continue;
             }
             if delta.lists_deleted.contains(&list) {
-                site.catalogue.with_sightings(|seen| seen.deleted(list));
+                site.catalogue
+                    .with_missing_lists(|seen| seen.record_deleted(list));
             }
-            match self.missing(list).await? {
-                Missing::Gone => {
+            match self.judge_missing_list(list).await? {
+                ListVerdict::Gone => {
                     gone.insert(list);
                     for key in keys {
-                        let absent = Presence::Absent(Absence::LocationGone);
+                        let absent = TaskPresence::Absent(Absence::LocationGone);
                         reading.tasks.insert(key.clone(), absent);
                     }
                 }
-                Missing::Unread(failure) => {
+                ListVerdict::Unread(failure) => {
                     reading.unread.insert(list, failure);
                 }
             }
@@ -160,14 +161,14 @@ impl SharePointSource {
     async fn read_changed(
         &self,
         site: &Site,
-        answered: &Answered,
-        found: &Found,
+        answered: &FeedAnswer,
+        found: &DiscoveredLists,
         user: Option<&SiteUser>,
         linked: &BTreeSet<SourceKey>,
         seen: &mut Seen,
         reading: &mut SiteReading,
     ) -> Result<(), Failure> {
-        let linked_ids: HashSet<items::Key> = linked
+        let linked_ids: HashSet<items::ItemKey> = linked
             .iter()
             .filter_map(|key| Some((list_of(key)?, key.item_id()?)))
             .collect();
@@ -184,7 +185,7 @@ impl SharePointSource {
                 if !gone {
                     there.push(*id);
                 } else if linked_ids.contains(&(list.id, *id)) {
-                    let deleted = Presence::Absent(Absence::Deleted);
+                    let deleted = TaskPresence::Absent(Absence::Deleted);
                     reading.tasks.insert(list.key.task(*id), deleted);
                 }
             }
@@ -192,10 +193,10 @@ impl SharePointSource {
                 wanted.push((Arc::clone(list), there));
             }
         }
-        let reads = if answered.apart {
+        let reads = if answered.bypassed_log {
             reads::read_items(&self.client, &wanted).await?.into()
         } else {
-            let concern = |key: &items::Key, item: &Item| {
+            let concern = |key: &items::ItemKey, item: &TaskListItem| {
                 linked_ids.contains(key) || user.is_some_and(|user| item.assigned.contains(&user.id))
             };
             self.items
@@ -208,11 +209,11 @@ impl SharePointSource {
     /// Lists the person's items again in lists whose columns, content or permissions changed as a whole: a
     /// change of permissions does not appear as a change of items.
     #[expect(clippy::too_many_arguments, reason = "what is read, and where it goes")]
-    pub(super) async fn look_again(
+    pub(super) async fn relist(
         &self,
         site: &Site,
         user: &SiteUser,
-        found: &Found,
+        found: &DiscoveredLists,
         lists: &BTreeSet<Uuid>,
         linked: &BTreeSet<SourceKey>,
         seen: &mut Seen,
@@ -237,7 +238,7 @@ impl SharePointSource {
 }
 
 /// Returns the lists that have to be listed again.
-fn again(answered: &Answered, found: &Found) -> BTreeSet<Uuid> {
+fn lists_to_relist(answered: &FeedAnswer, found: &DiscoveredLists) -> BTreeSet<Uuid> {
     let delta = &answered.delta;
     let touched = |list: &TaskList| {
         delta.lists.contains(&list.id)

@@ -9,13 +9,13 @@ use tasksync_common::model::LocationKey;
 use url::Url;
 use uuid::Uuid;
 
-use super::client::Client;
-use super::errors::Scope;
-use super::fields::{Columns, OF_COLUMNS};
+use super::client::SharePointClient;
+use super::errors::RequestSubject;
+use super::fields::{COLUMN_PROPERTIES, TaskColumns};
 use super::json::Cell;
-use super::lists::{Found, TaskList, UnreadList};
-use super::unread::trouble_of;
-use super::wire::{Ask, Refusal, Reply};
+use super::lists::{DiscoveredLists, TaskList, UnreadList};
+use super::read_failure::read_failure_of;
+use super::wire::{RestAnswer, RestRequest, SharePointRefusal};
 use super::zone::Zone;
 use super::{SharePointSettings, odata};
 
@@ -35,13 +35,13 @@ struct Web {
 }
 
 /// The state of a walk.
-struct Walk<'a> {
-    client: &'a Client,
+struct SiteWalk<'a> {
+    client: &'a SharePointClient,
     site: &'a str,
     settings: &'a SharePointSettings,
     /// The result of the walk before.
-    known: Option<&'a Found>,
-    found: Found,
+    previous: Option<&'a DiscoveredLists>,
+    found: DiscoveredLists,
 }
 
 /// Walks through the root web and its sub webs. A sub web or list that cannot be read is left out and
@@ -50,22 +50,24 @@ struct Walk<'a> {
 /// # Errors
 /// The root web cannot be read, or the whole server or the account is the cause.
 pub(super) async fn walk(
-    client: &Client,
+    client: &SharePointClient,
     site: &str,
     settings: &SharePointSettings,
-    known: Option<&Found>,
-) -> Result<Found, Failure> {
-    let mut walk = Walk {
+    previous: Option<&DiscoveredLists>,
+) -> Result<DiscoveredLists, Failure> {
+    let mut walk = SiteWalk {
         client,
         site,
         settings,
-        known,
-        found: Found {
+        previous,
+        found: DiscoveredLists {
             lists: BTreeMap::new(),
             title: String::new(),
             unread: BTreeMap::new(),
             incomplete: None,
-            zones: known.map(|known| known.zones.clone()).unwrap_or_default(),
+            zones: previous
+                .map(|previous| previous.zones.clone())
+                .unwrap_or_default(),
             lacks_zone: false,
             at: client.now(),
             as_of: 0,
@@ -75,7 +77,7 @@ pub(super) async fn walk(
     let mut walked = 0;
     while let Some(address) = queue.pop_front() {
         if walked >= settings.webs_per_site.max(1) {
-            walk.leave_out(&limit(site, settings.webs_per_site, "webs"));
+            walk.leave_out(&limit_exceeded(site, settings.webs_per_site, "webs"));
             break;
         }
         walked += 1;
@@ -83,15 +85,15 @@ pub(super) async fn walk(
             Ok(()) => {}
             Err(refusal) if walked == 1 => return Err(refusal.failure),
             Err(refusal) => {
-                let trouble = trouble_of(refusal, Whose::Container)?;
-                walk.lose_web(&address, &trouble.failure);
+                let read_failure = read_failure_of(refusal, Whose::Container)?;
+                walk.record_unread_web(&address, &read_failure.failure);
             }
         }
     }
     Ok(walk.found)
 }
 
-fn limit(site: &str, limit: usize, what: &str) -> Failure {
+fn limit_exceeded(site: &str, limit: usize, what: &str) -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::SharePointAnswerTooLarge,
@@ -99,7 +101,7 @@ fn limit(site: &str, limit: usize, what: &str) -> Failure {
     )
 }
 
-impl Walk<'_> {
+impl SiteWalk<'_> {
     /// Records that the walk does not see everything.
     fn leave_out(&mut self, failure: &Failure) {
         tracing::warn!(site = self.site, %failure, "not every task list of the site can be read");
@@ -107,12 +109,12 @@ impl Walk<'_> {
     }
 
     /// Records the lists of a web that cannot be read as unread: a list that cannot be seen is not gone.
-    fn lose_web(&mut self, address: &str, failure: &Failure) {
+    fn record_unread_web(&mut self, address: &str, failure: &Failure) {
         self.leave_out(failure);
-        let Some(known) = self.known else { return };
-        let lists = known.lists.values().map(|list| (list.id, &list.web));
+        let Some(previous) = self.previous else { return };
+        let lists = previous.lists.values().map(|list| (list.id, &list.web));
         // The lists that the walk before could not read either.
-        let unread = known.unread.iter().filter(|(_, list)| list.is_task_list);
+        let unread = previous.unread.iter().filter(|(_, list)| list.is_task_list);
         let unread = unread.map(|(id, list)| (*id, &list.web));
         for (id, web) in lists.chain(unread).filter(|(_, web)| *web == address) {
             let list = UnreadList {
@@ -125,24 +127,27 @@ impl Walk<'_> {
     }
 
     /// Records a list that cannot be read as unread.
-    fn lose_list(&mut self, web: &str, list: Uuid, failure: Failure, is_task_list: bool) {
+    fn record_unread_list(&mut self, web: &str, list: Uuid, failure: Failure, is_task_list: bool) {
         tracing::warn!(site = self.site, %list, %failure, "a list cannot be read");
-        let was = self.known.is_some_and(|known| {
-            known.lists.contains_key(&list)
-                || known.unread.get(&list).is_some_and(|unread| unread.is_task_list)
+        let was_task_list = self.previous.is_some_and(|previous| {
+            previous.lists.contains_key(&list)
+                || previous
+                    .unread
+                    .get(&list)
+                    .is_some_and(|unread| unread.is_task_list)
         });
         self.found.unread.insert(
             list,
             UnreadList {
                 web: web.to_owned(),
                 failure,
-                is_task_list: is_task_list || was,
+                is_task_list: is_task_list || was_task_list,
             },
         );
     }
 
     /// Reads one web.
-    async fn web(&mut self, address: &str, queue: &mut VecDeque<String>) -> Result<(), Refusal> {
+    async fn web(&mut self, address: &str, queue: &mut VecDeque<String>) -> Result<(), SharePointRefusal> {
         let web = self.read_web(address).await?;
         let lists = self.task_lists(&web).await?;
         if self.settings.webs_per_site > 1 {
@@ -160,7 +165,11 @@ impl Walk<'_> {
         }
         for list in lists {
             if self.found.lists.len() >= self.settings.lists_per_site {
-                self.leave_out(&limit(self.site, self.settings.lists_per_site, "task lists"));
+                self.leave_out(&limit_exceeded(
+                    self.site,
+                    self.settings.lists_per_site,
+                    "task lists",
+                ));
                 break;
             }
             self.found.lists.insert(list.id, Arc::new(list));
@@ -168,12 +177,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    async fn read_web(&self, address: &str) -> Result<Web, Refusal> {
-        let ask = Ask::get(address, "web?$select=Id,Title,Url", Scope::Site);
-        let web = self.client.send(&ask).await?.read(&["Id", "Title", "Url"])?;
-        let id = odata::guid(&web, "Id").ok_or_else(|| bad(address, "the web has no id"))?;
+    async fn read_web(&self, address: &str) -> Result<Web, SharePointRefusal> {
+        let request = RestRequest::get(address, "web?$select=Id,Title,Url", RequestSubject::Site);
+        let web = self.client.send(&request).await?.read(&["Id", "Title", "Url"])?;
+        let id = odata::guid(&web, "Id").ok_or_else(|| bad_answer(address, "the web has no id"))?;
         if odata::text(&web, "Url").is_some_and(|url| !is_at(&url, address)) {
-            return Err(bad(address, "the answer is about another web").into());
+            return Err(bad_answer(address, "the answer is about another web").into());
         }
         let last = self.found.zones.get(address).cloned();
         let zone = match self.zone_of(address, last.as_ref()).await? {
@@ -193,10 +202,14 @@ impl Walk<'_> {
     }
 }
 
-impl Walk<'_> {
+impl SiteWalk<'_> {
     /// Reads the zone of a web. The answer does not name its web, so a zone other than the last known one
     /// counts only if two readings agree.
-    async fn zone_of(&self, address: &str, last: Option<&Zone>) -> Result<Result<Zone, Failure>, Refusal> {
+    async fn zone_of(
+        &self,
+        address: &str,
+        last: Option<&Zone>,
+    ) -> Result<Result<Zone, Failure>, SharePointRefusal> {
         let first = match self.zone_once(address).await? {
             Ok(zone) if last == Some(&zone) => return Ok(Ok(zone)),
             Ok(zone) => zone,
@@ -207,21 +220,21 @@ impl Walk<'_> {
             if second == first {
                 Ok(second)
             } else {
-                Err(bad(address, "two readings of the time zone differ"))
+                Err(bad_answer(address, "two readings of the time zone differ"))
             }
         }))
     }
 
-    async fn zone_once(&self, address: &str) -> Result<Result<Zone, Failure>, Refusal> {
-        let ask = Ask::get(address, "web/regionalsettings/timezone", Scope::Site);
-        Ok(match self.client.send(&ask).await {
-            Ok(reply) => read_zone(&reply, self.client.now()).map_err(|reason| bad(address, &reason)),
-            Err(refusal) => Err(trouble_of(refusal, Whose::Container)?.failure),
+    async fn zone_once(&self, address: &str) -> Result<Result<Zone, Failure>, SharePointRefusal> {
+        let request = RestRequest::get(address, "web/regionalsettings/timezone", RequestSubject::Site);
+        Ok(match self.client.send(&request).await {
+            Ok(reply) => read_zone(&reply, self.client.now()).map_err(|reason| bad_answer(address, &reason)),
+            Err(refusal) => Err(read_failure_of(refusal, Whose::Container)?.failure),
         })
     }
 }
 
-fn read_zone(reply: &Reply, now: Timestamp) -> Result<Zone, String> {
+fn read_zone(reply: &RestAnswer, now: Timestamp) -> Result<Zone, String> {
     let names = ["Id", "Information", "Bias", "StandardBias", "DaylightBias"];
     let answer = reply.read(&names).map_err(|failure| failure.detail)?;
     Zone::read(&answer, now)
@@ -237,16 +250,16 @@ fn is_at(address: &str, web: &str) -> bool {
 }
 
 /// Returns the addresses of the webs directly below a web.
-async fn sub_webs(client: &Client, address: &str) -> Result<Vec<String>, Refusal> {
-    let ask = Ask::get(address, "web/webs?$select=Id,Title,Url", Scope::Site);
-    let entries = collection(client, ask, &["Url"]).await?;
-    let own = Url::parse(address).ok();
+async fn sub_webs(client: &SharePointClient, address: &str) -> Result<Vec<String>, SharePointRefusal> {
+    let request = RestRequest::get(address, "web/webs?$select=Id,Title,Url", RequestSubject::Site);
+    let entries = collection(client, request, &["Url"]).await?;
+    let base = Url::parse(address).ok();
     Ok(entries
         .iter()
         .filter_map(|web| odata::text(web, "Url"))
-        .filter_map(|url| own.as_ref()?.join(&url).ok())
+        .filter_map(|url| base.as_ref()?.join(&url).ok())
         // Credentials are sent only to the server that the tenant named.
-        .filter(|url| own.as_ref().is_some_and(|own| is_below(own, url)))
+        .filter(|url| base.as_ref().is_some_and(|base| is_below(base, url)))
         .map(|url| url.as_str().trim_end_matches('/').to_owned())
         .collect())
 }
@@ -258,24 +271,29 @@ fn is_below(parent: &Url, web: &Url) -> bool {
 }
 
 /// Returns the properties `names` of every entry of a collection, page by page.
-async fn collection(client: &Client, mut ask: Ask, names: &[&str]) -> Result<Vec<Cell>, Refusal> {
+async fn collection(
+    client: &SharePointClient,
+    mut ask: RestRequest,
+    names: &[&str],
+) -> Result<Vec<Cell>, SharePointRefusal> {
     let mut all = Vec::new();
     for _ in 0..PAGES {
         let answer = client.send(&ask).await?.read(names)?;
-        let entries = odata::entries(&answer).ok_or_else(|| bad(&ask.web, "an answer is not a list"))?;
+        let entries =
+            odata::entries(&answer).ok_or_else(|| bad_answer(&ask.web, "an answer is not a list"))?;
         all.extend(entries.iter().cloned());
         let Some(next) = odata::next_page(&answer) else {
             return Ok(all);
         };
         match next.split_once("/_api/") {
             Some((web, path)) if web.eq_ignore_ascii_case(&ask.web) => ask.path = path.to_owned(),
-            _ => return Err(bad(&ask.web, "the next page is elsewhere").into()),
+            _ => return Err(bad_answer(&ask.web, "the next page is elsewhere").into()),
         }
     }
-    Err(bad(&ask.web, "an answer has too many pages").into())
+    Err(bad_answer(&ask.web, "an answer has too many pages").into())
 }
 
-fn bad(address: &str, reason: &str) -> Failure {
+fn bad_answer(address: &str, reason: &str) -> Failure {
     Failure::new(
         ErrorClass::Transient,
         Code::SharePointBadAnswer,
@@ -284,7 +302,7 @@ fn bad(address: &str, reason: &str) -> Failure {
 }
 
 /// The properties that are read of each list.
-const OF_LISTS: [&str; 7] = [
+const LIST_PROPERTIES: [&str; 7] = [
     "Id",
     "Title",
     "BaseTemplate",
@@ -294,26 +312,26 @@ const OF_LISTS: [&str; 7] = [
     "ParentWebUrl",
 ];
 
-impl Walk<'_> {
+impl SiteWalk<'_> {
     /// Returns the task lists of a web.
-    async fn task_lists(&mut self, web: &Web) -> Result<Vec<TaskList>, Refusal> {
+    async fn task_lists(&mut self, web: &Web) -> Result<Vec<TaskList>, SharePointRefusal> {
         let path = format!(
             "web/lists?$select={}&$filter=Hidden%20eq%20false",
-            OF_LISTS.join(",")
+            LIST_PROPERTIES.join(",")
         );
-        let ask = Ask::get(&web.address, path, Scope::Site);
+        let request = RestRequest::get(&web.address, path, RequestSubject::Site);
         let mut entries: HashMap<Uuid, Cell> = HashMap::new();
-        for list in collection(self.client, ask, &OF_LISTS).await? {
-            let id = odata::guid(&list, "Id").ok_or_else(|| bad(&web.address, "a list has no id"))?;
+        for list in collection(self.client, request, &LIST_PROPERTIES).await? {
+            let id = odata::guid(&list, "Id").ok_or_else(|| bad_answer(&web.address, "a list has no id"))?;
             if odata::text(&list, "ParentWebUrl").is_some_and(|path| !is_path_of(&path, &web.address)) {
-                return Err(bad(&web.address, "a list is of another web").into());
+                return Err(bad_answer(&web.address, "a list is of another web").into());
             }
             if odata::boolean(&list, "Hidden") != Some(true) {
                 entries.insert(id, list);
             }
         }
         let chosen = self.choose(web, &entries).await?;
-        let asks = chosen
+        let requests = chosen
             .iter()
             .map(|id| {
                 let select = "fields?$select=Id,InternalName,TypeAsString,Choices,SchemaXml,DisplayFormat,AllowMultipleValues";
@@ -321,14 +339,14 @@ impl Walk<'_> {
             })
             .collect();
         let mut lists = Vec::new();
-        for (id, reply) in chosen.iter().zip(self.client.send_all(asks).await?) {
+        for (id, reply) in chosen.iter().zip(self.client.send_all(requests).await?) {
             let (Some(fields), Some(list)) = (
-                self.present(&web.address, *id, reply, &OF_COLUMNS, "InternalName", true)?,
+                self.present(&web.address, *id, reply, &COLUMN_PROPERTIES, "InternalName", true)?,
                 entries.get(id),
             ) else {
                 continue;
             };
-            let Some(columns) = Columns::read(&fields) else {
+            let Some(columns) = TaskColumns::read(&fields) else {
                 tracing::info!(site = self.site, list = %id, "a task list without a column of assigned people is left out");
                 continue;
             };
@@ -348,18 +366,22 @@ impl Walk<'_> {
     }
 
     /// Returns which of the lists are task lists: by their template, otherwise by their default content type.
-    async fn choose(&mut self, web: &Web, entries: &HashMap<Uuid, Cell>) -> Result<Vec<Uuid>, Refusal> {
+    async fn choose(
+        &mut self,
+        web: &Web,
+        entries: &HashMap<Uuid, Cell>,
+    ) -> Result<Vec<Uuid>, SharePointRefusal> {
         let (mut chosen, others): (Vec<Uuid>, Vec<Uuid>) = entries.keys().copied().partition(|id| {
             let template = entries
                 .get(id)
                 .and_then(|list| odata::integer(list, "BaseTemplate"));
             template.is_some_and(|template| TEMPLATES.contains(&template))
         });
-        let asks = others
+        let requests = others
             .iter()
             .map(|id| of_list(web, *id, "contenttypes?$select=StringId,Name"))
             .collect();
-        let replies = self.client.send_all(asks).await?;
+        let replies = self.client.send_all(requests).await?;
         for (id, reply) in others.iter().zip(replies) {
             let types = self.present(&web.address, *id, reply, &["StringId"], "StringId", false)?;
             if types.is_some_and(|types| default_is_task(&types)) {
@@ -376,7 +398,7 @@ impl Walk<'_> {
         &mut self,
         web: &str,
         list: Uuid,
-        reply: Result<Reply, Refusal>,
+        reply: Result<RestAnswer, SharePointRefusal>,
         names: &[&str],
         key: &str,
         is_task_list: bool,
@@ -385,28 +407,30 @@ impl Walk<'_> {
             Ok(reply) => match reply.read(names) {
                 Ok(answer) => match odata::entries(&answer) {
                     // Entries without the key belong to the answer to another request.
-                    Some(entries) if entries.iter().any(|entry| odata::text(entry, key).is_none()) => bad(
-                        self.site,
-                        &format!("list {list}: an entry of the answer has no {key}"),
-                    ),
+                    Some(entries) if entries.iter().any(|entry| odata::text(entry, key).is_none()) => {
+                        bad_answer(
+                            self.site,
+                            &format!("list {list}: an entry of the answer has no {key}"),
+                        )
+                    }
                     Some(_) => return Ok(Some(answer)),
-                    None => bad(self.site, &format!("list {list}: the answer is not a list")),
+                    None => bad_answer(self.site, &format!("list {list}: the answer is not a list")),
                 },
                 Err(failure) => failure,
             },
             Err(refusal) if refusal.failure.class == ErrorClass::Gone => return Ok(None),
-            Err(refusal) => trouble_of(refusal, Whose::Container)?.failure,
+            Err(refusal) => read_failure_of(refusal, Whose::Container)?.failure,
         };
-        self.lose_list(web, list, failure, is_task_list);
+        self.record_unread_list(web, list, failure, is_task_list);
         Ok(None)
     }
 }
 
-fn of_list(web: &Web, list: Uuid, rest: &str) -> Ask {
-    Ask::get(
+fn of_list(web: &Web, list: Uuid, rest: &str) -> RestRequest {
+    RestRequest::get(
         &web.address,
         format!("web/lists(guid'{list}')/{rest}"),
-        Scope::List,
+        RequestSubject::List,
     )
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 
-use super::errors::{self, ErrorBody, Known, Scope};
+use super::errors::{self, RequestSubject, SharePointCode, SharePointErrorBody};
 use super::json::{self, Cell};
 use super::odata;
 use crate::http::service::Intent;
@@ -30,7 +30,7 @@ pub(super) enum Verb {
 
 /// One request, relative to a web.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
+pub(super) struct RestRequest {
     /// Address of the web, without a final slash.
     pub(super) web: String,
     /// Path and query after `/_api/`.
@@ -38,14 +38,14 @@ pub(super) struct Ask {
     pub(super) verb: Verb,
     /// The metadata to answer with.
     pub(super) metadata: Metadata,
-    pub(super) scope: Scope,
+    pub(super) scope: RequestSubject,
     /// Whether it reads or writes.
     pub(super) intent: Intent,
 }
 
-impl Ask {
+impl RestRequest {
     /// Returns a GET about `scope`.
-    pub(super) fn get(web: &str, path: impl Into<String>, scope: Scope) -> Self {
+    pub(super) fn get(web: &str, path: impl Into<String>, scope: RequestSubject) -> Self {
         Self {
             web: web.to_owned(),
             path: path.into(),
@@ -57,7 +57,7 @@ impl Ask {
     }
 
     /// Returns a POST that changes nothing: a query, or an operation that may be repeated without harm.
-    pub(super) fn query(web: &str, path: impl Into<String>, body: Value, scope: Scope) -> Self {
+    pub(super) fn query(web: &str, path: impl Into<String>, body: Value, scope: RequestSubject) -> Self {
         Self {
             verb: Verb::Post(body),
             ..Self::get(web, path, scope)
@@ -84,7 +84,7 @@ impl Ask {
 
 /// A successful answer.
 #[derive(Debug, Clone)]
-pub(super) struct Reply {
+pub(super) struct RestAnswer {
     /// The entity tag in the header, as a version.
     pub(super) version: Option<String>,
     /// The body; empty if there is none.
@@ -96,7 +96,7 @@ pub(super) struct Reply {
 /// Entries of a list in an answer, unless its reader sets another limit.
 const ENTRIES: usize = 5_000;
 
-impl Reply {
+impl RestAnswer {
     /// Reads the properties `names` of the answer, with `d` unwrapped. Returns [`Cell::Null`] if there is no
     /// body.
     ///
@@ -138,40 +138,41 @@ impl Reply {
 
 /// An unsuccessful answer, with the details by which some callers choose another way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct SharePointRefusal {
     /// The classified failure.
     pub(super) failure: Failure,
     /// The HTTP status, if there was an answer.
     pub(super) status: Option<u16>,
     /// SharePoint's code.
-    pub(super) known: Known,
+    pub(super) sharepoint_code: SharePointCode,
 }
 
-impl Refusal {
+impl SharePointRefusal {
     /// Returns whether the server understood the request and does not offer what was requested.
     pub(super) fn is_unsupported(&self) -> bool {
-        matches!(self.status, Some(400 | 404 | 405 | 415 | 500 | 501)) && self.known != Known::TokenRefused
+        matches!(self.status, Some(400 | 404 | 405 | 415 | 500 | 501))
+            && self.sharepoint_code != SharePointCode::TokenRefused
     }
 }
 
-impl From<Failure> for Refusal {
+impl From<Failure> for SharePointRefusal {
     fn from(failure: Failure) -> Self {
         Self {
             failure,
             status: None,
-            known: Known::Absent,
+            sharepoint_code: SharePointCode::Absent,
         }
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
+impl From<SharePointRefusal> for Failure {
+    fn from(refusal: SharePointRefusal) -> Self {
         refusal.failure
     }
 }
 
 /// Returns whether the server refused the request because it supports only `odata=verbose`.
-pub(super) fn wants_verbose(refusal: &Refusal) -> bool {
+pub(super) fn wants_verbose(refusal: &SharePointRefusal) -> bool {
     match refusal.status {
         Some(406) => true,
         Some(400 | 415) => {
@@ -229,8 +230,14 @@ fn without_metadata(value: &Value) -> Value {
 }
 
 /// Classifies an unsuccessful answer.
-pub(super) fn refuse(name: &str, status: u16, body: &[u8], scope: Scope, intent: Intent) -> Refusal {
-    let error: ErrorBody = errors::read_body(body);
+pub(super) fn refuse(
+    name: &str,
+    status: u16,
+    body: &[u8],
+    scope: RequestSubject,
+    intent: Intent,
+) -> SharePointRefusal {
+    let error: SharePointErrorBody = errors::read_body(body);
     let (class, code) = errors::classify(status, &error, scope, intent);
     let stops = scope.stops(status, class, code);
     let mut detail = format!("{name}: HTTP {status}");
@@ -240,10 +247,10 @@ pub(super) fn refuse(name: &str, status: u16, body: &[u8], scope: Scope, intent:
     if !error.message.is_empty() {
         detail.push_str(&format!(": {}", error.message));
     }
-    Refusal {
+    SharePointRefusal {
         failure: Failure::new(class, code, detail).about(stops),
         status: Some(status),
-        known: errors::known(error.code),
+        sharepoint_code: errors::sharepoint_code(error.code),
     }
 }
 
@@ -258,12 +265,12 @@ pub(super) fn reply(
     body: &Bytes,
     version: Option<String>,
     intent: Intent,
-) -> Result<Reply, Failure> {
+) -> Result<RestAnswer, Failure> {
     let text = body.trim_ascii_start();
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     match (text.first(), intent) {
         (None | Some(b'{' | b'[' | b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9'), _)
-        | (Some(_), Intent::Write) => Ok(Reply {
+        | (Some(_), Intent::Write) => Ok(RestAnswer {
             version,
             body: body.clone(),
             name: name.to_owned(),
@@ -288,8 +295,8 @@ mod tests {
 
     #[test]
     fn the_name_of_a_request_leaves_the_query_out() {
-        let ask = Ask::get("https://h/s", "web/x(@u)?@u='ana'", Scope::Person);
-        assert_eq!(ask.name(), "GET https://h/s/_api/web/x(@u)");
+        let request = RestRequest::get("https://h/s", "web/x(@u)?@u='ana'", RequestSubject::Person);
+        assert_eq!(request.name(), "GET https://h/s/_api/web/x(@u)");
     }
 
     #[test]

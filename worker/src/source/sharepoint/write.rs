@@ -10,14 +10,14 @@ use tasksync_common::error::{self, Code, ErrorClass, Failure};
 use tasksync_common::model::SourceKey;
 use uuid::Uuid;
 
-use super::errors::Scope;
-use super::gone::Missing;
+use super::errors::RequestSubject;
 use super::items::etag_version;
 use super::lists::TaskList;
-use super::wire::{Ask, Verb};
+use super::missing_list::ListVerdict;
+use super::wire::{RestRequest, Verb};
 use super::{SharePointSource, odata, queries, reads};
 use crate::http::service::Intent;
-use crate::source::{TaskChanges, Written};
+use crate::source::{TaskChanges, WrittenTask};
 
 impl SharePointSource {
     /// Returns the list and id of a task. Fails with class `Gone` if the list is certainly gone.
@@ -52,9 +52,9 @@ impl SharePointSource {
                 return Ok((Arc::clone(found), item));
             }
         }
-        match self.missing(list).await? {
-            Missing::Gone => Err(gone()),
-            Missing::Unread(failure) => Err(failure.within(key)),
+        match self.judge_missing_list(list).await? {
+            ListVerdict::Gone => Err(gone()),
+            ListVerdict::Unread(failure) => Err(failure.within(key)),
         }
     }
 
@@ -63,7 +63,7 @@ impl SharePointSource {
         key: &SourceKey,
         version: &str,
         changes: &TaskChanges,
-    ) -> Result<Written, Failure> {
+    ) -> Result<WrittenTask, Failure> {
         let (list, item) = self.target(key).await?;
         let version = etag_version(version);
         let midnights = self
@@ -74,34 +74,38 @@ impl SharePointSource {
             .columns
             .write_task(&changes.task, changes.fields, list.zone(), &midnights);
         if columns.is_empty() {
-            return Ok(Written {
+            return Ok(WrittenTask {
                 version: version.to_owned(),
             });
         }
         let mut body = columns.clone();
         body.insert("__metadata".to_owned(), json!({"type": list.entity_type}));
-        let ask = Ask {
+        let request = RestRequest {
             verb: Verb::Merge(Value::Object(body), version.to_owned()),
             intent: Intent::Write,
-            ..Ask::get(&list.web, list.path(&format!("items({item})")), Scope::Item)
+            ..RestRequest::get(
+                &list.web,
+                list.path(&format!("items({item})")),
+                RequestSubject::Item,
+            )
         };
         let sent = self.client.now();
-        let answer = self.client.send(&ask).await;
+        let answer = self.client.send(&request).await;
         // Whatever the outcome, the cached item may no longer be valid.
         self.items.forget(list.id, item);
         let reply = answer.map_err(|refusal| refusal.failure.within(key))?;
         // SharePoint answers a change with nothing but a new entity tag. A gateway that drops writes may
         // answer in the same way.
-        let told = if reply.is_empty() { reply.version } else { None };
-        let told = told.filter(|new| new != version);
+        let answered_version = if reply.is_empty() { reply.version } else { None };
+        let answered_version = answered_version.filter(|new| new != version);
         let read = self
-            .read_back(&list, item, version, told, &columns, changes)
+            .read_back(&list, item, version, answered_version, &columns, changes)
             .await
             .map_err(|reason| outcome_unknown(key, &list, &reason))?;
         if let Some(modified) = read.modified {
             self.client.learn_clock(modified, sent);
         }
-        Ok(Written {
+        Ok(WrittenTask {
             version: read.version,
         })
     }
@@ -115,8 +119,8 @@ impl SharePointSource {
         &self,
         list: &TaskList,
         item: i64,
-        before: &str,
-        told: Option<String>,
+        previous_version: &str,
+        answered_version: Option<String>,
         written: &Map<String, Value>,
         changes: &TaskChanges,
     ) -> Result<ReadBack, String> {
@@ -126,28 +130,30 @@ impl SharePointSource {
             .await
             .map_err(|refusal| format!("reading it back failed: {}", refusal.failure))?;
         let cells = reads::cells_of_item(list, item, &reply)
-            .inspect_err(|trouble| self.client.note_foreign(&trouble.failure))
-            .map_err(|trouble| trouble.failure.to_string())?;
-        let now = odata::version(&cells)
+            .inspect_err(|read_failure| self.client.note_foreign(&read_failure.failure))
+            .map_err(|read_failure| read_failure.failure.to_string())?;
+        let current_version = odata::version(&cells)
             .or(reply.version)
             .ok_or("the item has no version")?;
-        if now == before {
-            return Err(format!("the item still has version {before}"));
+        if current_version == previous_version {
+            return Err(format!("the item still has version {previous_version}"));
         }
         if let Some(column) = list.columns.first_difference(&cells, written, changes) {
             return Err(format!("{column} does not have the value that was written"));
         }
         // Versions count the writes. If a user wrote again since, the next reading must notice that.
-        Ok(match told.filter(|told| is_older(told, &now)) {
-            Some(told) => ReadBack {
-                version: told,
-                modified: None,
+        Ok(
+            match answered_version.filter(|answered| is_older(answered, &current_version)) {
+                Some(version) => ReadBack {
+                    version,
+                    modified: None,
+                },
+                None => ReadBack {
+                    version: current_version,
+                    modified: odata::instant_column(&cells, "Modified").ok().flatten(),
+                },
             },
-            None => ReadBack {
-                version: now,
-                modified: odata::instant_column(&cells, "Modified").ok().flatten(),
-            },
-        })
+        )
     }
 
     /// Returns the midnights that only the server knows.
@@ -167,7 +173,7 @@ impl SharePointSource {
             let path = format!("web/regionalsettings/timezone/localtimetoutc(@d)?@d='{date}T00:00:00'");
             let answer = self
                 .client
-                .send(&Ask::get(&list.web, path, Scope::Site))
+                .send(&RestRequest::get(&list.web, path, RequestSubject::Site))
                 .await?
                 .read(&["LocalTimeToUTC"])?;
             let instant = ["value", "LocalTimeToUTC"]
@@ -188,11 +194,11 @@ impl SharePointSource {
     /// Returns the item's present version; `None` if the item is gone.
     async fn version_of(&self, list: &TaskList, item: i64) -> Result<Option<String>, Failure> {
         let path = list.path(&format!("items({item})?$select=Id"));
-        let ask = Ask::get(&list.web, path, Scope::Item).with_versions();
-        match self.client.send(&ask).await {
+        let request = RestRequest::get(&list.web, path, RequestSubject::Item).with_versions();
+        match self.client.send(&request).await {
             Ok(reply) => {
                 let cells = reads::cells_of_item(list, item, &reply)
-                    .map_err(|trouble| trouble.failure)
+                    .map_err(|read_failure| read_failure.failure)
                     .inspect_err(|failure| self.client.note_foreign(failure))?;
                 match odata::version(&cells).or(reply.version) {
                     Some(version) => Ok(Some(version)),
@@ -230,16 +236,16 @@ impl SharePointSource {
             }
             Some(_) => {}
         }
-        let ask = Ask {
+        let request = RestRequest {
             verb: Verb::Post(Value::Null),
             intent: Intent::Write,
-            ..Ask::get(
+            ..RestRequest::get(
                 &list.web,
                 list.path(&format!("items({item})/recycle()")),
-                Scope::Item,
+                RequestSubject::Item,
             )
         };
-        let answer = self.client.send(&ask).await;
+        let answer = self.client.send(&request).await;
         self.items.forget(list.id, item);
         match answer {
             Ok(_) => {}

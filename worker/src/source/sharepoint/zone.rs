@@ -57,17 +57,17 @@ impl Zone {
                 },
             }
         };
-        let known = odata::integer(answer, "Id")
+        let windows_zone = odata::integer(answer, "Id")
             .and_then(windows_name)
             .and_then(zone_of_windows);
         let Some(bias) = minutes("Bias")? else {
-            return known
+            return windows_zone
                 .map(Self::Known)
                 .ok_or_else(|| "the answer names no time zone".to_owned());
         };
         let standard = offset(-(bias + minutes("StandardBias")?.unwrap_or(0)));
         let daylight = minutes("DaylightBias")?.map(|daylight| offset(-(bias + daylight)));
-        match known {
+        match windows_zone {
             Some(zone) if agrees(&zone, standard, daylight, now) => Ok(Self::Known(zone)),
             // No daylight bias means no daylight saving time.
             _ => Ok(Self::Biased {
@@ -285,8 +285,8 @@ mod tests {
         assert_eq!(midnight(&pacific, "2026-07-11"), "2026-07-11T08:00:00Z");
         assert_eq!(midnight(&pacific, "2026-12-11"), "2026-12-11T08:00:00Z");
         // A server that reports no biases follows the rules of the zone it names.
-        for untold in [json!({"Id": 13}), json!({"Id": 13, "Information": {"Bias": 480}})] {
-            let zone = Zone::read(&untold.into(), now()).unwrap();
+        for incomplete in [json!({"Id": 13}), json!({"Id": 13, "Information": {"Bias": 480}})] {
+            let zone = Zone::read(&incomplete.into(), now()).unwrap();
             assert_eq!(midnight(&zone, "2026-07-11"), "2026-07-11T07:00:00Z");
         }
     }

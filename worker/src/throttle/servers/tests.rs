@@ -23,7 +23,7 @@ fn pause(server: &ServerLimits, until: Timestamp) {
 async fn the_limit_of_a_server_is_kept_when_it_is_filled() {
     let clock = clock();
     let servers = Servers::new(2, clock.clone());
-    let server = servers.of(&url("mail.contoso.example"), Server::Ews, "");
+    let server = servers.limits_of(&url("mail.contoso.example"), Server::Ews, "");
     let acquire = |milliseconds| server.acquire(after(&clock, milliseconds));
     let first = acquire(0).await.unwrap();
     let _second = acquire(0).await.unwrap();
@@ -62,18 +62,18 @@ async fn the_limit_of_a_server_is_kept_when_it_is_filled() {
     // Another port or another account is another server.
     assert!(
         servers
-            .of(&url("mail.contoso.example:8443"), Server::Ews, "")
+            .limits_of(&url("mail.contoso.example:8443"), Server::Ews, "")
             .acquire(clock.now())
             .await
             .is_ok()
     );
     assert!(!Arc::ptr_eq(
         &server,
-        &servers.of(&url("mail.contoso.example"), Server::Ews, "app")
+        &servers.limits_of(&url("mail.contoso.example"), Server::Ews, "app")
     ));
     assert!(Arc::ptr_eq(
         &server,
-        &servers.of(&url("MAIL.contoso.example:443"), Server::Ews, "")
+        &servers.limits_of(&url("MAIL.contoso.example:443"), Server::Ews, "")
     ));
 }
 
@@ -81,8 +81,8 @@ async fn the_limit_of_a_server_is_kept_when_it_is_filled() {
 async fn a_pause_is_shared_and_lasts_to_the_millisecond() {
     let clock = clock();
     let servers = Servers::new(1, clock.clone());
-    let server = servers.of(&url("sp.contoso.example"), Server::SharePoint, "");
-    let held = server.acquire(clock.now()).await.unwrap();
+    let server = servers.limits_of(&url("sp.contoso.example"), Server::SharePoint, "");
+    let permit = server.acquire(clock.now()).await.unwrap();
     let waiting = tokio::spawn({
         let (server, deadline) = (Arc::clone(&server), after(&clock, 60_000));
         async move { server.acquire(deadline).await.map(|_| ()) }
@@ -90,15 +90,15 @@ async fn a_pause_is_shared_and_lasts_to_the_millisecond() {
     tokio::task::yield_now().await;
     pause(&server, after(&clock, 1_500));
     pause(&server, after(&clock, 300));
-    drop(held);
+    drop(permit);
     // A caller that was waiting already gets the failure, too.
-    let told = waiting.await.unwrap().unwrap_err();
+    let failure = waiting.await.unwrap().unwrap_err();
     let rest = |milliseconds| ErrorClass::Throttled {
         retry_after: Some(Duration::from_millis(milliseconds)),
     };
-    assert_eq!((told.class, told.code), (rest(1_500), Code::SharePointBusy));
+    assert_eq!((failure.class, failure.code), (rest(1_500), Code::SharePointBusy));
     clock.advance(SignedDuration::from_millis(1_499));
-    let other = servers.of(&url("sp.contoso.example"), Server::SharePoint, "");
+    let other = servers.limits_of(&url("sp.contoso.example"), Server::SharePoint, "");
     assert_eq!(other.check().unwrap_err().class, rest(1));
     clock.advance(SignedDuration::from_millis(1));
     assert!(other.check().is_ok());
@@ -116,35 +116,35 @@ async fn a_pause_is_shared_and_lasts_to_the_millisecond() {
 async fn the_number_of_servers_is_limited() {
     let clock = clock();
     let servers = Servers::with_maximum(1, clock.clone(), 3, None);
-    let paused = servers.of(&url("paused.example"), Server::Ews, "");
+    let paused = servers.limits_of(&url("paused.example"), Server::Ews, "");
     pause(&paused, after(&clock, 10_000));
     drop(paused);
-    let held = servers.of(&url("held.example"), Server::Ews, "");
-    drop(servers.of(&url("old.example"), Server::Ews, ""));
+    let limits_in_use = servers.limits_of(&url("held.example"), Server::Ews, "");
+    drop(servers.limits_of(&url("old.example"), Server::Ews, ""));
     // The idle entry is removed first, then the paused one; the one in use stays.
-    let first = servers.of(&url("a.example"), Server::Ews, "");
+    let first = servers.limits_of(&url("a.example"), Server::Ews, "");
     assert!(
         servers
-            .of(&url("paused.example"), Server::Ews, "")
+            .limits_of(&url("paused.example"), Server::Ews, "")
             .check()
             .is_err()
     );
-    let second = servers.of(&url("b.example"), Server::Ews, "");
+    let second = servers.limits_of(&url("b.example"), Server::Ews, "");
     assert_eq!(servers.len(), 3);
     // No entry can be removed: further servers share one.
-    let third = servers.of(&url("c.example"), Server::Ews, "");
+    let third = servers.limits_of(&url("c.example"), Server::Ews, "");
     assert!(Arc::ptr_eq(
         &third,
-        &servers.of(&url("d.example"), Server::Ews, "")
+        &servers.limits_of(&url("d.example"), Server::Ews, "")
     ));
     assert!(Arc::ptr_eq(
-        &held,
-        &servers.of(&url("held.example"), Server::Ews, "")
+        &limits_in_use,
+        &servers.limits_of(&url("held.example"), Server::Ews, "")
     ));
     drop((first, second));
     assert!(!Arc::ptr_eq(
         &third,
-        &servers.of(&url("c.example"), Server::Ews, "")
+        &servers.limits_of(&url("c.example"), Server::Ews, "")
     ));
     assert_eq!(servers.len(), 3);
 }
@@ -154,7 +154,7 @@ async fn the_number_of_servers_is_limited() {
 async fn a_pause_of_one_service_leaves_another_on_the_same_host_alone() {
     let clock = clock();
     let servers = Servers::new(1, clock.clone());
-    let of = |kind| servers.of(&url("office.contoso.example"), kind, "svc");
+    let of = |kind| servers.limits_of(&url("office.contoso.example"), kind, "svc");
     for (paused, other) in [
         (Server::Ews, Server::SharePoint),
         (Server::SharePoint, Server::Ews),

@@ -27,17 +27,17 @@ impl Clock for TokioClock {
 }
 
 /// A fleet that can stop answering.
-struct Fickle {
+struct SilenceableFleet {
     fleet: MemoryFleet,
     silent: AtomicBool,
 }
 
 #[async_trait]
-impl Fleet for Fickle {
+impl Fleet for SilenceableFleet {
     fn is_shared(&self) -> bool {
         true
     }
-    async fn exchange(&self, report: &Report) -> Result<Answer, Failure> {
+    async fn exchange(&self, report: &FleetReport) -> Result<FleetAnswer, Failure> {
         if self.silent.load(Ordering::SeqCst) {
             return Err(Failure::new(
                 ErrorClass::Transient,
@@ -71,14 +71,14 @@ struct Process {
 
 struct Bench {
     clock: Arc<TokioClock>,
-    fleet: Arc<Fickle>,
+    fleet: Arc<SilenceableFleet>,
 }
 
 fn bench() -> Bench {
     let clock = Arc::new(TokioClock(Instant::now()));
     Bench {
-        fleet: Arc::new(Fickle {
-            fleet: MemoryFleet::of_many(clock.clone()),
+        fleet: Arc::new(SilenceableFleet {
+            fleet: MemoryFleet::with_shared_limits(clock.clone()),
             silent: AtomicBool::new(false),
         }),
         clock,
@@ -96,7 +96,7 @@ impl Bench {
         let heartbeat = Heartbeat {
             fleet: self.fleet.clone(),
             member: Member::new(name, Role::Worker, self.clock.now()),
-            parts: vec![Arc::new(servers.clone())],
+            participants: vec![Arc::new(servers.clone())],
             interval: SECOND,
             lifetime: SECOND * 10,
             nudge,
@@ -113,7 +113,7 @@ fn url() -> Url {
 }
 
 fn server(process: &Process) -> Arc<ServerLimits> {
-    process.servers.of(&url(), Server::Ews, "")
+    process.servers.limits_of(&url(), Server::Ews, "")
 }
 
 /// Makes the server ask the process for a pause.
@@ -131,7 +131,7 @@ struct Counts {
 
 /// Starts this number of callers, each sending one request after another. Returns the count of finished
 /// requests.
-fn press(bench: &Bench, process: &Process, callers: usize, counts: &Arc<Counts>) -> Arc<AtomicUsize> {
+fn start_callers(bench: &Bench, process: &Process, callers: usize, counts: &Arc<Counts>) -> Arc<AtomicUsize> {
     let ended: Arc<AtomicUsize> = Arc::default();
     for caller in 0..callers {
         let (server, clock) = (server(process), bench.clock.clone());
@@ -157,13 +157,13 @@ async fn all_processes_together_keep_the_limit_and_share_it_evenly() {
     let bench = bench();
     let counts: Arc<Counts> = Arc::default();
     let first = bench.process("a");
-    let by_first = press(&bench, &first, 30, &counts);
+    let by_first = start_callers(&bench, &first, 30, &counts);
     sleep(SECOND * 5).await;
     assert_eq!(counts.now.load(Ordering::SeqCst), LIMIT, "it is alone");
     let others = [bench.process("b"), bench.process("c")];
     let by_others: Vec<_> = others
         .iter()
-        .map(|process| press(&bench, process, 30, &counts))
+        .map(|process| start_callers(&bench, process, 30, &counts))
         .collect();
     sleep(SECOND * 10).await;
     let before: Vec<usize> = std::iter::once(&by_first)
@@ -192,7 +192,7 @@ async fn a_pause_asked_of_one_process_is_kept_by_all() {
     let bench = bench();
     let (one, other) = (bench.process("a"), bench.process("b"));
     let counts: Arc<Counts> = Arc::default();
-    let ended = press(&bench, &other, 1, &counts);
+    let ended = start_callers(&bench, &other, 1, &counts);
     sleep(SECOND).await;
     other.stop.cancel();
     assert!(ended.load(Ordering::SeqCst) > 0);
@@ -202,12 +202,12 @@ async fn a_pause_asked_of_one_process_is_kept_by_all() {
     let _held = in_use.acquire(deadline).await.unwrap();
     pause(&bench, &one, 60);
     sleep(SECOND * 2).await;
-    let told = in_use.check().unwrap_err();
+    let failure = in_use.check().unwrap_err();
     let ErrorClass::Throttled {
         retry_after: Some(left),
-    } = told.class
+    } = failure.class
     else {
-        panic!("{told}")
+        panic!("{failure}")
     };
     assert!((SECOND * 55..=SECOND * 60).contains(&left), "{left:?}");
     sleep(SECOND * 60).await;
@@ -227,8 +227,8 @@ async fn a_pause_that_is_ended_in_the_store_is_over_in_every_process_also_withou
     assert!(learned.check().is_err());
     // Long after the last request.
     sleep(SECOND * 3_600).await;
-    let known = bench.fleet.pauses(&name).await.unwrap().swap_remove(0).unwrap();
-    assert_eq!(known.why.as_deref(), Some("it is busy"));
+    let pause_found = bench.fleet.pauses(&name).await.unwrap().swap_remove(0).unwrap();
+    assert_eq!(pause_found.why.as_deref(), Some("it is busy"));
     assert_eq!(bench.fleet.end_pauses(&name).await.unwrap(), 1);
     sleep(SECOND * 2).await;
     for process in [&one, &other] {
@@ -269,8 +269,8 @@ async fn a_process_that_is_alone_reports_its_pauses_and_learns_that_they_were_en
     assert_eq!(bench.fleet.end_pauses(&name).await.unwrap(), 1);
     sleep(SECOND * 2).await;
     let deadline = bench.clock.now() + SignedDuration::from_secs(9);
-    let held = server(&process).acquire(deadline).await.unwrap();
-    assert_eq!(held.server().counts().in_flight, 1, "its limit is its own");
+    let permit = server(&process).acquire(deadline).await.unwrap();
+    assert_eq!(permit.server().counts().in_flight, 1, "its limit is its own");
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,7 +278,7 @@ async fn when_the_fleet_is_silent_work_goes_on_with_a_small_share() {
     let bench = bench();
     let processes = [bench.process("a"), bench.process("b")];
     let counts: Arc<Counts> = Arc::default();
-    press(&bench, &processes[0], 30, &counts);
+    start_callers(&bench, &processes[0], 30, &counts);
     sleep(SECOND * 5).await;
     bench.fleet.silent.store(true, Ordering::SeqCst);
     sleep(SECOND * 5).await;
@@ -287,7 +287,7 @@ async fn when_the_fleet_is_silent_work_goes_on_with_a_small_share() {
         LIMIT,
         "kept for a while"
     );
-    press(&bench, &processes[1], 30, &counts);
+    start_callers(&bench, &processes[1], 30, &counts);
     sleep(SECOND * 15).await;
     for process in &processes {
         assert_eq!(server(process).counts().in_flight, LIMIT / 2);

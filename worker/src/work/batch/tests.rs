@@ -16,7 +16,7 @@ struct Budgets(Mutex<Vec<Option<usize>>>);
 
 #[async_trait]
 impl UserSync for Budgets {
-    type Known = ();
+    type LookedUp = ();
     type Work = ();
 
     async fn look_up(&self, _: &TenantId, users: &[UserId]) -> Vec<Result<(), Failure>> {
@@ -28,7 +28,7 @@ impl UserSync for Budgets {
     }
 
     async fn sync(&self, _: &UserKey, (): (), _: Duration) -> Result<SyncReport, Failure> {
-        self.0.lock().unwrap().push(budget::left());
+        self.0.lock().unwrap().push(budget::remaining());
         Ok(SyncReport::default())
     }
 }
@@ -39,14 +39,14 @@ async fn each_sync_has_a_budget_of_bytes_of_its_own() {
     let sync = Arc::new(Budgets::default());
     let metrics = Arc::default();
     let fleet = Arc::new(MemoryFleet::new(Arc::new(SystemClock)));
-    let presence = Presence::new(&limits, Arc::clone(&metrics), fleet, Arc::default());
+    let fleet_member = FleetMember::new(&limits, Arc::clone(&metrics), fleet, Arc::default());
     let tools = Tools {
         sync: &sync,
         limits: &limits,
         metrics: &metrics,
-        presence: &presence,
+        fleet_member: &fleet_member,
     };
-    let batch = Batch {
+    let batch = UserBatch {
         tenant: "contoso".parse().unwrap(),
         users: ["ana", "ben"].map(|name| name.parse().unwrap()).to_vec(),
         serial: false,

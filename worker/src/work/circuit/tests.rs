@@ -19,18 +19,18 @@ async fn a_circuit_opens_probes_grows_and_closes() {
     let start = Instant::now();
     assert_eq!(circuits.ask(&tenant, false, start), Permission::Closed);
     assert_eq!(
-        circuits.failed(&tenant, &refused(), start, start + PROBE),
-        Opened {
+        circuits.record_failure(&tenant, &refused(), start, start + PROBE),
+        CircuitOpening {
             pause: STEP,
             first: true,
             alert: true,
         }
     );
     // A batch that ran beside it does not make the pause longer.
-    let beside = circuits.failed(&tenant, &refused(), start, start + PROBE);
+    let beside = circuits.record_failure(&tenant, &refused(), start, start + PROBE);
     assert_eq!(
         beside,
-        Opened {
+        CircuitOpening {
             pause: STEP,
             first: false,
             alert: false,
@@ -49,14 +49,23 @@ async fn a_circuit_opens_probes_grows_and_closes() {
         Permission::Open(PROBE, refused()),
         "one probe at a time"
     );
-    assert_eq!(circuits.failed(&tenant, &refused(), now, now).pause, STEP * 2);
+    assert_eq!(
+        circuits.record_failure(&tenant, &refused(), now, now).pause,
+        STEP * 2
+    );
     for _ in 0..20 {
-        circuits.failed(&tenant, &refused(), now, now);
+        circuits.record_failure(&tenant, &refused(), now, now);
     }
-    assert_eq!(circuits.failed(&tenant, &refused(), now, now).pause, LONGEST);
-    assert!(circuits.succeeded(&tenant, now));
+    assert_eq!(
+        circuits.record_failure(&tenant, &refused(), now, now).pause,
+        LONGEST
+    );
+    assert!(circuits.record_success(&tenant, now));
     assert_eq!(circuits.ask(&tenant, false, now), Permission::Closed);
-    assert!(!circuits.succeeded(&tenant, now), "alerts were checked just now");
+    assert!(
+        !circuits.record_success(&tenant, now),
+        "alerts were checked just now"
+    );
 }
 
 /// Users who came while a probe was running used to be postponed for the whole time that a probe may take.
@@ -66,7 +75,7 @@ async fn users_who_come_during_a_probe_wait_no_longer_than_a_user_between_two_sy
     let circuits = Circuits::new(step);
     let tenant: TenantId = "contoso".parse().unwrap();
     let start = Instant::now();
-    circuits.failed(&tenant, &refused(), start, start);
+    circuits.record_failure(&tenant, &refused(), start, start);
     let now = start + step;
     assert_eq!(circuits.ask(&tenant, false, now), Permission::Probe);
     let waits = Permission::Open(step, refused());
@@ -74,10 +83,16 @@ async fn users_who_come_during_a_probe_wait_no_longer_than_a_user_between_two_sy
     // A user whose batch began before the probe, and a process that hears of another's probe, wait no longer
     // either.
     let before = start.checked_sub(step).unwrap();
-    assert_eq!(circuits.failed(&tenant, &refused(), before, now).pause, step);
-    assert_eq!(circuits.leave_to_another(&tenant, now), waits);
+    assert_eq!(
+        circuits.record_failure(&tenant, &refused(), before, now).pause,
+        step
+    );
+    assert_eq!(circuits.defer_to_other_prober(&tenant, now), waits);
     // The duration of a probe does not make the next pause longer, either.
-    assert_eq!(circuits.failed(&tenant, &refused(), now, now).pause, step * 2);
+    assert_eq!(
+        circuits.record_failure(&tenant, &refused(), now, now).pause,
+        step * 2
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,12 +101,15 @@ async fn an_outage_raises_an_alert_when_a_probe_failed_too() {
     let tenant: TenantId = "contoso".parse().unwrap();
     let down = Failure::new(ErrorClass::Transient, Code::ExchangeUnreachable, "refused");
     let start = Instant::now();
-    let first = circuits.failed(&tenant, &down, start, start + PROBE);
+    let first = circuits.record_failure(&tenant, &down, start, start + PROBE);
     assert!(first.first && !first.alert);
     let later = start + STEP + PROBE * 2;
-    assert!(circuits.failed(&tenant, &down, later, later).alert);
+    assert!(circuits.record_failure(&tenant, &down, later, later).alert);
     let later = later + LONGEST;
-    assert!(!circuits.failed(&tenant, &down, later, later).alert, "one alert");
+    assert!(
+        !circuits.record_failure(&tenant, &down, later, later).alert,
+        "one alert"
+    );
 }
 
 #[test]
@@ -114,13 +132,13 @@ fn several_people_in_a_row_with_the_same_failure_show_that_it_is_the_servers() {
     let circuits = Circuits::new(STEP);
     let tenant: TenantId = "contoso".parse().unwrap();
     let page = || Failure::new(ErrorClass::Transient, Code::ExchangeBadAnswer, "a page");
-    let weighed = |user: &str| circuits.weigh(&tenant, &user.parse().unwrap(), page());
+    let weighed = |user: &str| circuits.with_evidence_of_others(&tenant, &user.parse().unwrap(), page());
     // One person who fails repeatedly is still one person.
     for user in ["ana", "ana", "ana", "ben"] {
         assert_eq!(weighed(user).stops(), Stops::Person, "{user}");
     }
     // A success between them shows that the server works.
-    circuits.succeeded(&tenant, Instant::now());
+    circuits.record_success(&tenant, Instant::now());
     for user in ["ben", "cid"] {
         assert_eq!(weighed(user).stops(), Stops::Person, "{user}");
     }
@@ -130,13 +148,13 @@ fn several_people_in_a_row_with_the_same_failure_show_that_it_is_the_servers() {
     // Failures that can only be a person's own keep their scope, …
     let full = Failure::new(ErrorClass::Refused, Code::ExchangeMailboxFull, "");
     for user in ["ana", "ben", "cid", "dan"] {
-        let full = circuits.weigh(&tenant, &user.parse().unwrap(), full.clone());
+        let full = circuits.with_evidence_of_others(&tenant, &user.parse().unwrap(), full.clone());
         assert_eq!(full.stops(), Stops::Person);
     }
     // … and a defect of ours disables no user.
     let panic = Failure::new(ErrorClass::Transient, Code::Panic, "");
     let stops = ["ana", "ben", "cid"].map(|user| {
-        let weighed = circuits.weigh(&tenant, &user.parse().unwrap(), panic.clone());
+        let weighed = circuits.with_evidence_of_others(&tenant, &user.parse().unwrap(), panic.clone());
         weighed.stops()
     });
     assert_eq!(stops, [Stops::Person, Stops::Person, Stops::Nobody]);
@@ -149,7 +167,9 @@ fn several_people_in_a_row_who_fail_in_different_ways_show_that_it_is_the_server
     let tenant: TenantId = "contoso".parse().unwrap();
     let weighed = |user: &str, code: Code| {
         let failure = Failure::new(ErrorClass::Transient, code, "");
-        circuits.weigh(&tenant, &user.parse().unwrap(), failure).stops()
+        circuits
+            .with_evidence_of_others(&tenant, &user.parse().unwrap(), failure)
+            .stops()
     };
     assert_eq!(weighed("ana", Code::ExchangeBadAnswer), Stops::Person);
     assert_eq!(weighed("ana", Code::SharePointTimeout), Stops::Person);
@@ -174,7 +194,7 @@ mod shared {
         circuits: Circuits,
         member: Member,
         number: u64,
-        known: u64,
+        circuits_version: u64,
     }
 
     impl Process {
@@ -183,35 +203,35 @@ mod shared {
                 circuits: Circuits::new(STEP),
                 member: Member::new(name, Role::Worker, Timestamp::UNIX_EPOCH),
                 number: 0,
-                known: 0,
+                circuits_version: 0,
             }
         }
 
-        fn report(&mut self) -> Report {
+        fn report(&mut self) -> FleetReport {
             self.number += 1;
-            let mut report = Report {
+            let mut report = FleetReport {
                 number: self.number,
                 lifetime: LONGEST,
                 member: self.member.clone(),
                 servers: Vec::new(),
                 circuits: Vec::new(),
-                known: self.known,
+                circuits_version: self.circuits_version,
             };
-            self.circuits.tell(&mut report, Instant::now());
+            self.circuits.add_to_report(&mut report, Instant::now());
             report
         }
 
         async fn exchange(&mut self, fleet: &MemoryFleet) {
             let report = self.report();
             let answer = fleet.exchange(&report).await.unwrap();
-            self.circuits.learn(&report, &answer, Instant::now());
-            self.known = answer.known;
+            self.circuits.adopt(&report, &answer, Instant::now());
+            self.circuits_version = answer.circuits_version;
         }
     }
 
     fn fleet() -> (Arc<ManualClock>, MemoryFleet) {
         let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
-        (clock.clone(), MemoryFleet::of_many(clock))
+        (clock.clone(), MemoryFleet::with_shared_limits(clock))
     }
 
     #[tokio::test(start_paused = true)]
@@ -220,10 +240,14 @@ mod shared {
         let tenant: TenantId = "contoso".parse().unwrap();
         let (mut one, mut other) = (Process::new("a"), Process::new("b"));
         let start = Instant::now();
-        assert!(one.circuits.failed(&tenant, &refused(), start, start).first);
+        assert!(
+            one.circuits
+                .record_failure(&tenant, &refused(), start, start)
+                .first
+        );
         // A report that was not answered is sent again.
         let lost = one.report();
-        one.circuits.unanswered(&lost);
+        one.circuits.report_again(&lost);
         one.exchange(&fleet).await;
         other.exchange(&fleet).await;
         assert_eq!(
@@ -231,10 +255,12 @@ mod shared {
             Permission::Open(STEP, refused())
         );
         // Both fail at the same time: one is accepted, and no pause grows.
-        let second = other.circuits.failed(&tenant, &refused(), start, start + PROBE);
+        let second = other
+            .circuits
+            .record_failure(&tenant, &refused(), start, start + PROBE);
         assert!(!second.first);
         // The other's probe succeeds, and all processes learn it.
-        assert!(other.circuits.succeeded(&tenant, start));
+        assert!(other.circuits.record_success(&tenant, start));
         other.exchange(&fleet).await;
         one.exchange(&fleet).await;
         assert_eq!(one.circuits.ask(&tenant, false, start), Permission::Closed);
@@ -246,17 +272,17 @@ mod shared {
         let tenant: TenantId = "contoso".parse().unwrap();
         let (mut one, mut other) = (Process::new("a"), Process::new("b"));
         let start = Instant::now();
-        one.circuits.failed(&tenant, &refused(), start, start);
+        one.circuits.record_failure(&tenant, &refused(), start, start);
         one.exchange(&fleet).await;
         other.exchange(&fleet).await;
         let later = start + STEP;
         assert_eq!(other.circuits.ask(&tenant, false, later), Permission::Probe);
         assert_eq!(
-            one.circuits.leave_to_another(&tenant, later),
+            one.circuits.defer_to_other_prober(&tenant, later),
             Permission::Open(PROBE, refused())
         );
         tokio::time::advance(STEP).await;
-        other.circuits.failed(&tenant, &refused(), later, later);
+        other.circuits.record_failure(&tenant, &refused(), later, later);
         other.exchange(&fleet).await;
         one.exchange(&fleet).await;
         assert_eq!(
@@ -273,10 +299,10 @@ mod shared {
         let start = Instant::now();
         for tenant in ["fabrikam", "adatum"] {
             one.circuits
-                .failed(&tenant.parse().unwrap(), &refused(), start, start);
+                .record_failure(&tenant.parse().unwrap(), &refused(), start, start);
         }
         one.exchange(&fleet).await;
-        one.circuits.failed(&contoso, &refused(), start, start);
+        one.circuits.record_failure(&contoso, &refused(), start, start);
         one.exchange(&fleet).await;
         let (_clock, empty) = self::fleet();
         one.exchange(&empty).await;

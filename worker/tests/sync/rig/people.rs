@@ -4,9 +4,11 @@ use std::sync::atomic::Ordering;
 
 use jiff::SignedDuration;
 use jiff::civil::date;
-use tasksync_loadtest::exchange::{FolderView, ItemEdit as CopyEdit, ItemView as Copy};
+use tasksync_loadtest::exchange::{FolderView, MailboxItemEdit as CopyEdit, MailboxItemView as Copy};
 use tasksync_loadtest::population::Person;
-use tasksync_loadtest::sharepoint::people::{ItemEdit, ItemId, ItemView as Original, ListId, ListSpec};
+use tasksync_loadtest::sharepoint::people::{
+    ItemId, ListId, ListItemEdit, ListItemView as Original, ListSpec,
+};
 use tasksync_loadtest::trial::Farm;
 
 use super::Rig;
@@ -45,19 +47,19 @@ impl Rig {
         self.add_task_with(
             list,
             person,
-            ItemEdit {
+            ListItemEdit {
                 title: Some(title.to_owned()),
                 body: Some(format!("<p>About <b>{title}</b></p>")),
                 start: Some(Some(date(2026, 11, 2))),
                 due: Some(Some(date(2026, 11, 20))),
-                ..ItemEdit::default()
+                ..ListItemEdit::default()
             },
         )
     }
 
-    pub(crate) fn add_task_with(&self, list: ListId, person: usize, edit: ItemEdit) -> ItemId {
+    pub(crate) fn add_task_with(&self, list: ListId, person: usize, edit: ListItemEdit) -> ItemId {
         let user = self.site_user(person);
-        let edit = ItemEdit {
+        let edit = ListItemEdit {
             assigned_to: edit.assigned_to.or_else(|| Some(vec![user])),
             ..edit
         };
@@ -67,7 +69,7 @@ impl Rig {
             .unwrap()
     }
 
-    pub(crate) fn edit_original(&self, list: ListId, item: ItemId, edit: ItemEdit) {
+    pub(crate) fn edit_original(&self, list: ListId, item: ItemId, edit: ListItemEdit) {
         let by = self.site_user(0);
         self.farm
             .sharepoint
@@ -79,19 +81,19 @@ impl Rig {
         self.edit_original(
             list,
             item,
-            ItemEdit {
+            ListItemEdit {
                 title: Some(title.to_owned()),
-                ..ItemEdit::default()
+                ..ListItemEdit::default()
             },
         );
     }
 
     /// Sets a completed task back to half done, as a colleague.
     pub(crate) fn reopen_original(&self, list: ListId, item: ItemId) {
-        let edit = ItemEdit {
+        let edit = ListItemEdit {
             status: Some(2),
             percent: Some(0.5),
-            ..ItemEdit::default()
+            ..ListItemEdit::default()
         };
         self.edit_original(list, item, edit);
     }

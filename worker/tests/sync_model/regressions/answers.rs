@@ -22,8 +22,8 @@ fn a_second_copy_found_and_not_read_after_an_interrupted_write() {
                 failing(Fault::Crash(2)),
                 act(Copy(1)),
                 act(DeleteItem(1)),
-                act(Move(1, Place::Own)),
-                failing(Fault::Lie(wrong)),
+                act(Move(1, MoveTarget::Own)),
+                failing(Fault::WrongAnswer(wrong)),
             ],
         );
     }
@@ -40,7 +40,7 @@ fn a_second_copy_moved_after_a_lost_state() {
             failing(Fault::LostAnswer(2)),
             Op::Act(1, Copy(0)),
             LoseState,
-            meanwhile(Move(0, Place::Own)),
+            meanwhile(Move(0, MoveTarget::Own)),
             act(DeleteItem(0)),
         ],
     );
@@ -61,10 +61,10 @@ fn a_copy_omitted_by_a_listing_without_search_by_key() {
             LoseState,
             failing(Fault::ReadRefused(1)),
             act(EditSource(1, TITLE)),
-            failing(Fault::Lie(left_out)),
+            failing(Fault::WrongAnswer(left_out)),
             act(DeleteItem(2)),
         ];
-        run_with(0, capabilities, Policy::default(), Refused::Edited, &history);
+        run_with(0, capabilities, Policy::default(), RefusedTasks::Edited, &history);
     }
 }
 
@@ -83,7 +83,13 @@ fn a_title_that_loses_a_merge_is_in_the_journal() {
         act(EditSource(0, Edit::Due(Some(1)))),
         later(EditItem(0, TITLE)),
     ];
-    run_with(0, MailboxCapabilities::ALL, policy, Refused::Edited, &history);
+    run_with(
+        0,
+        MailboxCapabilities::ALL,
+        policy,
+        RefusedTasks::Edited,
+        &history,
+    );
 }
 
 /// A write that fails in every pass is refused after the third one. No further edit follows, and the next full check
@@ -120,9 +126,9 @@ fn a_copy_that_is_edited_while_its_sync_is_under_way() {
         ..MailboxCapabilities::ALL
     };
     let between = |before_writing| {
-        Op::Sync(Way {
+        Op::Sync(SyncCircumstances {
             before_writing: Some(before_writing),
-            ..Way::PLAIN
+            ..SyncCircumstances::PLAIN
         })
     };
     let history = [
@@ -133,19 +139,19 @@ fn a_copy_that_is_edited_while_its_sync_is_under_way() {
         SYNC,
         act(EditItem(0, TITLE)),
         act(EditSource(5, Edit::Due(Some(1)))),
-        Op::Sync(Way {
+        Op::Sync(SyncCircumstances {
             fault: Fault::ReadRefused(7),
             full: true,
             before_writing: Some(Create(0)),
-            ..Way::PLAIN
+            ..SyncCircumstances::PLAIN
         }),
-        Op::Sync(Way {
+        Op::Sync(SyncCircumstances {
             while_reading: Some(EditItem(1, TITLE)),
             before_writing: Some(EditItem(0, TITLE)),
-            ..Way::PLAIN
+            ..SyncCircumstances::PLAIN
         }),
     ];
-    run_with(0, capabilities, Policy::default(), Refused::Edited, &history);
+    run_with(0, capabilities, Policy::default(), RefusedTasks::Edited, &history);
 }
 
 /// A mailbox's times are exact to a millisecond, a source's to a second. Two edits within one second are a tie, which
@@ -158,10 +164,10 @@ fn two_edits_within_one_second_of_the_coarser_clock_are_a_tie() {
     };
     for (source, mailbox, mailbox_wins) in [(100, 900, false), (900, 1_100, true)] {
         let stage = Stage::new(0, capabilities, Policy::default());
-        stage.shared.world().act(&Create(0));
-        assert!(stage.sync(&Way::PLAIN) && stage.sync(&Way::PLAIN));
+        stage.shared_world.world().act(&Create(0));
+        assert!(stage.sync(&SyncCircumstances::PLAIN) && stage.sync(&SyncCircumstances::PLAIN));
         let title_at_source = {
-            let mut world = stage.shared.world();
+            let mut world = stage.shared_world.world();
             let second = (world.now / 1_000 + 10) * 1_000;
             world.now = second + source;
             world.act(&EditSource(0, TITLE));
@@ -169,8 +175,8 @@ fn two_edits_within_one_second_of_the_coarser_clock_are_a_tie() {
             world.act(&EditItem(0, TITLE));
             world.source.values().next().unwrap().task.title.clone()
         };
-        stage.sync(&Way::PLAIN);
-        let world = stage.shared.world();
+        stage.sync(&SyncCircumstances::PLAIN);
+        let world = stage.shared_world.world();
         let now = &world.source.values().next().unwrap().task.title;
         assert_eq!(*now != title_at_source, mailbox_wins, "{source} and {mailbox}");
     }
@@ -194,7 +200,13 @@ fn a_completion_that_is_reported_as_a_conflict_brings_no_copy_back() {
         act(DeleteItem(0)),
         failing(Fault::FalseConflict(2)),
     ];
-    run_with(0, MailboxCapabilities::ALL, policy, Refused::Edited, &history);
+    run_with(
+        0,
+        MailboxCapabilities::ALL,
+        policy,
+        RefusedTasks::Edited,
+        &history,
+    );
 }
 
 /// A write is carried out but reported as refused, and the person deletes the item before the next full check. The
@@ -207,23 +219,29 @@ fn a_copy_that_is_deleted_while_its_write_counts_as_refused() {
     };
     let history = [
         act(Create(0)),
-        Op::Sync(Way {
+        Op::Sync(SyncCircumstances {
             fault: Fault::FalseRefusal(2),
             before_writing: Some(EditSource(0, TITLE)),
-            ..Way::PLAIN
+            ..SyncCircumstances::PLAIN
         }),
         failing(Fault::FalseRefusal(1)),
         act(DeleteItem(0)),
         SYNC,
     ];
-    run_with(0, capabilities, Policy::default(), Refused::LeftAlone, &history);
+    run_with(
+        0,
+        capabilities,
+        Policy::default(),
+        RefusedTasks::LeftAlone,
+        &history,
+    );
 }
 
 /// One read of Deleted Items that is refused or incomplete does not bring back what the person deleted.
 #[test]
 fn one_wrong_read_of_the_deleted_items_brings_no_copy_back() {
     for read in 1..12 {
-        for fault in [Fault::ReadRefused(read), Fault::Lie(read)] {
+        for fault in [Fault::ReadRefused(read), Fault::WrongAnswer(read)] {
             let history = [
                 act(Create(0)),
                 failing(Fault::LostAnswer(2)),
@@ -250,13 +268,13 @@ fn a_copy_that_is_removed_after_an_interrupted_write() {
         act(Create(1)),
         failing(Fault::Crash(3)),
         act(Unassign(2)),
-        Op::Sync(Way {
+        Op::Sync(SyncCircumstances {
             fault: Fault::LostAnswer(1),
             while_reading: Some(Act::Reassign(2)),
-            ..Way::PLAIN
+            ..SyncCircumstances::PLAIN
         }),
     ];
-    run_with(0, capabilities, Policy::default(), Refused::Edited, &history);
+    run_with(0, capabilities, Policy::default(), RefusedTasks::Edited, &history);
 }
 
 /// An edit at the source that was made and reverted after the creation of a copy is not an edit that a deletion loses
@@ -272,12 +290,18 @@ fn an_edit_that_was_reverted_before_the_copy_is_deleted() {
         act(EditSource(0, TITLE)),
         failing(Fault::Fails(3)),
         act(EditSource(0, TITLE)),
-        Op::Sync(Way {
+        Op::Sync(SyncCircumstances {
             before_writing: Some(EditSource(0, Edit::Due(Some(1)))),
-            ..Way::PLAIN
+            ..SyncCircumstances::PLAIN
         }),
         act(EditSource(0, Edit::Due(None))),
         act(DeleteItem(0)),
     ];
-    run_with(0, MailboxCapabilities::ALL, policy, Refused::Edited, &history);
+    run_with(
+        0,
+        MailboxCapabilities::ALL,
+        policy,
+        RefusedTasks::Edited,
+        &history,
+    );
 }

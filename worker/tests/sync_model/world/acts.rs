@@ -22,7 +22,7 @@ pub(crate) enum Edit {
 
 /// The target of a moved or copied item.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Place {
+pub(crate) enum MoveTarget {
     /// A private folder of the person.
     Own,
     /// Our folder for a location.
@@ -39,7 +39,7 @@ pub(crate) enum Act {
     DeleteItem(usize),
     Unassign(usize),
     Reassign(usize),
-    Move(usize, Place),
+    Move(usize, MoveTarget),
     Copy(usize),
     DeleteFolder(usize),
     /// The mailbox moves a copy to its archive.
@@ -52,8 +52,8 @@ impl World {
     /// Carries out a person's action.
     pub(crate) fn act(&mut self, act: &Act) {
         match act {
-            Act::Create(place) => {
-                let key = location(*place).task(i64::from(self.next()));
+            Act::Create(location_number) => {
+                let key = location(*location_number).task(i64::from(self.next()));
                 let title = self.new_title();
                 let task = self.new_task(&key, &title);
                 self.oracle.wrote_task(&key, &task, true);
@@ -86,12 +86,12 @@ impl World {
                 if let Some(key) = self.nth_task(*number) {
                     self.source.get_mut(&key).unwrap().assigned = matches!(act, Act::Reassign(_));
                     self.touch_task(&key);
-                    self.oracle.reassigned(&key);
+                    self.oracle.record_reassigned(&key);
                 }
             }
-            Act::Move(number, place) => {
+            Act::Move(number, target) => {
                 if let Some((id, key)) = self.nth_copy(*number) {
-                    self.move_item(id, &key, *place);
+                    self.move_item(id, &key, *target);
                 }
             }
             Act::Copy(number) => {
@@ -105,13 +105,13 @@ impl World {
                     };
                     let copy = self.add_item(copy);
                     self.touch_item(copy);
-                    self.oracle.copied(&key);
+                    self.oracle.record_copied(&key);
                 }
             }
             Act::Archive(number) => {
                 if let Some((id, key)) = self.nth_copy(*number) {
                     let item = self.remove_item(id).unwrap();
-                    self.oracle.archived(&key, &item.task);
+                    self.oracle.record_archived(&key, &item.task);
                     self.archive.insert(key);
                 }
             }
@@ -121,13 +121,15 @@ impl World {
                     self.oracle.must_go.remove(&key);
                 }
             }
-            Act::DeleteFolder(place) => {
-                if let Some(folder) = self.folder_of(&location(*place)) {
+            Act::DeleteFolder(location_number) => {
+                if let Some(folder) = self.folder_of(&location(*location_number)) {
                     self.folders.remove(&folder);
                     self.oracle.must_go.clear();
                     // To tasksync, a folder whose creation was never answered is like a private folder of the person.
-                    let known = self.saved.iter().flat_map(|state| state.locations.values());
-                    let known = known.map(|place| id(&place.folder)).any(|known| known == folder);
+                    let stored_locations = self.saved.iter().flat_map(|state| state.locations.values());
+                    let is_known = stored_locations
+                        .map(|stored| id(&stored.folder))
+                        .any(|known| known == folder);
                     let gone: Vec<u32> = self
                         .items
                         .iter()
@@ -137,8 +139,8 @@ impl World {
                     for id in gone {
                         let item = self.items.remove(&id).unwrap();
                         if let Some(key) = &item.key {
-                            self.oracle.lost_folder(key, &item.task);
-                            if !known {
+                            self.oracle.record_lost_folder(key, &item.task);
+                            if !is_known {
                                 self.oracle.took_away(key, &item.task, false);
                             }
                         }
@@ -149,10 +151,10 @@ impl World {
         }
     }
 
-    fn move_item(&mut self, id: u32, key: &SourceKey, place: Place) {
-        let to = match place {
-            Place::Own => Some(OWN_FOLDER),
-            Place::Ours(number) => self.folder_of(&location(number)),
+    fn move_item(&mut self, id: u32, key: &SourceKey, target: MoveTarget) {
+        let to = match target {
+            MoveTarget::Own => Some(OWN_FOLDER),
+            MoveTarget::Ours(number) => self.folder_of(&location(number)),
         };
         let Some(to) = to.filter(|to| *to != self.items[&id].folder) else {
             return;
@@ -187,14 +189,14 @@ impl World {
             link.item == id.to_string()
                 && link.change_key == item.change_key.to_string()
                 && link.is_agreed()
-                && link.elsewhere.is_none()
+                && link.other_folder.is_none()
         });
         let removing = link.is_some_and(|link| link.removing);
         let linked = (linked || made.is_some()) && !removing;
         let link = made.or(link);
         let folders_known = self.saved.as_ref().is_some_and(|state| {
-            let known = |folder: &str| self.folders.contains_key(&folder.parse().unwrap());
-            state.locations.values().all(|place| known(&place.folder))
+            let exists = |folder: &str| self.folders.contains_key(&folder.parse().unwrap());
+            state.locations.values().all(|stored| exists(&stored.folder))
         });
         let alone = self.copies_of(key).len() == 1;
         let unedited = self.source.get(key).is_some_and(|task| {
@@ -224,18 +226,20 @@ impl World {
 
     fn edit_task(&mut self, key: &SourceKey, edit: Edit) {
         let title = self.new_title();
-        let held = holds(&key.location());
+        let supported = holds(&key.location());
         let task = &mut self.source.get_mut(key).unwrap().task;
         let before = task.clone();
         match edit {
             Edit::Title => task.title = title,
-            Edit::Start(day) if held.contains(Field::Start) => task.start = date(day),
+            Edit::Start(day) if supported.contains(Field::Start) => task.start = date(day),
             Edit::Due(day) => task.due = date(day),
             Edit::Progress(status, percent) => {
                 task.status = status;
                 task.percent = Percent::from_percent(f64::from(percent));
             }
-            Edit::Importance(importance) if held.contains(Field::Importance) => task.importance = importance,
+            Edit::Importance(importance) if supported.contains(Field::Importance) => {
+                task.importance = importance;
+            }
             Edit::Start(_) | Edit::Importance(_) | Edit::Label | Edit::Private(_) => {}
         }
         let (task, titled) = (task.clone(), task.title != before.title);

@@ -4,7 +4,7 @@ use super::*;
 use crate::error::{Code, ErrorClass};
 use crate::settings::DeclareQueues;
 
-async fn refused(settings: &QueueSettings) -> Failure {
+async fn open_failure(settings: &QueueSettings) -> Failure {
     match AmqpQueue::open(settings, CLAIM).await {
         Ok(_) => panic!("opened"),
         Err(failure) => failure,
@@ -17,7 +17,7 @@ async fn a_broker_that_is_not_there_may_come_and_every_host_is_named() {
         url: "amqp://task:geheim@127.0.0.1:1,127.0.0.1:2/tasks".to_owned(),
         ..QueueSettings::default()
     };
-    let failure = refused(&settings).await;
+    let failure = open_failure(&settings).await;
     assert_eq!(
         (failure.class, failure.code),
         (ErrorClass::Transient, Code::QueueUnavailable)
@@ -36,7 +36,7 @@ async fn a_server_that_says_nothing_is_given_up_and_cut_off() {
         connect_timeout: Duration::from_millis(200),
         ..QueueSettings::default()
     };
-    let failure = refused(&settings).await;
+    let failure = open_failure(&settings).await;
     assert_eq!(
         (failure.class, failure.code),
         (ErrorClass::Transient, Code::QueueUnavailable)
@@ -62,7 +62,7 @@ async fn a_server_without_tls_is_reported() {
         url: format!("amqps://task:geheim@localhost:{}", address.port()),
         ..QueueSettings::default()
     };
-    let failure = refused(&settings).await;
+    let failure = open_failure(&settings).await;
     assert_eq!(failure.code, Code::QueueUnavailable);
     assert!(failure.detail.contains("amqps"), "{failure}");
     assert!(!failure.to_string().contains("geheim"), "{failure}");
@@ -78,12 +78,12 @@ async fn a_wrong_password_a_missing_vhost_and_a_missing_permission_need_the_oper
         ..QueueSettings::default()
     };
     // The user has no access to the vhost yet.
-    let stranger = refused(&at(node.url_of(&user, "geheim"))).await;
-    let wrong = refused(&at(node.url_of(&user, "falsch"))).await;
-    let nowhere = refused(&at(format!("{}-not", node.url()))).await;
+    let stranger = open_failure(&at(node.url_of(&user, "geheim"))).await;
+    let wrong = open_failure(&at(node.url_of(&user, "falsch"))).await;
+    let nowhere = open_failure(&at(format!("{}-not", node.url()))).await;
     node.allow(&user, "^nothing$");
-    let unable = refused(&at(node.url_of(&user, "geheim"))).await;
-    let looking = refused(&QueueSettings {
+    let unable = open_failure(&at(node.url_of(&user, "geheim"))).await;
+    let looking = open_failure(&QueueSettings {
         declare: DeclareQueues::Check,
         ..at(node.url_of(&user, "geheim"))
     })
@@ -110,7 +110,7 @@ async fn queues_of_other_arguments_are_named_and_left_alone() {
         return;
     };
     publish(&bench.queue, 1).await.unwrap();
-    let failure = refused(&bench.node.settings(QueueSettings {
+    let failure = open_failure(&bench.node.settings(QueueSettings {
         maximum_length: 77,
         ..QueueSettings::default()
     }))
@@ -130,13 +130,13 @@ async fn queues_of_other_arguments_are_named_and_left_alone() {
 async fn queues_of_the_definitions_file_are_taken_and_agree_with_ours() {
     let Some(node) = Node::new() else { return };
     let settings = node.settings(QueueSettings::default());
-    let looks = QueueSettings {
+    let checking = QueueSettings {
         declare: DeclareQueues::Check,
         ..settings.clone()
     };
-    assert_eq!(refused(&looks).await.code, Code::QueueMissing);
+    assert_eq!(open_failure(&checking).await.code, Code::QueueMissing);
     node.import(definitions(&settings, CLAIM, &node.vhost));
-    for settings in [looks, settings] {
+    for settings in [checking, settings] {
         let queue = AmqpQueue::open(&settings, CLAIM).await.unwrap();
         publish(&queue, 1).await.unwrap();
     }

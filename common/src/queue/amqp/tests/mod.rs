@@ -29,9 +29,9 @@ impl QueueBench for Bench {
         self.queue.clone()
     }
     async fn publish_bytes(&self, queue: QueueName, bytes: &[u8]) {
-        let link = self.queue.core.connect(Purpose::Publish).await.unwrap();
+        let connection = self.queue.core.connect(ConnectionPurpose::Publish).await.unwrap();
         let name = self.queue.core.topology.name(queue);
-        let publish = link.channel.basic_publish(
+        let publish = connection.channel.basic_publish(
             "".into(),
             name.into(),
             BasicPublishOptions::default(),

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::queue::amqp::address::Address;
+use crate::queue::amqp::address::AmqpAddress;
 use crate::settings::QueueSettings;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,7 +53,7 @@ impl Node {
             vhost: format!("tasksync-test-{}", Uuid::new_v4()),
         };
         node.api.call("PUT", &format!("/api/vhosts/{}", node.vhost), None);
-        let user = Address::parse(&url).unwrap().user;
+        let user = AmqpAddress::parse(&url).unwrap().user;
         node.allow(&user, ".*");
         Some(node)
     }

@@ -27,7 +27,7 @@ async fn a_settlement_after_the_end_of_its_connection_is_dropped_and_counted() {
     assert!(consumer.next().await.is_none(), "an ended consumer stays ended");
     let mut second = queue.consume(QueueName::Background, 2).await.unwrap();
     let again = next(&mut second).await;
-    assert_eq!((number(&*again), again.redelivered()), (1, 1));
+    assert_eq!((number(&*again), again.redelivery_count()), (1, 1));
     let failure = late.acknowledge().await.unwrap_err();
     assert_eq!(failure.code, Code::QueueUnavailable);
     assert_eq!(queue.metrics().late_settlements, 1);

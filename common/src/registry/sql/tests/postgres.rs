@@ -10,7 +10,7 @@ use super::server::{OwnServer, Relay, TestDatabase, settings, until};
 use super::{ana, with_ana};
 use crate::contract::{RegistryBench, key, tenant_id, user_id};
 use crate::error::{Code, ErrorClass, Failure};
-use crate::registry::{Enrolled, Enrolment, EnrolmentState, Registry, Saved, SqlRegistry};
+use crate::registry::{Enrolment, EnrolmentResult, EnrolmentState, Registry, SaveResult, SqlRegistry};
 use crate::schedule::SavedStamp;
 
 struct Bench {
@@ -59,7 +59,7 @@ fn enrolment(user: &str, mailbox: &str) -> Enrolment {
     }
 }
 
-async fn refused(url: &url::Url) -> Failure {
+async fn open_failure(url: &url::Url) -> Failure {
     let mut settings = settings(url);
     settings.acquire_timeout = Duration::from_secs(5);
     let failure = SqlRegistry::open_postgres(&settings).await.unwrap_err();
@@ -94,7 +94,7 @@ async fn a_build_works_on_newer_tables_until_they_need_a_newer_one() {
     with_ana(&older).await;
     assert_eq!(
         older.save_sync_state(&ana(), 0, b"f", b"x").await.unwrap(),
-        Saved::Stored(1)
+        SaveResult::Stored(1)
     );
     database
         .run("UPDATE compatibility SET minimum_migration = 9999")
@@ -135,9 +135,9 @@ async fn a_usual_start_needs_no_right_to_change_tables() {
     url.set_username(&role).unwrap();
     url.set_password(Some("geheim")).unwrap();
     database.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
-    let first = refused(&url).await;
+    let first = open_failure(&url).await;
     SqlRegistry::open_postgres(&database.settings()).await.unwrap();
-    let no_rights = refused(&url).await;
+    let no_rights = open_failure(&url).await;
     database
         .run(&format!(
             "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
@@ -174,14 +174,14 @@ async fn what_keeps_it_from_opening_is_named_and_the_password_is_not() {
     let server = bench_or_skip!(OwnServer::start_new());
     let mut url = server.url();
     url.set_path("nowhere");
-    let missing = refused(&url).await;
+    let missing = open_failure(&url).await;
     assert!(
         missing.detail.contains("does not exist") && missing.detail.contains("nowhere"),
         "{missing}"
     );
     let mut url = server.url();
     url.set_password(Some("geheim-2")).unwrap();
-    let password = refused(&url).await;
+    let password = open_failure(&url).await;
     assert!(
         password.detail.contains("password is wrong") && password.detail.contains("user tasksync"),
         "{password}"
@@ -190,10 +190,10 @@ async fn what_keeps_it_from_opening_is_named_and_the_password_is_not() {
     assert_eq!(password.code, Code::RegistryUnavailable);
     let mut url = server.url();
     url.query_pairs_mut().append_pair("sslmode", "require");
-    let plain = refused(&url).await;
+    let plain = open_failure(&url).await;
     assert!(plain.detail.contains("sslmode"), "{plain}");
     server.crash();
-    let gone = refused(&server.url()).await;
+    let gone = open_failure(&server.url()).await;
     assert!(gone.detail.contains("nothing listens"), "{gone}");
     for url in [
         "postgres://u:geheim@host:port/x",
@@ -231,7 +231,7 @@ async fn a_restarted_server_is_used_again() {
     assert_eq!(registry.sync_state(&ana.key).await.unwrap().unwrap().blob, b"one");
     assert_eq!(
         registry.save_sync_state(&ana, 1, b"f", b"two").await.unwrap(),
-        Saved::Stored(2)
+        SaveResult::Stored(2)
     );
 }
 
@@ -362,8 +362,8 @@ async fn one_of_many_enrolments_gets_the_mailbox() {
         let mut winners = 0;
         for answer in futures::future::join_all(enrolling).await {
             match answer.unwrap() {
-                Enrolled::Added | Enrolled::Updated => winners += 1,
-                Enrolled::MailboxTaken(owner) => assert_ne!(owner, key("a", "ana")),
+                EnrolmentResult::Added | EnrolmentResult::Updated => winners += 1,
+                EnrolmentResult::MailboxTaken(owner) => assert_ne!(owner, key("a", "ana")),
             }
         }
         assert_eq!(winners, 1, "round {round}");
@@ -376,7 +376,7 @@ async fn one_of_many_enrolments_gets_the_mailbox() {
     let added = futures::future::join_all(enrolling)
         .await
         .into_iter()
-        .filter(|answer| matches!(answer, Ok(Enrolled::Added)))
+        .filter(|answer| matches!(answer, Ok(EnrolmentResult::Added)))
         .count();
     assert_eq!(added, 1);
 }
@@ -405,10 +405,10 @@ async fn crossing_writers_all_get_through() {
         let stamps: Vec<SavedStamp> = users
             .iter()
             .enumerate()
-            .map(|(place, user)| SavedStamp {
+            .map(|(index, user)| SavedStamp {
                 user: user_id(user),
                 stamp: Timestamp::from_second(1_000 + writer).unwrap(),
-                last_success: (place < 60).then(|| Timestamp::from_second(500).unwrap()),
+                last_success: (index < 60).then(|| Timestamp::from_second(500).unwrap()),
                 failing: None,
             })
             .collect();
@@ -430,7 +430,7 @@ async fn a_deadlock_is_run_again() {
     let registry = &bench.registry;
     with_ana(registry).await;
     let mut calls = 0;
-    let answer = super::super::again(|| {
+    let answer = super::super::retry_on_conflict(|| {
         calls += 1;
         let failing = calls == 1;
         async move {
@@ -449,7 +449,7 @@ async fn a_deadlock_is_run_again() {
     })
     .await;
     assert_eq!((answer, calls), (Ok(1), 2));
-    let answer: Result<(), Failure> = super::super::again(|| async {
+    let answer: Result<(), Failure> = super::super::retry_on_conflict(|| async {
         let mut connection = registry.single("testing").await?;
         connection
             .query("DO $$ BEGIN RAISE EXCEPTION 'met' USING ERRCODE = '40001'; END $$")

@@ -18,7 +18,7 @@ fn with(server: &OwnServer, parameters: &[(&str, &str)]) -> Url {
     url
 }
 
-fn verified(server: &OwnServer, authority: &Path) -> Url {
+fn verifying_url(server: &OwnServer, authority: &Path) -> Url {
     let authority = authority.to_str().unwrap();
     with(server, &[("sslmode", "verify-full"), ("sslrootcert", authority)])
 }
@@ -29,7 +29,7 @@ async fn open(url: &Url) -> Result<SqlRegistry, Failure> {
     SqlRegistry::open_postgres(&settings).await
 }
 
-async fn refused(url: &Url) -> String {
+async fn open_failure(url: &Url) -> String {
     let failure = open(url).await.unwrap_err();
     assert_eq!(failure.code, Code::RegistryUnavailable, "{failure}");
     assert!(!failure.detail.contains("geheim"), "{failure}");
@@ -53,13 +53,13 @@ async fn a_server_of_a_private_authority_is_trusted_when_the_url_names_the_autho
     let Some(server) = OwnServer::start_tls(&authority.issue(&["127.0.0.1"])) else {
         return;
     };
-    let url = verified(&server, &authority.file());
+    let url = verifying_url(&server, &authority.file());
     let registry = open(&url).await.unwrap();
     registry.check_writable().await.unwrap();
     assert!(is_encrypted(&registry).await);
 
-    let other = refused(&verified(&server, &PrivateAuthority::new().file())).await;
-    let unknown = refused(&with(&server, &[("sslmode", "verify-full")])).await;
+    let other = open_failure(&verifying_url(&server, &PrivateAuthority::new().file())).await;
+    let unknown = open_failure(&with(&server, &[("sslmode", "verify-full")])).await;
     for detail in [other, unknown] {
         assert!(
             detail.contains("not trusted") && detail.contains("sslrootcert"),
@@ -68,7 +68,7 @@ async fn a_server_of_a_private_authority_is_trusted_when_the_url_names_the_autho
     }
     let mut named = url.clone();
     named.set_host(Some("localhost")).unwrap();
-    let name = refused(&named).await;
+    let name = open_failure(&named).await;
     assert!(
         name.contains("another host name") && name.contains("localhost"),
         "{name}"
@@ -79,7 +79,7 @@ async fn a_server_of_a_private_authority_is_trusted_when_the_url_names_the_autho
     assert!(is_encrypted(&open(&with(&server, &alone)).await.unwrap()).await);
     let mut named = with(&server, &alone);
     named.set_host(Some("localhost")).unwrap();
-    assert!(refused(&named).await.contains("another host name"));
+    assert!(open_failure(&named).await.contains("another host name"));
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn what_asks_for_a_proof_never_goes_on_without() {
         return;
     };
     for mode in ["require", "verify-ca", "verify-full"] {
-        let detail = refused(&with(&server, &[("sslmode", mode)])).await;
+        let detail = open_failure(&with(&server, &[("sslmode", mode)])).await;
         assert!(
             detail.contains("sslmode") && detail.contains("no TLS"),
             "{mode}: {detail}"

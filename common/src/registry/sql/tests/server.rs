@@ -221,9 +221,9 @@ impl OwnServer {
     }
 
     pub(super) fn start(&self) {
-        let place = self.folder.path().display();
+        let folder = self.folder.path().display();
         let mut options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={place} -c fsync=off",
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off",
             self.port
         );
         if self.tls {
@@ -233,7 +233,7 @@ impl OwnServer {
                 " -c ssl=on -c ssl_cert_file={file} -c ssl_key_file={file}"
             ));
         }
-        let log = format!("{place}/log");
+        let log = format!("{folder}/log");
         self.program(
             "pg_ctl",
             &["-D", &self.data(), "-o", &options, "-l", &log, "-w", "start"],

@@ -3,11 +3,11 @@
 use crate::registry::topics::*;
 use std::sync::Arc;
 
-use super::super::{Connection, Pools};
+use super::super::{Pools, SqlConnection};
 use super::{ana, with_ana};
 use crate::contract::{RegistryBench, key};
 use crate::error::{Code, ErrorClass};
-use crate::registry::{Registry, Saved, SqlRegistry};
+use crate::registry::{Registry, SaveResult, SqlRegistry};
 
 struct Bench {
     registry: Arc<SqlRegistry>,
@@ -93,11 +93,11 @@ async fn two_processes_share_one_file_and_start_together() {
     let ana = ana();
     assert_eq!(
         other.save_sync_state(&ana, 0, b"f", b"other's").await.unwrap(),
-        Saved::Stored(1)
+        SaveResult::Stored(1)
     );
     assert_eq!(
         one.save_sync_state(&ana, 0, b"f", b"one's").await.unwrap(),
-        Saved::VersionConflict
+        SaveResult::VersionConflict
     );
     assert_eq!(one.sync_state(&ana.key).await.unwrap().unwrap().blob, b"other's");
     // Both write at once; the versions have no gap, and none is given twice.
@@ -107,7 +107,7 @@ async fn two_processes_share_one_file_and_start_together() {
             let mut stored = Vec::new();
             while stored.len() < 20 {
                 let version = registry.sync_state(&ana.key).await.unwrap().unwrap().version;
-                if let Saved::Stored(version) =
+                if let SaveResult::Stored(version) =
                     registry.save_sync_state(&ana, version, b"f", b"x").await.unwrap()
                 {
                     stored.push(version);
@@ -177,7 +177,7 @@ async fn a_full_disk_is_reported_and_changes_nothing() {
             .save_sync_state(&ana(), 0, b"f", b"small")
             .await
             .unwrap(),
-        Saved::Stored(1)
+        SaveResult::Stored(1)
     );
 }
 
@@ -191,11 +191,11 @@ async fn a_locked_file_is_reported() {
     let other = SqlRegistry::open_sqlite(&url(bench.folder.as_ref().unwrap()))
         .await
         .unwrap();
-    let held = other.transaction("holding it").await.unwrap();
-    assert!(matches!(held, Connection::SqliteWriter(_)));
+    let writing = other.transaction("holding it").await.unwrap();
+    assert!(matches!(writing, SqlConnection::SqliteWriter(_)));
     let failure = bench.registry.check_writable().await.unwrap_err();
     assert!(failure.detail.contains("another process locked it"), "{failure}");
-    other.rollback("giving it back", held).await.unwrap();
+    other.rollback("giving it back", writing).await.unwrap();
     bench.registry.check_writable().await.unwrap();
 }
 

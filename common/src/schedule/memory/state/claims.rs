@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::{AHEAD, Expiries, State, plus, seconds_between};
+use super::{AHEAD, Expiries, ScheduleState, plus, seconds_between};
 use crate::model::{TenantId, UserId, UserKey};
 use crate::schedule::memory::span;
-use crate::schedule::memory::tenant::{Batch, Claim, Entry, Tenant};
-use crate::schedule::{ClaimAnswer, Claimed, Epoch, Finish, Held, Renewed, Token};
+use crate::schedule::memory::tenant::{Claim, ClaimedBatch, TenantSchedule, UserEntry};
+use crate::schedule::{ClaimAnswer, ClaimRenewal, ClaimedUser, Epoch, FinishedAttempt, RenewedUser, Token};
 
-impl State {
+impl ScheduleState {
     pub(in crate::schedule::memory) fn claim(
         &mut self,
         epoch: Epoch,
@@ -31,12 +31,12 @@ impl State {
                         }
                         entry.claim = Some(Claim {
                             token,
-                            asked_for: false,
+                            requested: false,
                         });
                         Some(entry.stamp)
                     });
                     if let Some(stamp) = stamp.flatten() {
-                        claimed.push(Claimed {
+                        claimed.push(ClaimedUser {
                             user: user.clone(),
                             stamp,
                         });
@@ -44,7 +44,7 @@ impl State {
                 }
                 if !claimed.is_empty() {
                     let users = claimed.iter().map(|claimed| claimed.user.clone()).collect();
-                    tenant.batches.insert(token, Batch { expires, users });
+                    tenant.batches.insert(token, ClaimedBatch { expires, users });
                     expiries.insert((expires, id.clone(), token));
                 }
                 claimed
@@ -62,7 +62,7 @@ impl State {
         token: Token,
         users: &[UserId],
         expires: Timestamp,
-    ) -> Renewed {
+    ) -> ClaimRenewal {
         self.change(id, |tenant, expiries, _| {
             if let Some(batch) = tenant.batches.get_mut(&token) {
                 let before = std::mem::replace(&mut batch.expires, expires);
@@ -74,17 +74,17 @@ impl State {
                 entry.claim.filter(|claim| claim.token == token)?;
                 Some(entry)
             };
-            let held = users
+            let still_claimed = users
                 .iter()
                 .filter_map(|user| {
-                    Some(Held {
+                    Some(RenewedUser {
                         user: user.clone(),
                         history: entry_of(user)?.history,
                     })
                 })
                 .collect();
-            Renewed {
-                held,
+            ClaimRenewal {
+                still_claimed,
                 tenant_users: u64::try_from(tenant.len()).unwrap_or(u64::MAX),
             }
         })
@@ -99,7 +99,7 @@ impl State {
         token: Token,
         items: impl IntoIterator<Item = (&'a UserId, T)>,
         now: Timestamp,
-        mut end: impl FnMut(&mut Entry, T, &mut dyn FnMut(u64)),
+        mut end: impl FnMut(&mut UserEntry, T, &mut dyn FnMut(u64)),
     ) -> Vec<UserId> {
         let ahead = plus(now, -(AHEAD.max(self.minimum)));
         self.change(id, |tenant, expiries, all_intervals| {
@@ -109,7 +109,7 @@ impl State {
                 let claim = tenant.change(user, |entry| {
                     let claim = entry.claim.take_if(|claim| claim.token == token)?;
                     end(entry, item, &mut |seconds| interval = Some(seconds));
-                    if claim.asked_for {
+                    if claim.requested {
                         entry.stamp = entry.stamp.min(ahead);
                     }
                     Some(claim)
@@ -132,26 +132,32 @@ impl State {
         &mut self,
         id: &TenantId,
         token: Token,
-        results: &[Finish],
+        results: &[FinishedAttempt],
         now: Timestamp,
     ) -> Vec<UserId> {
         let minimum = self.minimum;
         let items = results.iter().map(|finish| (&finish.user, finish));
-        let ended = self.end_claims(id, token, items, now, |entry, finish: &Finish, interval| {
-            if let Some(before) = entry.last_attempt {
-                interval(seconds_between(before, now));
-            }
-            entry.stamp = plus(plus(now, span(finish.due_after)), -minimum);
-            entry.last_attempt = Some(now);
-            entry.history = finish.history;
-            match &finish.result {
-                Ok(()) => {
-                    entry.last_success = Some(now);
-                    entry.last_failure = None;
+        let ended = self.end_claims(
+            id,
+            token,
+            items,
+            now,
+            |entry, finish: &FinishedAttempt, interval| {
+                if let Some(before) = entry.last_attempt {
+                    interval(seconds_between(before, now));
                 }
-                Err(failure) => entry.last_failure = Some(Box::new(failure.clone())),
-            }
-        });
+                entry.stamp = plus(plus(now, span(finish.due_after)), -minimum);
+                entry.last_attempt = Some(now);
+                entry.history = finish.history;
+                match &finish.result {
+                    Ok(()) => {
+                        entry.last_success = Some(now);
+                        entry.last_failure = None;
+                    }
+                    Err(failure) => entry.last_failure = Some(Box::new(failure.clone())),
+                }
+            },
+        );
         self.attempts += ended.len() as u64;
         if let Some(tenant) = self.tenants.get_mut(id) {
             tenant.attempts += ended.len() as u64;
@@ -200,7 +206,7 @@ impl State {
 
 /// Removes a user whose claim ended from the batch, and drops an empty batch.
 pub(super) fn drop_from_batch(
-    tenant: &mut Tenant,
+    tenant: &mut TenantSchedule,
     expiries: &mut Expiries,
     id: &TenantId,
     token: Token,

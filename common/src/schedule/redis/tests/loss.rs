@@ -24,7 +24,7 @@ async fn an_emptied_server_is_noticed_and_its_numbers_are_not_used_again() {
         (failure.class, failure.code),
         (ErrorClass::Transient, Code::ScheduleUnavailable)
     );
-    let finish = [Finish {
+    let finish = [FinishedAttempt {
         user: user_id("u0"),
         result: Ok(()),
         history: History::default(),
@@ -137,7 +137,7 @@ const NAMES_OF_THE_INDEX: [&str; 8] = [
 ];
 
 /// Enrols ten users of `a`, claims four of them in two batches, and enrols one user of `b`.
-async fn some_claimed(schedule: &RedisSchedule) -> (Token, Token) {
+async fn enrol_and_claim(schedule: &RedisSchedule) -> (Token, Token) {
     enrol(schedule, "a", 0..10).await;
     enrol(schedule, "b", 0..1).await;
     let epoch = leader(schedule).await;
@@ -159,7 +159,7 @@ async fn delete(schedule: &RedisSchedule, key: &str) {
 
 /// Does what the leader does in turn: checks the schedule for consistency and compares it with the registry,
 /// which knows ten users of `a` and one of `b`.
-async fn look(schedule: &RedisSchedule, lasts: Duration) {
+async fn run_leader_check(schedule: &RedisSchedule, lasts: Duration) {
     schedule.inspect(1_000, lasts).await.unwrap();
     let expected = [(tenant_id("a"), 10), (tenant_id("b"), 1)];
     for (tenant, _) in schedule.differing(&expected).await.unwrap() {
@@ -178,7 +178,7 @@ async fn look(schedule: &RedisSchedule, lasts: Duration) {
     schedule.inspect(1_000, lasts).await.unwrap();
 }
 
-async fn waiting(schedule: &RedisSchedule, tenant: &str) -> Vec<String> {
+async fn waiting_users(schedule: &RedisSchedule, tenant: &str) -> Vec<String> {
     let now = schedule.now().await.unwrap();
     let mut users: Vec<String> = schedule
         .oldest(&tenant_id(tenant), now, 100)
@@ -205,11 +205,11 @@ async fn whatever_single_key_is_lost_all_users_are_due_again_and_none_too_early(
     for key in keys {
         let prefix = own_prefix();
         let schedule = Bench::open(&bench.url, &prefix);
-        some_claimed(&schedule).await;
+        enrol_and_claim(&schedule).await;
         delete(&schedule, &format!("{prefix}:{key}")).await;
         let leader_process = Bench::open(&bench.url, &prefix);
-        look(&leader_process, LONG).await;
-        let now = waiting(&schedule, "a").await;
+        run_leader_check(&leader_process, LONG).await;
+        let now = waiting_users(&schedule, "a").await;
         for claimed in &all[..4] {
             assert!(!now.contains(claimed), "{key}: {claimed} may still be worked on");
         }
@@ -218,13 +218,13 @@ async fn whatever_single_key_is_lost_all_users_are_due_again_and_none_too_early(
             [],
             "{key}"
         );
-        assert_eq!(waiting(&schedule, "b").await, ["u0"], "{key}");
+        assert_eq!(waiting_users(&schedule, "b").await, ["u0"], "{key}");
         // Another check sees what the first one restored.
-        look(&leader_process, LONG).await;
+        run_leader_check(&leader_process, LONG).await;
         assert_eq!(schedule.summary(None).await.unwrap().users, 11, "{key}");
         let inspected = leader_process.inspect(1_000, LONG).await.unwrap();
         assert_eq!(
-            (inspected.mended, inspected.lost),
+            (inspected.repaired_tenants, inspected.lost),
             (Vec::new(), Vec::new()),
             "{key}"
         );
@@ -245,9 +245,9 @@ async fn whatever_single_key_is_lost_all_users_are_due_again_and_none_too_early(
                 .await
                 .unwrap();
         }
-        look(&leader_process, LONG).await;
+        run_leader_check(&leader_process, LONG).await;
         leader_process.reclaim(100).await.unwrap();
-        assert_eq!(waiting(&schedule, "a").await, all, "{key}");
+        assert_eq!(waiting_users(&schedule, "a").await, all, "{key}");
         let heads = schedule.heads(9).await.unwrap();
         assert_eq!(heads.len(), 2, "{key}: {heads:?}");
         remove_prefix(&bench.url, &prefix).await;
@@ -264,8 +264,8 @@ async fn the_digest_of_names_covers_the_users_in_the_schedule() {
     let schedule = &bench.schedule;
     let a = tenant_id("a");
     let names = async || {
-        let whole = schedule.inspect(1_000, LONG).await.unwrap().whole;
-        whole
+        let consistent = schedule.inspect(1_000, LONG).await.unwrap().consistent;
+        consistent
             .into_iter()
             .find(|(tenant, _)| *tenant == a)
             .and_then(|(_, members)| members.names)
@@ -304,7 +304,7 @@ async fn a_thousand_lost_keys_lose_no_user() {
     };
     let schedule = &bench.schedule;
     let leader_process = bench.other();
-    some_claimed(schedule).await;
+    enrol_and_claim(schedule).await;
     let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
     let mut draw = |sides: usize| {
         dice = dice
@@ -321,7 +321,7 @@ async fn a_thousand_lost_keys_lose_no_user() {
             None => format!("{{_}}:{}", NAMES_OF_THE_INDEX[at - NAMES_OF_A_TENANT.len()]),
         };
         delete(schedule, &format!("{}:{key}", bench.prefix)).await;
-        look(&leader_process, Duration::ZERO).await;
+        run_leader_check(&leader_process, Duration::ZERO).await;
         leader_process.reclaim(100).await.unwrap();
         assert_eq!(
             schedule.differing(&[(tenant_id("a"), 10)]).await.unwrap(),
@@ -343,7 +343,7 @@ async fn a_thousand_lost_keys_lose_no_user() {
         if let ClaimAnswer::Claimed { token, .. } = claimed
             && draw(2) == 0
         {
-            let finish = Finish {
+            let finish = FinishedAttempt {
                 user,
                 result: Ok(()),
                 history: History::default(),
@@ -353,10 +353,10 @@ async fn a_thousand_lost_keys_lose_no_user() {
         }
     }
     for _ in 0..2 {
-        look(&leader_process, Duration::ZERO).await;
+        run_leader_check(&leader_process, Duration::ZERO).await;
         leader_process.reclaim(100).await.unwrap();
     }
-    assert_eq!(waiting(schedule, "a").await, all);
+    assert_eq!(waiting_users(schedule, "a").await, all);
     bench.end().await;
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tasksync_common::error::{Code, ErrorClass};
 use tasksync_common::model::{BodyKind, Importance, Percent, Status};
 
-use super::super::envelope::{self, Reply};
-use super::super::messages::Message;
+use super::super::envelope::{self, SoapReply};
+use super::super::messages::ResponseMessage;
 use super::super::paging::Paging;
 use super::super::xml::{BadAnswer, Parsed};
 use super::super::{create_item, find_folder, find_item, folders, get_folder, get_item, sync_folder_items};
@@ -18,7 +18,7 @@ use crate::mailbox::{ItemChange, ItemRef, MailboxItem};
 fn get_items(
     answer: &str,
     ids: &[&str],
-) -> Parsed<Vec<Message<Option<super::super::task_fields::ReadItem>>>> {
+) -> Parsed<Vec<ResponseMessage<Option<super::super::task_fields::ReadItem>>>> {
     let zone = TimeZone::get("Europe/Berlin").unwrap();
     envelope::read(answer.as_bytes(), "GetItemResponse", |xml| {
         let messages = get_item::read(xml, ids.len(), &zone)?;
@@ -166,7 +166,7 @@ fn an_answer_that_does_not_belong_to_its_request_is_refused() {
 
 #[test]
 fn garbage_is_named() {
-    let whole = response("GetItem", &[success("GetItem", "")]);
+    let complete = response("GetItem", &[success("GetItem", "")]);
     let rows = [
         ("", "no XML"),
         ("Service unavailable", "XML"),
@@ -175,7 +175,7 @@ fn garbage_is_named() {
             "<!DOCTYPE html><html><body>Sign in</body></html>",
             "document type",
         ),
-        (&whole[..whole.len() / 2], ""),
+        (&complete[..complete.len() / 2], ""),
         ("<s:Envelope/>", "without body"),
         ("<s:Envelope><s:Body/></s:Envelope>", "empty"),
         (
@@ -230,7 +230,7 @@ fn a_back_off_of_nothing_is_left_to_the_callers_floor() {
         let busy = format!(
             "<t:MessageXml xmlns:t='t'><t:Value Name='BackOffMilliseconds'>{value}</t:Value></t:MessageXml>"
         );
-        let reply: Reply<()> = envelope::read(
+        let reply: SoapReply<()> = envelope::read(
             fault("ErrorServerBusy", &busy).as_bytes(),
             "GetItemResponse",
             |_| Ok(()),
@@ -247,7 +247,7 @@ fn a_back_off_of_nothing_is_left_to_the_callers_floor() {
 fn a_fault_without_detail_is_named_by_its_code() {
     let bare =
         super::envelope("<s:Fault><faultcode>s:Client</faultcode><faultstring>no</faultstring></s:Fault>");
-    let reply: Reply<()> = envelope::read(bare.as_bytes(), "GetItemResponse", |_| Ok(())).unwrap();
+    let reply: SoapReply<()> = envelope::read(bare.as_bytes(), "GetItemResponse", |_| Ok(())).unwrap();
     let failure = reply.outcome.unwrap_err().into_error(Intent::Read).failure;
     assert_eq!(
         (failure.class, failure.code, failure.detail.as_str()),
@@ -258,7 +258,7 @@ fn a_fault_without_detail_is_named_by_its_code() {
 #[test]
 fn an_error_names_the_property_to_blame() {
     let extra = "<t:MessageXml xmlns:t='t'><t:FieldURI FieldURI='task:PercentComplete'/></t:MessageXml>";
-    let reply: Reply<()> = envelope::read(
+    let reply: SoapReply<()> = envelope::read(
         fault("ErrorInvalidPercentCompleteValue", extra).as_bytes(),
         "UpdateItemResponse",
         |_| Ok(()),

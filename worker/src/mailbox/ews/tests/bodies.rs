@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tasksync_common::model::{Body, BodyKind, Field, FieldSet, Percent, Status, Task};
 
 use super::super::envelope::Header;
-use super::super::find_folder::{Kind, Root};
-use super::super::find_item::Place;
+use super::super::find_folder::{FolderKind, Root};
+use super::super::find_item::SearchFolder;
 use super::super::paging::Paging;
 use super::super::{
     create_folder, create_item, delete_item, find_folder, find_item, get_folder, get_item, sync_folder_items,
@@ -36,7 +36,7 @@ fn requests() -> Vec<Bytes> {
         all.push(get_folder::request(header, &["AAMk="]));
         all.push(get_folder::request(header, &many));
         all.push(get_folder::request_tasks_folder(header));
-        for kind in [Kind::Any, Kind::Tasks] {
+        for kind in [FolderKind::Any, FolderKind::Tasks] {
             let both = [Root::Top, Root::DeletedItems];
             all.push(find_folder::request(header, &both, kind, Paging::new(250, 2)));
             for root in [Root::Top, Root::Tasks, Root::DeletedItems, Root::Archive] {
@@ -68,13 +68,13 @@ fn requests() -> Vec<Bytes> {
         ));
         all.push(get_item::request(header, &["AAMk="]));
         all.push(get_item::request(header, &many));
-        let twenty: Vec<Place<'_>> = many[..20].iter().map(|id| Place::Folder(id)).collect();
+        let twenty: Vec<SearchFolder<'_>> = many[..20].iter().map(|id| SearchFolder::Folder(id)).collect();
         let key_wanted = key();
         for wanted in [find_item::Wanted::Key(&key_wanted), find_item::Wanted::AnyKey] {
             for places in [
-                &[Place::Folder("AAMk=")][..],
-                &[Place::Tasks, Place::Folder("AAMk=")],
-                &[Place::DeletedItems],
+                &[SearchFolder::Folder("AAMk=")][..],
+                &[SearchFolder::Tasks, SearchFolder::Folder("AAMk=")],
+                &[SearchFolder::DeletedItems],
             ] {
                 all.push(find_item::request(header, places, wanted, Paging::new(50, 2)));
             }
@@ -227,7 +227,7 @@ fn update(task: Task, fields: &[Field]) -> String {
 }
 
 /// Returns the properties that an update touches, in order; deletions with a minus.
-fn touched(request: &str) -> Vec<String> {
+fn touched_fields(request: &str) -> Vec<String> {
     request
         .split("<t:")
         .filter_map(|part| {
@@ -270,7 +270,7 @@ fn progress_is_written_so_that_the_last_word_is_right() {
             ..Task::default()
         };
         let request = update(task, &[Field::Progress]);
-        assert_eq!(touched(&request), expected, "{status:?} {percent}");
+        assert_eq!(touched_fields(&request), expected, "{status:?} {percent}");
         assert!(!request.contains("CompleteDate"));
         let last = match status {
             _ if percent >= 100.0 => "<t:Status>Completed",
@@ -303,7 +303,7 @@ fn an_empty_description_is_set_other_empty_values_are_deleted_and_days_stay_in_o
         Field::Categories,
     ];
     assert_eq!(
-        touched(&update(Task::default(), &all)),
+        touched_fields(&update(Task::default(), &all)),
         [
             "item:Body",
             "-task:StartDate",

@@ -124,10 +124,10 @@ async fn a_page_instead_of_an_answer_is_described() {
 
 #[tokio::test]
 async fn a_taken_folder_name_is_adopted_or_numbered() {
-    for ours in [true, false] {
+    for is_ours in [true, false] {
         let rig = Rig::new(Access::Impersonation, move |request| {
             if request.contains("<m:FindFolder") {
-                let marker = if ours {
+                let marker = if is_ours {
                     location().to_string()
                 } else {
                     "sp|other".to_owned()
@@ -166,8 +166,8 @@ async fn a_taken_folder_name_is_adopted_or_numbered() {
             .create_folder(&owner("ana"), "Tasks", &location())
             .await
             .unwrap();
-        assert_eq!(id.0, if ours { "old" } else { "new" });
-        assert_eq!(rig.count(), if ours { 3 } else { 6 });
+        assert_eq!(id.0, if is_ours { "old" } else { "new" });
+        assert_eq!(rig.count(), if is_ours { 3 } else { 6 });
     }
 }
 

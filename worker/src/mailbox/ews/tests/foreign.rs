@@ -14,7 +14,7 @@ use crate::mailbox::{
 const PAGE: &str = "IncludesLastItemInRange=\"true\"";
 
 /// Returns the answer of another person's mailbox to the same operation. Everything in it has the mark `ben`.
-fn of_ben(request: &str) -> String {
+fn answer_of_ben(request: &str) -> String {
     let folders = format!("<m:Folders>{}</m:Folders>", folder("ben", 2));
     let item = task("ben", 22).replace("folder-a", "folder-ben");
     let asks = |operation: &str| request.contains(&format!("<m:{operation}"));
@@ -50,7 +50,7 @@ fn of_ben(request: &str) -> String {
     })
 }
 
-fn is_refused<T: std::fmt::Debug>(answer: Result<T, Failure>) {
+fn assert_foreign<T: std::fmt::Debug>(answer: Result<T, Failure>) {
     let failure = answer.unwrap_err();
     assert_eq!(
         (failure.class, failure.code),
@@ -60,24 +60,24 @@ fn is_refused<T: std::fmt::Debug>(answer: Result<T, Failure>) {
 
 #[tokio::test]
 async fn the_answer_of_another_mailbox_is_refused_by_every_operation() {
-    let rig = Rig::new(Access::Delegate, |request| ok(of_ben(request))).await;
+    let rig = Rig::new(Access::Delegate, |request| ok(answer_of_ben(request))).await;
     let (mailbox, ana) = (&rig.mailbox, owner("ana"));
     let (folder, id) = (FolderId("folder-ana".to_owned()), "item-ana".to_owned());
-    is_refused(mailbox.probe(&[ask("ana", &["folder-ana"])]).await.remove(0));
-    is_refused(mailbox.folders(&ana).await);
-    is_refused(mailbox.changes(&ana, &folder, Some("state-ana")).await);
-    is_refused(mailbox.items(&ana, std::slice::from_ref(&id)).await);
-    is_refused(mailbox.whereabouts(&ana, std::slice::from_ref(&id)).await);
-    is_refused(mailbox.folders_exist(&ana, std::slice::from_ref(&folder)).await);
-    is_refused(
+    assert_foreign(mailbox.probe(&[ask("ana", &["folder-ana"])]).await.remove(0));
+    assert_foreign(mailbox.folders(&ana).await);
+    assert_foreign(mailbox.changes(&ana, &folder, Some("state-ana")).await);
+    assert_foreign(mailbox.items(&ana, std::slice::from_ref(&id)).await);
+    assert_foreign(mailbox.whereabouts(&ana, std::slice::from_ref(&id)).await);
+    assert_foreign(mailbox.folders_exist(&ana, std::slice::from_ref(&folder)).await);
+    assert_foreign(
         mailbox
             .find(&ana, std::slice::from_ref(&folder), &super::key())
             .await,
     );
-    is_refused(mailbox.deleted(&ana).await);
+    assert_foreign(mailbox.list_deleted(&ana).await);
     // The mailbox's own folders were forgotten, and are requested again.
-    is_refused(mailbox.whereabouts(&ana, std::slice::from_ref(&id)).await);
-    is_refused(mailbox.ours(&ana, &[]).await);
+    assert_foreign(mailbox.whereabouts(&ana, std::slice::from_ref(&id)).await);
+    assert_foreign(mailbox.list_marked(&ana, &[]).await);
     // If a write's answer is about another item, the outcome for ours is unknown.
     let item = ItemRef {
         id,
@@ -113,7 +113,7 @@ async fn two_folders_of_a_mailbox_with_one_id_are_another_requests() {
         ok(listing("", PAGE))
     })
     .await;
-    is_refused(rig.mailbox.folders(&owner("ana")).await);
+    assert_foreign(rig.mailbox.folders(&owner("ana")).await);
 }
 
 /// A folder id that the server never issued names nothing: the folder is found by its marker, or created
@@ -146,8 +146,8 @@ async fn what_an_invented_id_names_is_gone_by_every_reading() {
     );
     let exist = mailbox.folders_exist(&ana, &[folder]).await.unwrap();
     assert_eq!(exist, [Ok(FolderPresence::NotFound)]);
-    let lies = mailbox.whereabouts(&ana, &["invented".to_owned()]).await.unwrap();
-    assert_eq!(lies, [Ok(Whereabouts::NotFound)]);
+    let whereabouts = mailbox.whereabouts(&ana, &["invented".to_owned()]).await.unwrap();
+    assert_eq!(whereabouts, [Ok(Whereabouts::NotFound)]);
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn markers_are_written_with_their_owner_and_read_back_by_every_operation()
         let folder = [FolderId("folder-a".to_owned())];
         let found = rig.mailbox.find(&ana, &folder, &marker.key).await.unwrap();
         assert_eq!(found.is_empty(), !marker.may_be_of(&ana.marker), "{expected:?}");
-        let deleted = rig.mailbox.deleted(&ana).await;
+        let deleted = rig.mailbox.list_deleted(&ana).await;
         assert_eq!(
             deleted.unwrap_err().code,
             Code::ExchangeForeignAnswer,
@@ -299,7 +299,7 @@ async fn markers_of_earlier_builds_are_completed_together_and_each_on_proof() {
 }
 
 /// Returns a server that answers `GetFolder` with this folder, and other requests with `written`.
-async fn showing(folder: String, operation: &'static str, written: String) -> Rig {
+async fn rig_showing(folder: String, operation: &'static str, written: String) -> Rig {
     Rig::new(Access::Delegate, move |request| {
         if request.contains("<t:DistinguishedFolderId") && request.contains("<m:GetFolder>") {
             return ok(own_folders());
@@ -328,7 +328,7 @@ async fn a_new_folder_counts_when_it_is_read_back_below_the_mailboxs_own() {
         (task_folder("other", &below("tasks")), false),
         (task_folder("new", ""), false),
     ] {
-        let rig = showing(shown.clone(), "CreateFolder", task_folder("new", "")).await;
+        let rig = rig_showing(shown.clone(), "CreateFolder", task_folder("new", "")).await;
         let made = rig
             .mailbox
             .create_folder(&owner("ana"), "name", &super::location())
@@ -349,7 +349,7 @@ async fn a_folder_is_renamed_when_it_shows_its_new_name() {
         (task_folder("f", &named("old")), false),
         (task_folder("other", &named("new")), false),
     ] {
-        let rig = showing(shown.clone(), "UpdateFolder", task_folder("f", "")).await;
+        let rig = rig_showing(shown.clone(), "UpdateFolder", task_folder("f", "")).await;
         let folder = FolderId("f".to_owned());
         let renamed = rig.mailbox.rename_folder(&owner("ana"), &folder, "new").await;
         assert_eq!(renamed.is_ok(), proves, "{shown}");

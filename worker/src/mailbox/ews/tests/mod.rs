@@ -142,6 +142,9 @@ pub(super) fn listing(folders: &str, attributes: &str) -> String {
             &format!("<m:RootFolder {attributes}><t:Folders>{folders}</t:Folders></m:RootFolder>"),
         )
     };
-    let own = "<t:TasksFolder><t:FolderId Id=\"tasks\"/></t:TasksFolder>";
-    response("FindFolder", &[page(&format!("{own}{folders}")), page("")])
+    let tasks_folder = "<t:TasksFolder><t:FolderId Id=\"tasks\"/></t:TasksFolder>";
+    response(
+        "FindFolder",
+        &[page(&format!("{tasks_folder}{folders}")), page("")],
+    )
 }

@@ -294,12 +294,12 @@ pub(super) fn answer(operation: &str, payloads: &[String]) -> String {
 const PAGE: &str = "IndexedPagingOffset=\"2\" TotalItemsInView=\"2\" IncludesLastItemInRange=\"true\"";
 
 /// Returns a good answer of each operation about `a` and `b`, or about `a` if the operation takes one object.
-fn recorded() -> Vec<(&'static str, String)> {
+fn recorded_answers() -> Vec<(&'static str, String)> {
     let folders = |marks: &str| format!("<m:Folders>{marks}</m:Folders>");
     let items = |items: &str| format!("<m:Items>{items}</m:Items>");
     let item = |mark| format!("<t:Task><t:ItemId Id=\"item-{mark}\" ChangeKey=\"new-{mark}\"/></t:Task>");
     let (a, b, c) = (folder("a", 1), folder("b", 2), folder("c", 3));
-    let own = folder("own", 4).replace("folder-own", "tasks");
+    let own_folder = folder("own", 4).replace("folder-own", "tasks");
     let (first, second) = (task("a", 11), task("b", 22));
     let changes = format!(
         "<m:SyncState>state-a</m:SyncState><m:IncludesLastItemInRange>true</m:IncludesLastItemInRange>\
@@ -316,7 +316,7 @@ fn recorded() -> Vec<(&'static str, String)> {
             answer(
                 "FindFolder",
                 &[
-                    format!("<m:RootFolder {PAGE}><t:Folders>{own}{a}{b}</t:Folders></m:RootFolder>"),
+                    format!("<m:RootFolder {PAGE}><t:Folders>{own_folder}{a}{b}</t:Folders></m:RootFolder>"),
                     format!("<m:RootFolder {PAGE}><t:Folders>{c}</t:Folders></m:RootFolder>"),
                 ],
             ),
@@ -425,7 +425,11 @@ async fn call(rig: &Rig, operation: &str) -> Vec<(String, String)> {
                 Err(failure) => one(failure.to_string()),
             }
         }
-        "FindItem" => match rig.mailbox.ours(&owner, std::slice::from_ref(&folder)).await {
+        "FindItem" => match rig
+            .mailbox
+            .list_marked(&owner, std::slice::from_ref(&folder))
+            .await
+        {
             Ok(found) => found
                 .into_iter()
                 .map(|item| (mark(&item.item.id), format!("{:?}", (item.item, item.marker))))
@@ -467,7 +471,7 @@ fn bears(text: &str, mark: &str) -> bool {
 async fn every_optional_part_of_every_answer_may_be_missing() {
     let Some(schema) = schema_folder() else { return };
     let schema = Schema::read(&schema);
-    let answers: BTreeMap<&'static str, String> = recorded().into_iter().collect();
+    let answers: BTreeMap<&'static str, String> = recorded_answers().into_iter().collect();
     let served = Arc::new(Mutex::new(answers.clone()));
     let serving = Arc::clone(&served);
     let rig = Rig::new(Access::Delegate, move |request| {
@@ -483,7 +487,7 @@ async fn every_optional_part_of_every_answer_may_be_missing() {
     .await;
     let mut tried = 0;
     for (operation, good) in &answers {
-        let whole = call(&rig, operation).await;
+        let complete = call(&rig, operation).await;
         let node = Node::parse(good);
         let response = schema.named("element", &node.name).unwrap();
         let mut crippled = Vec::new();
@@ -498,7 +502,7 @@ async fn every_optional_part_of_every_answer_may_be_missing() {
             let requests = rig.count() - before;
             assert!(requests <= MOST_REQUESTS, "{path}: {requests} requests");
             for (mark, text) in &found {
-                for (other, _) in &whole {
+                for (other, _) in &complete {
                     assert!(
                         other == mark || !bears(text, other),
                         "{path}: {mark} is given {text}"
@@ -531,5 +535,5 @@ async fn a_page_without_root_folder_has_nothing_on_it() {
     })
     .await;
     assert_eq!(rig.mailbox.folders(&owner("ana")).await, Ok(Vec::new()));
-    assert_eq!(rig.mailbox.ours(&owner("ana"), &[]).await, Ok(Vec::new()));
+    assert_eq!(rig.mailbox.list_marked(&owner("ana"), &[]).await, Ok(Vec::new()));
 }

@@ -9,7 +9,7 @@ use super::{fault, folder, refusal, response, success};
 use crate::mailbox::{Mailbox as _, Probed, Signs};
 
 /// Returns the folder ids that a GetFolder request names.
-pub(super) fn asked(request: &str) -> Vec<String> {
+pub(super) fn asked_folders(request: &str) -> Vec<String> {
     request
         .split("<t:FolderId Id=\"")
         .skip(1)
@@ -30,7 +30,7 @@ pub(super) fn signs(deletions: i64) -> Probed {
 
 /// Answers a GetFolder with a code per folder; `None` is a success.
 pub(super) fn folders_by(request: &str, code: impl Fn(&str) -> Option<&'static str>) -> Canned {
-    let messages: Vec<String> = asked(request)
+    let messages: Vec<String> = asked_folders(request)
         .iter()
         .map(|id| match code(id) {
             Some(code) => refusal("GetFolder", code),
@@ -81,7 +81,7 @@ async fn requests_hold_at_most_a_hundred_folders() {
         .lock()
         .unwrap()
         .iter()
-        .map(|request| asked(request).len())
+        .map(|request| asked_folders(request).len())
         .collect();
     assert_eq!(sizes, [100, 100, 5]);
 }
@@ -89,7 +89,7 @@ async fn requests_hold_at_most_a_hundred_folders() {
 #[tokio::test]
 async fn folders_that_a_batch_did_not_process_are_asked_again_and_the_refused_mailbox_is_not() {
     let rig = Rig::new(Access::Delegate, |request| {
-        let ids = asked(request);
+        let ids = asked_folders(request);
         let denied = ids.iter().position(|id| id.starts_with("ben"));
         let messages: Vec<String> = ids
             .iter()
@@ -123,7 +123,7 @@ async fn folders_that_a_batch_did_not_process_are_asked_again_and_the_refused_ma
     );
     assert_eq!(answers[2].as_ref().unwrap(), &[signs(7), signs(7)]);
     assert_eq!(rig.count(), 2);
-    assert_eq!(asked(&rig.last()), ["cem1", "cem2"]);
+    assert_eq!(asked_folders(&rig.last()), ["cem1", "cem2"]);
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn auto_falls_back_per_mailbox_and_remembers() {
         // First delegate for both together, then one alone; later one request each, because the working mode
         // is remembered.
         assert_eq!(rig.count(), 2 * round);
-        assert_eq!(asked(&rig.last()), ["ben1"]);
+        assert_eq!(asked_folders(&rig.last()), ["ben1"]);
         assert!(rig.last().contains("x-anchormailbox: ben@contoso.example"));
     }
 }
@@ -182,7 +182,7 @@ async fn folders_that_are_gone_by_either_way_are_gone() {
 #[tokio::test]
 async fn one_mailbox_that_spoils_the_whole_request_fails_alone() {
     let rig = Rig::new(Access::Delegate, |request| {
-        if asked(request).iter().any(|id| id == "ben") {
+        if asked_folders(request).iter().any(|id| id == "ben") {
             (500, String::new(), fault("ErrorNonExistentMailbox", ""))
         } else {
             folders_by(request, |_| None)

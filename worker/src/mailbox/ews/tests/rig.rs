@@ -113,7 +113,7 @@ impl Rig {
             },
             access,
         };
-        let server = Servers::new(25, clock.clone()).of(&connection.url, Server::Ews, "");
+        let server = Servers::new(25, clock.clone()).limits_of(&connection.url, Server::Ews, "");
         Self {
             mailbox: EwsMailbox::new(
                 http.clone(),

@@ -143,9 +143,9 @@ proptest! {
 
     #[test]
     fn an_answer_cut_anywhere_is_refused(at in 0_usize..2_000) {
-        let whole = super::response("GetFolder", &[super::success("GetFolder", &super::folder("a", 1))]);
+        let complete = super::response("GetFolder", &[super::success("GetFolder", &super::folder("a", 1))]);
         // Without the last tag all content is present; the cut must still be noticed.
-        let cut = whole.get(..at.min(whole.len() - 1)).unwrap_or_default();
+        let cut = complete.get(..at.min(complete.len() - 1)).unwrap_or_default();
         let read = envelope::read(cut.as_bytes(), "GetFolderResponse", |xml| get_folder::read(xml, 1));
         prop_assert!(read.is_err());
     }

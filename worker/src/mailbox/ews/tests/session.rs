@@ -58,12 +58,12 @@ async fn an_answer_to_another_request_is_refused() {
         write(&foreign).await.unwrap_err().class,
         ErrorClass::OutcomeUnknown
     );
-    let own = answering(move |request| {
+    let correct = answering(move |request| {
         let id = header(request, "client-request-id").to_ascii_uppercase();
         (200, format!("client-request-id: {id}\r\n"), empty())
     })
     .await;
-    if let Err(failure) = read(&own).await {
+    if let Err(failure) = read(&correct).await {
         assert!(!failure.detail.contains("another request"), "{failure}");
     }
 }
@@ -175,7 +175,7 @@ async fn any_code_may_come_with_a_pause_and_the_longest_of_an_answer_counts() {
 
 #[tokio::test]
 async fn a_server_that_repeats_the_password_does_not_bring_it_into_a_text() {
-    let told = |kind: &'static str, status: u16| {
+    let echoing_server = |kind: &'static str, status: u16| {
         answering(move |request| {
             let sent = header(request, "authorization");
             (
@@ -186,7 +186,7 @@ async fn a_server_that_repeats_the_password_does_not_bring_it_into_a_text() {
         })
     };
     for (kind, status) in [("text/html", 200), ("text/html", 500), ("text/xml", 404)] {
-        let rig = told(kind, status).await;
+        let rig = echoing_server(kind, status).await;
         for failure in [read(&rig).await.unwrap_err(), write(&rig).await.unwrap_err()] {
             // "svc:secret" in base64, and its beginning.
             assert!(!failure.detail.contains("c3Zj"), "{failure}");

@@ -2,10 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn body(code: i64) -> ErrorBody {
-    ErrorBody {
+fn body(code: i64) -> SharePointErrorBody {
+    SharePointErrorBody {
         code: Some(code),
-        ..ErrorBody::default()
+        ..SharePointErrorBody::default()
     }
 }
 
@@ -23,14 +23,14 @@ fn bodies_in_every_shape() {
     }
     let oauth = read_body(br#"{"error_description":"Invalid JWT token."}"#);
     assert_eq!((oauth.code, oauth.message.as_str()), (None, "Invalid JWT token."));
-    assert_eq!(read_body(b"<html>no</html>"), ErrorBody::default());
+    assert_eq!(read_body(b"<html>no</html>"), SharePointErrorBody::default());
 }
 
 #[test]
 fn the_table_says_what_each_answer_means() {
     use ErrorClass as C;
-    let none = ErrorBody::default();
-    let old = ErrorBody {
+    let none = SharePointErrorBody::default();
+    let old = SharePointErrorBody {
         code: Some(-1),
         message: "The changeToken refers to a time before the start of the current change log.".into(),
         ..none.clone()
@@ -39,7 +39,7 @@ fn the_table_says_what_each_answer_means() {
         (
             401,
             &none,
-            Scope::Site,
+            RequestSubject::Site,
             Intent::Read,
             C::Refused,
             Code::SharePointSignInRefused,
@@ -47,7 +47,7 @@ fn the_table_says_what_each_answer_means() {
         (
             403,
             &none,
-            Scope::Site,
+            RequestSubject::Site,
             Intent::Read,
             C::Refused,
             Code::SharePointDenied,
@@ -55,7 +55,7 @@ fn the_table_says_what_each_answer_means() {
         (
             403,
             &body(-2_147_024_891),
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Write,
             C::Refused,
             Code::SharePointDenied,
@@ -63,7 +63,7 @@ fn the_table_says_what_each_answer_means() {
         (
             404,
             &none,
-            Scope::Site,
+            RequestSubject::Site,
             Intent::Read,
             C::Refused,
             Code::SharePointSiteMissing,
@@ -72,7 +72,7 @@ fn the_table_says_what_each_answer_means() {
         (
             404,
             &none,
-            Scope::List,
+            RequestSubject::List,
             Intent::Read,
             C::Transient,
             Code::SharePointBadAnswer,
@@ -80,7 +80,7 @@ fn the_table_says_what_each_answer_means() {
         (
             410,
             &none,
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Write,
             C::Transient,
             Code::SharePointBadAnswer,
@@ -88,7 +88,7 @@ fn the_table_says_what_each_answer_means() {
         (
             404,
             &body(-1),
-            Scope::List,
+            RequestSubject::List,
             Intent::Read,
             C::Gone,
             Code::SharePointListGone,
@@ -96,7 +96,7 @@ fn the_table_says_what_each_answer_means() {
         (
             404,
             &body(-2_130_575_338),
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Write,
             C::Gone,
             Code::SharePointItemGone,
@@ -104,7 +104,7 @@ fn the_table_says_what_each_answer_means() {
         (
             404,
             &body(-2_130_575_322),
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Write,
             C::Gone,
             Code::SharePointListGone,
@@ -113,7 +113,7 @@ fn the_table_says_what_each_answer_means() {
         (
             404,
             &body(-2_130_575_322),
-            Scope::Person,
+            RequestSubject::Person,
             Intent::Read,
             C::Transient,
             Code::SharePointBadAnswer,
@@ -121,7 +121,7 @@ fn the_table_says_what_each_answer_means() {
         (
             404,
             &body(-2_130_575_338),
-            Scope::Person,
+            RequestSubject::Person,
             Intent::Read,
             C::Transient,
             Code::SharePointBadAnswer,
@@ -129,7 +129,7 @@ fn the_table_says_what_each_answer_means() {
         (
             404,
             &body(-2_130_575_338),
-            Scope::Site,
+            RequestSubject::Site,
             Intent::Read,
             C::Transient,
             Code::SharePointBadAnswer,
@@ -137,7 +137,7 @@ fn the_table_says_what_each_answer_means() {
         (
             404,
             &body(-2_130_575_338),
-            Scope::List,
+            RequestSubject::List,
             Intent::Read,
             C::Transient,
             Code::SharePointBadAnswer,
@@ -145,7 +145,7 @@ fn the_table_says_what_each_answer_means() {
         (
             500,
             &body(-2_130_575_172),
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Read,
             C::Transient,
             Code::SharePointBadAnswer,
@@ -153,7 +153,7 @@ fn the_table_says_what_each_answer_means() {
         (
             409,
             &body(-2_130_575_305),
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Read,
             C::Transient,
             Code::SharePointBadAnswer,
@@ -161,7 +161,7 @@ fn the_table_says_what_each_answer_means() {
         (
             500,
             &body(-2_130_575_162),
-            Scope::Site,
+            RequestSubject::Site,
             Intent::Read,
             C::Transient,
             Code::SharePointBadAnswer,
@@ -169,7 +169,7 @@ fn the_table_says_what_each_answer_means() {
         (
             412,
             &none,
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Write,
             C::Conflict,
             Code::SharePointConflict,
@@ -177,7 +177,7 @@ fn the_table_says_what_each_answer_means() {
         (
             500,
             &body(-2_130_575_305),
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Write,
             C::Conflict,
             Code::SharePointConflict,
@@ -185,7 +185,7 @@ fn the_table_says_what_each_answer_means() {
         (
             400,
             &body(-1),
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Write,
             C::Refused,
             Code::SharePointItemRefused,
@@ -193,7 +193,7 @@ fn the_table_says_what_each_answer_means() {
         (
             500,
             &body(-2_146_232_832),
-            Scope::Person,
+            RequestSubject::Person,
             Intent::Read,
             C::Refused,
             Code::SharePointUserUnknown,
@@ -201,7 +201,7 @@ fn the_table_says_what_each_answer_means() {
         (
             500,
             &body(-2_130_575_172),
-            Scope::Feed,
+            RequestSubject::Feed,
             Intent::Read,
             C::CursorInvalid,
             Code::SharePointTokenExpired,
@@ -209,7 +209,7 @@ fn the_table_says_what_each_answer_means() {
         (
             500,
             &body(-2_130_575_173),
-            Scope::Feed,
+            RequestSubject::Feed,
             Intent::Read,
             C::CursorInvalid,
             Code::SharePointTokenExpired,
@@ -217,7 +217,7 @@ fn the_table_says_what_each_answer_means() {
         (
             500,
             &old,
-            Scope::Feed,
+            RequestSubject::Feed,
             Intent::Read,
             C::CursorInvalid,
             Code::SharePointTokenExpired,
@@ -225,7 +225,7 @@ fn the_table_says_what_each_answer_means() {
         (
             500,
             &none,
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Write,
             C::OutcomeUnknown,
             Code::SharePointOutcomeUnknown,
@@ -233,7 +233,7 @@ fn the_table_says_what_each_answer_means() {
         (
             500,
             &body(-1),
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Write,
             C::Transient,
             Code::SharePointError,
@@ -242,7 +242,7 @@ fn the_table_says_what_each_answer_means() {
         (
             500,
             &body(-2_130_575_162),
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Write,
             C::Refused,
             Code::SharePointItemRefused,
@@ -250,7 +250,7 @@ fn the_table_says_what_each_answer_means() {
         (
             500,
             &none,
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Read,
             C::Transient,
             Code::SharePointError,
@@ -258,7 +258,7 @@ fn the_table_says_what_each_answer_means() {
         (
             502,
             &none,
-            Scope::Item,
+            RequestSubject::Item,
             Intent::Write,
             C::OutcomeUnknown,
             Code::SharePointOutcomeUnknown,
@@ -266,7 +266,7 @@ fn the_table_says_what_each_answer_means() {
         (
             504,
             &none,
-            Scope::List,
+            RequestSubject::List,
             Intent::Read,
             C::Transient,
             Code::SharePointTimeout,
@@ -274,7 +274,7 @@ fn the_table_says_what_each_answer_means() {
         (
             302,
             &none,
-            Scope::Site,
+            RequestSubject::Site,
             Intent::Read,
             C::Refused,
             Code::SharePointBadAnswer,
@@ -304,7 +304,7 @@ proptest! {
     #[test]
     fn no_body_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300), status in 100_u16..600) {
         let body = read_body(&bytes);
-        let _ = classify(status, &body, Scope::Item, Intent::Write);
+        let _ = classify(status, &body, RequestSubject::Item, Intent::Write);
     }
 }
 
@@ -327,15 +327,19 @@ fn no_row_stops_more_than_it_is_about() {
     ];
     for status in (300..=310).chain(400..=431).chain(500..=510) {
         for code in codes {
-            for (scope, largest) in [(Scope::Item, Stops::Part), (Scope::List, Stops::Part)] {
+            for (scope, largest) in [
+                (RequestSubject::Item, Stops::Part),
+                (RequestSubject::List, Stops::Part),
+            ] {
                 for intent in [Intent::Read, Intent::Write] {
-                    let body = ErrorBody {
+                    let body = SharePointErrorBody {
                         code,
-                        ..ErrorBody::default()
+                        ..SharePointErrorBody::default()
                     };
                     let (class, code) = classify(status, &body, scope, intent);
                     let failure = Failure::new(class, code, "").about(scope.stops(status, class, code));
-                    let nobody_looked = known(body.code) == Known::Other || known(body.code) == Known::Absent;
+                    let nobody_looked = sharepoint_code(body.code) == SharePointCode::Other
+                        || sharepoint_code(body.code) == SharePointCode::Absent;
                     let expected = match status {
                         401 | 300..=399 if nobody_looked => Stops::Tenant,
                         _ => largest,

@@ -9,12 +9,12 @@ fn field(id: Uuid, name: &str, schema: &str) -> Value {
 }
 
 /// Returns the columns of a list as they are read.
-fn read_columns(german: bool) -> Columns {
-    Columns::read(&columns(german).into()).unwrap()
+fn read_columns(german: bool) -> TaskColumns {
+    TaskColumns::read(&columns(german).into()).unwrap()
 }
 
 /// Returns an item with every column that `columns` reads; those not given are empty.
-fn item(columns: &Columns, given: &Value) -> Cell {
+fn item(columns: &TaskColumns, given: &Value) -> Cell {
     let mut item = given.clone();
     for property in columns.properties() {
         if item.get(&property).is_none() {
@@ -210,7 +210,7 @@ fn a_zone_only_the_server_knows_asks_for_each_date() {
 fn plain_text_append_only_and_long_titles() {
     let mut value = columns(false);
     value["value"][1]["SchemaXml"] = json!("<Field RichText=\"FALSE\"/>");
-    let plain = Columns::read(&value.clone().into()).unwrap();
+    let plain = TaskColumns::read(&value.clone().into()).unwrap();
     let task = Task {
         title: "😀".repeat(200),
         body: Some(Body {
@@ -224,12 +224,12 @@ fn plain_text_append_only_and_long_titles() {
     assert_eq!(written["Title"].as_str().unwrap().encode_utf16().count(), 254);
     value["value"][1]["SchemaXml"] = json!("<Field AppendOnly=\"TRUE\"/>");
     assert!(
-        !Columns::read(&value.into())
+        !TaskColumns::read(&value.into())
             .unwrap()
             .holds(None)
             .contains(Field::Body)
     );
-    assert!(Columns::read(&json!({"value": []}).into()).is_none());
+    assert!(TaskColumns::read(&json!({"value": []}).into()).is_none());
 }
 
 #[test]

@@ -12,7 +12,7 @@ async fn one_item_that_cannot_be_read_is_that_items_matter() {
     let changes = stage.source.everything(&person("ana")).await.unwrap();
     assert_eq!(present(&changes), [(17, true)]);
     match &changes.tasks[1] {
-        (unread, Presence::Unreadable(failure)) => {
+        (unread, TaskPresence::Unreadable(failure)) => {
             assert_eq!(unread, &key(18));
             assert!(
                 failure.detail.contains("DueDate") && failure.detail.contains("item 18"),
@@ -33,13 +33,13 @@ async fn one_item_that_cannot_be_read_is_that_items_matter() {
             .as_object_mut()
             .unwrap()
             .remove(lost);
-        let told = stage
+        let presences = stage
             .source
             .tasks(&person("ana"), &[key(17), key(18)])
             .await
             .unwrap();
-        assert!(matches!(told[0].1, Presence::Present(_)), "{lost}");
-        assert!(matches!(told[1].1, Presence::Unreadable(_)), "{lost}");
+        assert!(matches!(presences[0].1, TaskPresence::Present(_)), "{lost}");
+        assert!(matches!(presences[1].1, TaskPresence::Unreadable(_)), "{lost}");
     }
 }
 
@@ -56,7 +56,7 @@ async fn half_a_character_is_read_as_a_replacement_character() {
         items.then_some(Answer::With(200, "Content-Type", "application/json", body))
     });
     let changes = stage.source.everything(&person("ana")).await.unwrap();
-    let (_, Presence::Present(item)) = &changes.tasks[0] else {
+    let (_, TaskPresence::Present(item)) = &changes.tasks[0] else {
         panic!("{changes:?}")
     };
     assert_eq!(item.task.title, "emoji cut \u{fffd}");
@@ -78,17 +78,17 @@ async fn an_unreadable_permission_leaves_the_task_as_it_is() {
     let changes = stage.source.everything(&person("ana")).await.unwrap();
     assert_eq!(present(&changes), [(17, true)]);
     assert!(
-        matches!(changes.tasks[1].1, Presence::Unreadable(_)),
+        matches!(changes.tasks[1].1, TaskPresence::Unreadable(_)),
         "{changes:?}"
     );
 }
 
 /// Gives `answer` to the first request whose path contains `part`; later requests are answered normally.
-fn lie_once(fake: &Fake, part: &'static str, status: u16, answer: Value) {
-    let told = AtomicBool::new(false);
+fn answer_wrongly_once(fake: &Fake, part: &'static str, status: u16, answer: Value) {
+    let answered = AtomicBool::new(false);
     fake.special(move |request| {
-        let lies = request.path.contains(part) && !told.swap(true, Ordering::SeqCst);
-        lies.then(|| Answer::Json(status, answer.clone()))
+        let applies = request.path.contains(part) && !answered.swap(true, Ordering::SeqCst);
+        applies.then(|| Answer::Json(status, answer.clone()))
     });
 }
 
@@ -107,15 +107,18 @@ async fn one_wrong_answer_about_a_person_takes_no_task_away() {
     ] {
         let stage = stage(false).await;
         stage.fake.put(17, 5, &[12], "t");
-        lie_once(&stage.fake, part, status, answer.clone());
-        let told = stage.source.tasks(&person("ana"), &[key(17)]).await;
-        let absent = |(_, told): &(SourceKey, Presence)| matches!(told, Presence::Absent(_));
+        answer_wrongly_once(&stage.fake, part, status, answer.clone());
+        let presences = stage.source.tasks(&person("ana"), &[key(17)]).await;
+        let absent = |(_, presence): &(SourceKey, TaskPresence)| matches!(presence, TaskPresence::Absent(_));
         assert!(
-            !told.iter().flatten().any(absent),
-            "{part} {status} {answer}: {told:?}"
+            !presences.iter().flatten().any(absent),
+            "{part} {status} {answer}: {presences:?}"
         );
-        let told = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
-        assert!(matches!(told[0].1, Presence::Present(_)), "{part}: {told:?}");
+        let presences = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
+        assert!(
+            matches!(presences[0].1, TaskPresence::Present(_)),
+            "{part}: {presences:?}"
+        );
     }
 }
 
@@ -125,11 +128,10 @@ async fn one_wrong_answer_about_rights_makes_no_task_read_only() {
     let stage = stage(false).await;
     stage.fake.put(17, 5, &[12], "t");
     let read_only = json!({"High": "432", "Low": "1011030763"});
-    lie_once(&stage.fake, "getusereffectivepermissions", 200, read_only);
-    let told = stage.source.tasks(&person("ana"), &[key(17)]).await;
-    let read_only =
-        |(_, told): &(SourceKey, Presence)| matches!(told, Presence::Present(item) if !item.writable);
-    assert!(!told.iter().flatten().any(read_only), "{told:?}");
+    answer_wrongly_once(&stage.fake, "getusereffectivepermissions", 200, read_only);
+    let presences = stage.source.tasks(&person("ana"), &[key(17)]).await;
+    let read_only = |(_, presence): &(SourceKey, TaskPresence)| matches!(presence, TaskPresence::Present(item) if !item.writable);
+    assert!(!presences.iter().flatten().any(read_only), "{presences:?}");
     let changes = stage.source.everything(&person("ana")).await.unwrap();
     assert_eq!(present(&changes), [(17, true)]);
 }
@@ -159,10 +161,10 @@ async fn an_answer_about_something_else_is_refused() {
                 .contains("items(")
                 .then(|| Answer::Json(200, answer.clone()))
         });
-        let told = stage.source.tasks(&person("ana"), &[key(17)]).await;
+        let presences = stage.source.tasks(&person("ana"), &[key(17)]).await;
         assert!(
-            !matches!(&told, Ok(told) if !matches!(told[0].1, Presence::Unreadable(_))),
-            "{told:?}"
+            !matches!(&presences, Ok(presences) if !matches!(presences[0].1, TaskPresence::Unreadable(_))),
+            "{presences:?}"
         );
     }
     // A query that leaves an item out does not prove that it was deleted.
@@ -172,8 +174,11 @@ async fn an_answer_about_something_else_is_refused() {
             .contains("getitems")
             .then(|| Answer::Json(200, json!({"value": []})))
     });
-    let told = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
-    assert!(matches!(told[0].1, Presence::Present(_)), "{told:?}");
+    let presences = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
+    assert!(
+        matches!(presences[0].1, TaskPresence::Present(_)),
+        "{presences:?}"
+    );
     // An answer about another person's account.
     stage.fake.special(|request| {
         request
@@ -184,7 +189,7 @@ async fn an_answer_about_something_else_is_refused() {
     let failure = stage.source.everything(&person("cleo")).await.unwrap_err();
     assert_eq!(failure.code, Code::SharePointForeignAnswer);
     // An answer with the feed of another site.
-    stage.later();
+    stage.pass_five_minutes();
     stage.fake.special(|request| {
         let other = token(7).replace(SITE, "00000000-0000-4000-8000-00000000000a");
         request.path.contains("getchanges").then(|| {
@@ -208,7 +213,7 @@ async fn a_zone_that_cannot_be_read_shifts_no_date() {
             .then(|| Answer::Json(200, json!({})))
     });
     let first = stage.source.everything(&person("ana")).await.unwrap();
-    let (_, Presence::Present(without)) = &first.tasks[0] else {
+    let (_, TaskPresence::Present(without)) = &first.tasks[0] else {
         panic!("{first:?}")
     };
     assert_eq!(without.task.due, None);
@@ -238,7 +243,7 @@ async fn a_zone_that_cannot_be_read_shifts_no_date() {
     stage.fake.normal();
     stage.clock.advance(SignedDuration::from_mins(11));
     let second = stage.source.everything(&person("ana")).await.unwrap();
-    let (_, Presence::Present(with)) = &second.tasks[0] else {
+    let (_, TaskPresence::Present(with)) = &second.tasks[0] else {
         panic!("{second:?}")
     };
     assert_eq!(with.task.due, Some("2026-12-04".parse().unwrap()));

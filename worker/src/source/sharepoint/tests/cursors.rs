@@ -12,7 +12,7 @@ async fn everything_then_idle_then_changes_for_two_people() {
         assert!(ana.complete);
         assert_eq!(present(&ana), [(17, true)]);
         assert_eq!(ana.locations[0].name, "Projects - Tasks");
-        let (_, Presence::Present(item)) = &ana.tasks[0] else {
+        let (_, TaskPresence::Present(item)) = &ana.tasks[0] else {
             panic!()
         };
         assert_eq!(
@@ -23,7 +23,7 @@ async fn everything_then_idle_then_changes_for_two_people() {
         assert_eq!(present(&bo), [(17, false), (18, false)]);
 
         // Nothing happened: one request for the feed serves both users.
-        stage.later();
+        stage.pass_five_minutes();
         let before = stage.fake.total();
         let idle = stage.changes("ana", &ana.cursor, &[17]).await;
         assert!(idle.tasks.is_empty() && !idle.complete);
@@ -31,7 +31,7 @@ async fn everything_then_idle_then_changes_for_two_people() {
         assert_eq!(stage.fake.total() - before, 1);
 
         // One item is reassigned from Bo to Ana, one is deleted: the item is read once for both.
-        stage.later();
+        stage.pass_five_minutes();
         stage.fake.put(18, 2, &[12], "ana's now");
         stage.fake.change(2, Some(18));
         stage.fake.items.lock().unwrap().remove(&17);
@@ -39,11 +39,14 @@ async fn everything_then_idle_then_changes_for_two_people() {
         let before = stage.fake.count("getitems");
         let ana = stage.changes("ana", &idle.cursor, &[17]).await;
         assert_eq!(present(&ana), [(18, true)]);
-        assert!(ana.tasks.contains(&(key(17), Presence::Absent(Absence::Deleted))));
+        assert!(
+            ana.tasks
+                .contains(&(key(17), TaskPresence::Absent(Absence::Deleted)))
+        );
         let bo = stage.changes("bo", &bo.cursor, &[17, 18]).await;
         assert!(
             bo.tasks
-                .contains(&(key(18), Presence::Absent(Absence::NotAssigned)))
+                .contains(&(key(18), TaskPresence::Absent(Absence::NotAssigned)))
         );
         assert_eq!(stage.fake.count("getitems") - before, 1);
     }
@@ -95,7 +98,7 @@ async fn a_new_process_answers_old_cursors_and_reaches_back_for_older_ones() {
     stage.fake.put(18, 5, &[12], "t");
     let at = |number: usize| {
         let tokens = [(stage.source.sites[0].name.clone(), token(number))].into();
-        cursor::Cursor::new(
+        cursor::SourceCursor::new(
             "2026-11-22T13:00:00Z".parse().unwrap(),
             tokens,
             std::collections::BTreeMap::new(),
@@ -120,7 +123,7 @@ async fn a_new_process_answers_old_cursors_and_reaches_back_for_older_ones() {
 async fn users_at_the_same_moment_share_one_reading_of_the_feed() {
     let stage = stage(false).await;
     let first = stage.source.everything(&person("ana")).await.unwrap();
-    stage.later();
+    stage.pass_five_minutes();
     let before = stage.fake.count("getchanges");
     let linked = BTreeSet::new();
     let ana = person("ana");
@@ -137,7 +140,7 @@ async fn an_idle_site_gets_a_new_token_before_the_old_one_grows_too_old() {
     let first = stage.source.everything(&person("ana")).await.unwrap();
     stage.clock.advance(SignedDuration::from_hours(25));
     let second = stage.changes("ana", &first.cursor, &[]).await;
-    let birth = |cursor: &str| cursor::Cursor::parse(cursor).unwrap().birth();
+    let birth = |cursor: &str| cursor::SourceCursor::parse(cursor).unwrap().birth();
     assert!(birth(&first.cursor).duration_until(birth(&second.cursor)) >= SignedDuration::from_hours(24));
 }
 
@@ -147,10 +150,13 @@ async fn single_tasks_are_read_anew() {
     stage.fake.put(17, 5, &[12], "t");
     stage.fake.put(18, 5, &[13], "t");
     let keys = [key(99), key(18), key(17), SourceKey::from_stored("x")];
-    let told = stage.source.tasks(&person("ana"), &keys).await.unwrap();
-    assert_eq!(told.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), keys);
-    assert_eq!(told[0].1, Presence::Absent(Absence::Deleted));
-    assert_eq!(told[1].1, Presence::Absent(Absence::NotAssigned));
-    assert!(matches!(&told[2].1, Presence::Present(item) if item.version == "5"));
-    assert_eq!(told[3].1, Presence::Absent(Absence::LocationGone));
+    let presences = stage.source.tasks(&person("ana"), &keys).await.unwrap();
+    assert_eq!(
+        presences.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(),
+        keys
+    );
+    assert_eq!(presences[0].1, TaskPresence::Absent(Absence::Deleted));
+    assert_eq!(presences[1].1, TaskPresence::Absent(Absence::NotAssigned));
+    assert!(matches!(&presences[2].1, TaskPresence::Present(item) if item.version == "5"));
+    assert_eq!(presences[3].1, TaskPresence::Absent(Absence::LocationGone));
 }

@@ -5,8 +5,8 @@ use super::*;
 impl Stage {
     /// Returns whether an answer about item 17 shows it.
     async fn shows_it(&self) -> bool {
-        let told = self.source.tasks(&person("ana"), &[key(17)]).await;
-        told.is_ok_and(|told| matches!(told[0].1, Presence::Present(_)))
+        let presences = self.source.tasks(&person("ana"), &[key(17)]).await;
+        presences.is_ok_and(|presences| matches!(presences[0].1, TaskPresence::Present(_)))
     }
 
     async fn code(&self) -> (Code, String) {
@@ -106,7 +106,7 @@ async fn the_site_and_its_change_token_are_the_requested_ones() {
     });
     assert_eq!(stage.code().await.0, Code::SharePointForeignAnswer);
     stage.fake.normal();
-    stage.later();
+    stage.pass_five_minutes();
     stage.source.everything(&person("ana")).await.unwrap();
     // The token is renewed after an hour. A site that was recreated gives this answer twice.
     stage.clock.advance(SignedDuration::from_hours(2));
@@ -121,7 +121,7 @@ async fn the_site_and_its_change_token_are_the_requested_ones() {
         })
     });
     assert_eq!(stage.code().await.0, Code::SharePointForeignAnswer);
-    stage.later();
+    stage.pass_five_minutes();
     stage.source.everything(&person("ana")).await.unwrap();
 }
 
@@ -208,9 +208,10 @@ async fn a_batch_that_answers_fewer_requests_is_made_one_by_one() {
         })
     });
     let keys = [key(98), key(99)];
-    let told = stage.source.tasks(&person("ana"), &keys).await.unwrap();
-    let gone = |(_, told): &(SourceKey, Presence)| *told == Presence::Absent(Absence::Deleted);
-    assert!(told.iter().all(gone), "{told:?}");
+    let presences = stage.source.tasks(&person("ana"), &keys).await.unwrap();
+    let gone =
+        |(_, presence): &(SourceKey, TaskPresence)| *presence == TaskPresence::Absent(Absence::Deleted);
+    assert!(presences.iter().all(gone), "{presences:?}");
     assert_eq!(stage.fake.count("$batch"), 1);
 }
 
@@ -218,7 +219,7 @@ async fn a_batch_that_answers_fewer_requests_is_made_one_by_one() {
 async fn a_list_that_changed_is_neither_missed_nor_unread() {
     let stage = with_an_item().await;
     let first = stage.source.everything(&person("ana")).await.unwrap();
-    stage.later();
+    stage.pass_five_minutes();
     stage.fake.change(2, None);
     let changes = stage.changes("ana", &first.cursor, &[17]).await;
     assert_eq!((present(&changes), changes.unread.len()), (vec![(17, true)], 0));

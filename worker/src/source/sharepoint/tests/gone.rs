@@ -12,7 +12,7 @@ fn no_such_list() -> Answer {
     )
 }
 
-fn nothing() -> Answer {
+fn empty_answer() -> Answer {
     Answer::Json(200, json!({"value": []}))
 }
 
@@ -28,14 +28,14 @@ fn asks_for_site(request: &fake::Request) -> bool {
 /// Answers as if no walk showed the list and it did not exist under its id.
 fn hidden_and_denied(request: &fake::Request) -> Option<Answer> {
     if asks_for_lists(request) {
-        return Some(nothing());
+        return Some(empty_answer());
     }
     request.path.contains(LIST).then(no_such_list)
 }
 
 impl Stage {
     /// Returns a stage on which a walk of this process found the list and read a task.
-    async fn seen() -> Self {
+    async fn with_known_list() -> Self {
         let stage = stage(false).await;
         stage.fake.put(17, 5, &[12], "t");
         assert!(!stage.is_gone().await);
@@ -43,10 +43,10 @@ impl Stage {
     }
 
     async fn is_gone(&self) -> bool {
-        let told = self.source.tasks(&person("ana"), &[key(17)]).await;
+        let presences = self.source.tasks(&person("ana"), &[key(17)]).await;
         matches!(
-            told.as_deref(),
-            Ok([(_, Presence::Absent(Absence::LocationGone))])
+            presences.as_deref(),
+            Ok([(_, TaskPresence::Absent(Absence::LocationGone))])
         )
     }
 
@@ -57,8 +57,8 @@ impl Stage {
 
 #[tokio::test]
 async fn a_list_is_gone_five_minutes_after_it_was_missed_and_not_before() {
-    let stage = Stage::seen().await;
-    stage.later();
+    let stage = Stage::with_known_list().await;
+    stage.pass_five_minutes();
     stage.fake.special(hidden_and_denied);
     assert!(!stage.is_gone().await);
     stage.pass(299);
@@ -72,7 +72,7 @@ async fn a_list_is_gone_five_minutes_after_it_was_missed_and_not_before() {
 async fn a_list_that_was_seen_or_closed_meanwhile_is_missed_anew() {
     let closed: fn(&fake::Request) -> Option<Answer> = |request| {
         if asks_for_lists(request) {
-            return Some(nothing());
+            return Some(empty_answer());
         }
         let denied = "-2147024891, System.UnauthorizedAccessException";
         request
@@ -81,8 +81,8 @@ async fn a_list_that_was_seen_or_closed_meanwhile_is_missed_anew() {
             .then(|| error(403, denied, "Access denied."))
     };
     for meanwhile in [closed, |_| None] {
-        let stage = Stage::seen().await;
-        stage.later();
+        let stage = Stage::with_known_list().await;
+        stage.pass_five_minutes();
         stage.fake.special(hidden_and_denied);
         assert!(!stage.is_gone().await);
         stage.pass(200);
@@ -108,7 +108,7 @@ async fn no_list_is_gone_while_its_site_does_not_answer() {
         || Answer::Json(403, json!({})),
     ];
     for answer in answers {
-        let stage = Stage::seen().await;
+        let stage = Stage::with_known_list().await;
         stage.fake.special(move |request| {
             if asks_for_site(request) {
                 return Some(answer());
@@ -116,12 +116,12 @@ async fn no_list_is_gone_while_its_site_does_not_answer() {
             hidden_and_denied(request)
         });
         for _ in 0..3 {
-            stage.later();
+            stage.pass_five_minutes();
             assert!(!stage.is_gone().await);
         }
         stage.fake.special(hidden_and_denied);
         assert!(!stage.is_gone().await);
-        stage.later();
+        stage.pass_five_minutes();
         assert!(stage.is_gone().await);
     }
 }
@@ -129,8 +129,8 @@ async fn no_list_is_gone_while_its_site_does_not_answer() {
 /// A list counts as missing only after a walk of its site. A walk that fails proves nothing.
 #[tokio::test]
 async fn no_list_is_gone_while_its_site_cannot_be_walked() {
-    let stage = Stage::seen().await;
-    stage.later();
+    let stage = Stage::with_known_list().await;
+    stage.pass_five_minutes();
     stage.fake.special(hidden_and_denied);
     assert!(!stage.is_gone().await);
     stage.fake.special(|request| {
@@ -140,11 +140,11 @@ async fn no_list_is_gone_while_its_site_cannot_be_walked() {
         request.path.contains(LIST).then(no_such_list)
     });
     for _ in 0..3 {
-        stage.later();
+        stage.pass_five_minutes();
         assert!(!stage.is_gone().await);
     }
     stage.fake.special(hidden_and_denied);
-    stage.later();
+    stage.pass_five_minutes();
     assert!(stage.is_gone().await);
 }
 
@@ -155,10 +155,10 @@ async fn a_list_of_the_root_web_is_gone_only_by_its_own_error() {
         "-1, Microsoft.SharePoint.Client.ResourceNotFoundException",
         "-2147024894, System.IO.FileNotFoundException",
     ] {
-        let stage = Stage::seen().await;
+        let stage = Stage::with_known_list().await;
         stage.fake.special(move |request| {
             if asks_for_lists(request) {
-                return Some(nothing());
+                return Some(empty_answer());
             }
             request
                 .path
@@ -175,25 +175,25 @@ async fn a_list_of_the_root_web_is_gone_only_by_its_own_error() {
 /// While its web lists it, an answer that denies the list by its id is wrong, however often it comes.
 #[tokio::test]
 async fn a_list_that_its_web_shows_is_not_gone() {
-    let stage = Stage::seen().await;
+    let stage = Stage::with_known_list().await;
     let denied = |request: &fake::Request| request.path.contains(LIST).then(no_such_list);
     stage.fake.special(move |request| {
         let of_the_web = request.path.contains("/fields?");
         if of_the_web { None } else { denied(request) }
     });
     for _ in 0..3 {
-        stage.later();
+        stage.pass_five_minutes();
         assert!(!stage.is_gone().await);
     }
     // The same applies if the web shows it again only after it was missed.
     stage.fake.special(hidden_and_denied);
-    stage.later();
+    stage.pass_five_minutes();
     assert!(!stage.is_gone().await);
     stage.fake.special(move |request| {
         let of_the_web = request.path.contains("/fields?");
         if of_the_web { None } else { denied(request) }
     });
-    stage.later();
+    stage.pass_five_minutes();
     assert!(!stage.is_gone().await);
 }
 
@@ -209,14 +209,14 @@ async fn of_a_web_with(settings: SharePointSettings, special: fn(&fake::Request)
             return Some(Answer::Json(200, json!({"value": [{"Url": "/sites/p/sub"}]})));
         }
         let lists = request.path.starts_with("/sites/p/_api/web/lists?");
-        lists.then(nothing)
+        lists.then(empty_answer)
     }
     let stage = stage_with(false, settings).await;
     stage.fake.put(17, 5, &[12], "t");
     stage.fake.special(of_the_site);
-    let told = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
-    assert!(matches!(&told[0].1, Presence::Present(item) if item.web_url.contains("/sites/p/sub/")));
-    stage.later();
+    let presences = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
+    assert!(matches!(&presences[0].1, TaskPresence::Present(item) if item.web_url.contains("/sites/p/sub/")));
+    stage.pass_five_minutes();
     stage.fake.special(move |request| {
         if request.path.starts_with("/sites/p/sub/") {
             special(request)
@@ -277,7 +277,7 @@ async fn the_lists_of_a_missing_web_are_gone_after_one_full_check_and_those_of_a
 fn cursor_of(stage: &Stage, unread: BTreeMap<uuid::Uuid, String>) -> String {
     let site = &stage.source.sites[0];
     let tokens = [(site.name.clone(), token(0))].into();
-    cursor::Cursor::new("2026-11-22T13:00:00Z".parse().unwrap(), tokens, unread).to_text()
+    cursor::SourceCursor::new("2026-11-22T13:00:00Z".parse().unwrap(), tokens, unread).to_text()
 }
 
 /// A process that was just started learns the web of an unread list from the cursor, and a deleted list from
@@ -297,9 +297,9 @@ async fn after_a_restart_a_list_is_gone_that_its_web_denies_or_the_feed_calls_de
         let cursor = cursor_of(&stage, unread);
         let first = stage.changes("ana", &cursor, &[17]).await;
         assert!(first.tasks.is_empty() && first.unread.len() == 1, "{first:?}");
-        stage.later();
+        stage.pass_five_minutes();
         let second = stage.changes("ana", &first.cursor, &[17]).await;
-        let gone = (key(17), Presence::Absent(Absence::LocationGone));
+        let gone = (key(17), TaskPresence::Absent(Absence::LocationGone));
         assert_eq!(second.tasks, [gone], "told by the feed: {told_by_feed}");
     }
     // If nothing names its web, it stays.
@@ -312,6 +312,6 @@ async fn after_a_restart_a_list_is_gone_that_its_web_denies_or_the_feed_calls_de
             changes.tasks.is_empty() && changes.unread.len() == 1,
             "{changes:?}"
         );
-        stage.later();
+        stage.pass_five_minutes();
     }
 }

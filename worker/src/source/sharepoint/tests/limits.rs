@@ -86,12 +86,13 @@ async fn the_lists_inside_an_answer_have_a_limit() {
     assert!(
         all.tasks
             .iter()
-            .any(|(told, presence)| *told == key(17) && matches!(presence, Presence::Unreadable(_)))
+            .any(|(listed_key, presence)| *listed_key == key(17)
+                && matches!(presence, TaskPresence::Unreadable(_)))
     );
     stage.fake.set(17, &[("AssignedToId", json!(many[..1_000]))]);
     let all = stage.source.everything(&person("ana")).await.unwrap();
     assert_eq!(present(&all), [(17, true), (18, true)]);
-    stage.later();
+    stage.pass_five_minutes();
     stage.fake.special(|request| {
         let entries = "{},".repeat(20_000);
         let feed = request.path.contains("getchanges");
@@ -106,19 +107,19 @@ async fn the_lists_inside_an_answer_have_a_limit() {
 async fn an_overlong_change_token_is_not_kept() {
     let stage = stage(false).await;
     let long = "x".repeat(301);
-    let told = long.clone();
+    let answered_token = long.clone();
     stage.fake.special(move |request| {
         let position = request.path.contains("CurrentChangeToken");
         position.then(|| {
             Answer::Json(
                 200,
-                json!({"Id": SITE, "CurrentChangeToken": {"StringValue": told}}),
+                json!({"Id": SITE, "CurrentChangeToken": {"StringValue": answered_token}}),
             )
         })
     });
     let first = stage.source.everything(&person("ana")).await.unwrap();
     assert!(first.cursor.len() < 200, "{}", first.cursor);
-    stage.later();
+    stage.pass_five_minutes();
     stage.fake.special(move |request| {
         let change =
             json!({"ChangeToken": {"StringValue": long}, "ChangeType": 2, "ListId": LIST, "ItemId": 17});
@@ -137,7 +138,7 @@ async fn a_feed_without_end_takes_a_few_pages_at_a_time() {
     };
     let stage = stage_with(false, settings).await;
     stage.source.everything(&person("ana")).await.unwrap();
-    stage.later();
+    stage.pass_five_minutes();
     let page = AtomicUsize::new(0);
     stage.fake.special(move |request| {
         let feed = request.path.contains("getchanges");
@@ -164,7 +165,7 @@ async fn an_old_cursor_reaches_back_a_few_pages_and_no_further() {
     let at = |number: usize| {
         let tokens = [(stage.source.sites[0].name.clone(), token(number))].into();
         let birth = "2026-11-22T13:00:00Z".parse().unwrap();
-        cursor::Cursor::new(birth, tokens, std::collections::BTreeMap::new()).to_text()
+        cursor::SourceCursor::new(birth, tokens, std::collections::BTreeMap::new()).to_text()
     };
     for _ in 0..60 {
         stage.fake.change(2, Some(17));
@@ -182,8 +183,8 @@ async fn an_old_cursor_reaches_back_a_few_pages_and_no_further() {
     });
     let asked = stage.fake.count("getchanges");
     let linked = BTreeSet::new();
-    let told = stage.source.changes(&person("ana"), &at(0), &linked).await;
-    assert_eq!(told.unwrap_err().class, ErrorClass::CursorInvalid);
+    let changes = stage.source.changes(&person("ana"), &at(0), &linked).await;
+    assert_eq!(changes.unwrap_err().class, ErrorClass::CursorInvalid);
     assert_eq!(stage.fake.count("getchanges") - asked, 2);
 }
 

@@ -9,16 +9,16 @@ async fn access_that_comes_later_brings_the_task() {
     stage.fake.permissions.lock().unwrap().insert("ana".into(), 0);
     let first = stage.source.everything(&person("ana")).await.unwrap();
     assert!(first.tasks.is_empty());
-    stage.later();
+    stage.pass_five_minutes();
     stage.fake.permissions.lock().unwrap().insert("ana".into(), 5);
     stage.fake.change(11, None);
     let second = stage.changes("ana", &first.cursor, &[]).await;
     assert_eq!(present(&second), [(17, true)]);
-    stage.later();
+    stage.pass_five_minutes();
     stage.fake.permissions.lock().unwrap().insert("ana".into(), 0);
     stage.fake.change(12, None);
     let third = stage.changes("ana", &second.cursor, &[17]).await;
-    assert_eq!(third.tasks, [(key(17), Presence::Absent(Absence::NoAccess))]);
+    assert_eq!(third.tasks, [(key(17), TaskPresence::Absent(Absence::NoAccess))]);
 }
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn a_deleted_list_takes_its_linked_tasks_along() {
     let stage = stage(false).await;
     stage.fake.put(17, 5, &[12], "t");
     let first = stage.source.everything(&person("ana")).await.unwrap();
-    stage.later();
+    stage.pass_five_minutes();
     stage.fake.change(3, None);
     stage.fake.special(|request| {
         if request.path.contains("/_api/web/lists?") {
@@ -46,11 +46,14 @@ async fn a_deleted_list_takes_its_linked_tasks_along() {
     assert!(second.tasks.is_empty());
     assert_eq!(second.unread[0].key, key(17).location());
     assert_eq!(second.unread[0].failure.code, Code::SharePointListGone);
-    let told = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
-    assert!(matches!(told[0].1, Presence::Unreadable(_)));
-    stage.later();
+    let presences = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
+    assert!(matches!(presences[0].1, TaskPresence::Unreadable(_)));
+    stage.pass_five_minutes();
     let third = stage.changes("ana", &second.cursor, &[17]).await;
-    assert_eq!(third.tasks, [(key(17), Presence::Absent(Absence::LocationGone))]);
+    assert_eq!(
+        third.tasks,
+        [(key(17), TaskPresence::Absent(Absence::LocationGone))]
+    );
     assert!(third.unread.is_empty());
 }
 
@@ -87,18 +90,18 @@ async fn a_list_that_is_closed_or_answered_by_something_else_is_not_gone() {
             request.path.contains(LIST).then(answer)
         });
         for _ in 0..3 {
-            stage.later();
+            stage.pass_five_minutes();
             let changes = stage.changes("ana", &first.cursor, &[17]).await;
             assert!(changes.tasks.is_empty(), "{what}");
             assert_eq!(changes.unread.len(), 1, "{what}");
-            let told = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
-            assert!(matches!(told[0].1, Presence::Unreadable(_)), "{what}");
+            let presences = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
+            assert!(matches!(presences[0].1, TaskPresence::Unreadable(_)), "{what}");
         }
         stage.fake.normal();
-        stage.later();
+        stage.pass_five_minutes();
         stage.source.check().await;
-        let told = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
-        assert!(matches!(told[0].1, Presence::Present(_)), "{what}");
+        let presences = stage.source.tasks(&person("ana"), &[key(17)]).await.unwrap();
+        assert!(matches!(presences[0].1, TaskPresence::Present(_)), "{what}");
     }
 }
 
@@ -132,23 +135,28 @@ async fn after_a_restart_a_list_of_a_closed_web_is_not_gone() {
     let second = stage_with(false, SharePointSettings::default()).await;
     second.fake.special(hidden);
     for _ in 0..3 {
-        second.later();
-        let told = second
+        second.pass_five_minutes();
+        let presences = second
             .source
             .tasks(&person("ana"), std::slice::from_ref(&other))
             .await
             .unwrap();
-        assert!(matches!(told[0].1, Presence::Unreadable(_)), "{told:?}");
+        assert!(
+            matches!(presences[0].1, TaskPresence::Unreadable(_)),
+            "{presences:?}"
+        );
     }
     for _ in 0..3 {
-        stage.later();
-        let told = stage
+        stage.pass_five_minutes();
+        let presences = stage
             .source
             .tasks(&person("ana"), std::slice::from_ref(&other))
             .await
             .unwrap();
-        match &told[0].1 {
-            Presence::Unreadable(failure) => assert!(failure.detail.contains("/sites/p/closed"), "{failure}"),
+        match &presences[0].1 {
+            TaskPresence::Unreadable(failure) => {
+                assert!(failure.detail.contains("/sites/p/closed"), "{failure}");
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -175,16 +183,16 @@ async fn a_list_that_cannot_be_read_is_named_and_read_once_it_can_be() {
         assert_eq!(first.unread[0].key, key(17).location());
         assert!(first.unread[0].failure.detail.contains(LIST));
         // The cursor does not cover the list that was not read.
-        stage.later();
+        stage.pass_five_minutes();
         let second = stage.changes("ana", &first.cursor, &[]).await;
         assert_eq!(second.unread.len(), 1);
         stage.fake.normal();
-        stage.later();
+        stage.pass_five_minutes();
         let third = stage.changes("ana", &second.cursor, &[]).await;
         assert_eq!(present(&third), [(17, true)]);
         assert!(third.unread.is_empty());
         let asked = stage.fake.count("getitems");
-        stage.later();
+        stage.pass_five_minutes();
         assert!(stage.changes("ana", &third.cursor, &[17]).await.tasks.is_empty());
         assert_eq!(stage.fake.count("getitems"), asked);
     }

@@ -127,14 +127,14 @@ fn present(changes: &SourceChanges) -> Vec<(i64, bool)> {
         .tasks
         .iter()
         .filter_map(|(key, presence)| match presence {
-            Presence::Present(item) => Some((key.item_id().unwrap(), item.writable)),
-            Presence::Absent(_) | Presence::Unreadable(_) => None,
+            TaskPresence::Present(item) => Some((key.item_id().unwrap(), item.writable)),
+            TaskPresence::Absent(_) | TaskPresence::Unreadable(_) => None,
         })
         .collect()
 }
 
 impl Stage {
-    fn later(&self) {
+    fn pass_five_minutes(&self) {
         self.clock.advance(SignedDuration::from_secs(300));
     }
 

@@ -16,14 +16,16 @@ async fn a_page_that_is_too_large_is_requested_in_halves() {
     assert_eq!(ids, [1, 2, 3, 5, 6, 7, 8, 9]);
     let large = changes.tasks.iter().find(|(found, _)| *found == key(4));
     match large {
-        Some((_, Presence::Unreadable(failure))) => assert!(failure.detail.contains("item 4"), "{failure}"),
+        Some((_, TaskPresence::Unreadable(failure))) => {
+            assert!(failure.detail.contains("item 4"), "{failure}");
+        }
         other => panic!("{other:?}"),
     }
     let keys: Vec<SourceKey> = (1..=9).map(key).collect();
-    let told = stage.source.tasks(&person("ana"), &keys).await.unwrap();
-    let unread: Vec<bool> = told
+    let presences = stage.source.tasks(&person("ana"), &keys).await.unwrap();
+    let unread: Vec<bool> = presences
         .iter()
-        .map(|(_, presence)| matches!(presence, Presence::Unreadable(_)))
+        .map(|(_, presence)| matches!(presence, TaskPresence::Unreadable(_)))
         .collect();
     assert_eq!(
         unread,

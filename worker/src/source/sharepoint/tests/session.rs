@@ -17,7 +17,7 @@ async fn an_answer_to_another_request_is_refused() {
         (ErrorClass::Transient, Code::SharePointForeignAnswer)
     );
     stage.fake.normal();
-    stage.later();
+    stage.pass_five_minutes();
     stage.fake.put(17, 5, &[12], "t");
     stage.source.everything(&person("ana")).await.unwrap();
     stage.fake.special(|request| {
@@ -55,7 +55,7 @@ async fn a_form_digest_comes_into_no_text() {
     stage.source.everything(&person("ana")).await.unwrap();
     let write = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
     stage.fake.special(repeating);
-    stage.later();
+    stage.pass_five_minutes();
     let read = stage.source.everything(&person("ana")).await.unwrap_err();
     for failure in [write, read] {
         assert!(!failure.detail.contains("C4NARY"), "{failure}");

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Returns the fields of a task that was completed.
-fn completed() -> [(&'static str, Value); 2] {
+fn completed_fields() -> [(&'static str, Value); 2] {
     [("Status", json!("Completed")), ("PercentComplete", json!(1))]
 }
 
@@ -36,7 +36,7 @@ async fn a_success_without_a_new_version_is_read_back() {
         );
         // The same answer, after the write was carried out.
         stage.fake.set(17, &[("odata.etag", json!("\"6\""))]);
-        stage.fake.set(17, &completed());
+        stage.fake.set(17, &completed_fields());
         let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
         assert_eq!(written.version, "6");
     }
@@ -54,7 +54,7 @@ async fn a_later_version_without_the_written_values_proves_no_write() {
     let open = stage.source.update(&key(17), "5", &progress()).await.unwrap_err();
     assert_eq!(open.class, ErrorClass::OutcomeUnknown);
     // The write happened, and another column was edited since: the next reading finds that edit.
-    stage.fake.set(17, &completed());
+    stage.fake.set(17, &completed_fields());
     let written = stage.source.update(&key(17), "5", &progress()).await.unwrap();
     assert_eq!(written.version, "6");
 }
@@ -64,7 +64,7 @@ async fn a_later_version_without_the_written_values_proves_no_write() {
 async fn an_old_version_with_the_values_that_were_to_be_written_proves_no_write() {
     let stage = stage(false).await;
     stage.fake.put(17, 5, &[12], "t");
-    stage.fake.set(17, &completed());
+    stage.fake.set(17, &completed_fields());
     let answer = |etag: &'static str, body: &'static str| {
         move |request: &fake::Request| {
             let merge = request.headers.contains_key("if-match");
