@@ -38,7 +38,7 @@ const ROUNDS: usize = if REHEARSAL { 1 } else { 5 };
 const WINDOW: usize = 100;
 const PREFETCH: u16 = 100;
 /// Longest wait of a job in the queue.
-const LIFETIME: Duration = Duration::from_secs(3_600);
+const LIFETIME: Duration = Duration::from_hours(1);
 
 fn job(number: usize) -> SyncJob {
     SyncJob {

@@ -36,8 +36,8 @@ const SIZES: &[usize] = if REHEARSAL {
 };
 /// Number of dispatches measured at each size; the first one does not count.
 const ROUNDS: usize = if REHEARSAL { 2 } else { 7 };
-const MINIMUM: Duration = Duration::from_secs(300);
-const LEASE: Duration = Duration::from_secs(3_600);
+const MINIMUM: Duration = Duration::from_mins(5);
+const LEASE: Duration = Duration::from_hours(1);
 /// Number of calls in flight while users are enrolled.
 const AT_ONCE: usize = 256;
 
@@ -131,7 +131,7 @@ async fn measure(url: &str, prefix: &str, shape: Shape, users: usize) -> Result<
         url,
         RedisOptions {
             connect_timeout: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(60),
+            response_timeout: Duration::from_mins(1),
             ..RedisOptions::default()
         },
     )

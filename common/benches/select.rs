@@ -38,7 +38,7 @@ const CAPACITY: usize = 1_600;
 /// The default of `schedule.tenants_per_run`.
 const TENANTS_PER_RUN: usize = 50;
 /// Every stamp is at least this old.
-const MINIMUM: Duration = Duration::from_secs(300);
+const MINIMUM: Duration = Duration::from_mins(5);
 
 fn main() -> ExitCode {
     let measured = tokio::runtime::Builder::new_current_thread()
@@ -95,7 +95,7 @@ async fn measure(users: usize, tenants: usize) -> Result<String, String> {
         .map(|(at, stamp)| (stamp, at))
         .collect();
     let epoch = schedule
-        .lead("bench", Duration::from_secs(3_600))
+        .lead("bench", Duration::from_hours(1))
         .await
         .map_err(text)?
         .ok_or("no process leads")?;
@@ -167,7 +167,7 @@ async fn rotate(
         some(chosen.users())?;
         for batch in chosen.batches {
             let claim = schedule
-                .claim(epoch, &batch.tenant, &batch.users, Duration::from_secs(120))
+                .claim(epoch, &batch.tenant, &batch.users, Duration::from_mins(2))
                 .await
                 .map_err(text)?;
             let ClaimAnswer::Claimed {
@@ -247,7 +247,7 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Pseudo-random numbers that are the same in every run (SplitMix64).
+/// Pseudo-random numbers that are the same in every run (`SplitMix64`).
 struct Numbers(u64);
 
 impl Numbers {

@@ -91,27 +91,27 @@ pub struct ScheduleSettings {
     #[serde(with = "duration")]
     pub top_up_interval: Duration,
     /// Largest number of tenants from which one selection takes users (the original's
-    /// NumberOfSubscriptionSyncsPerEwsSyncRun). While workers can take more, the next selection follows at
+    /// `NumberOfSubscriptionSyncsPerEwsSyncRun`). While workers can take more, the next selection follows at
     /// once; a classic timer job selects once per run.
     pub tenants_per_run: usize,
-    /// Largest number of users of one job (the original's NumberOfUsersPerEwsSyncBatch).
+    /// Largest number of users of one job (the original's `NumberOfUsersPerEwsSyncBatch`).
     pub users_per_batch: usize,
-    /// No user is synced more often than this (the original's MinimumTimeBetweenProviderRefreshes).
+    /// No user is synced more often than this (the original's `MinimumTimeBetweenProviderRefreshes`).
     #[serde(with = "duration")]
     pub minimum_time_between_user_syncs: Duration,
     /// An idle user is synced at least this often.
     #[serde(with = "duration")]
     pub maximum_time_between_user_syncs: Duration,
     /// The registry is compared with the schedule this often (the original's
-    /// MinimumTimeBetweenEwsSyncSubscriptionSearches).
+    /// `MinimumTimeBetweenEwsSyncSubscriptionSearches`).
     #[serde(with = "duration")]
     pub tenant_search_interval: Duration,
     /// An alert is raised for a tenant if the last sync of any of its users is longer ago than this, but
-    /// never before twice maximum_time_between_user_syncs.
+    /// never before twice `maximum_time_between_user_syncs`.
     #[serde(with = "duration")]
     pub late_after: Duration,
     /// Sites are searched for task lists at least this often (the original's
-    /// MinimumTimeBetweenSearchQueries).
+    /// `MinimumTimeBetweenSearchQueries`).
     #[serde(with = "duration")]
     pub discovery_interval: Duration,
     /// A claim expires after this time unless it is renewed.
@@ -194,7 +194,7 @@ pub struct WorkerSettings {
     /// After this time no further user of a batch is started (the original's processing slice).
     #[serde(with = "duration")]
     pub batch_budget: Duration,
-    /// Users of one batch that are synced at once (the original's NumberOfUsersEwsSyncWillProcessAtOnce).
+    /// Users of one batch that are synced at once (the original's `NumberOfUsersEwsSyncWillProcessAtOnce`).
     pub users_at_once: usize,
     /// Batches that one process works on at once; the original's value is 1.
     pub batches_at_once: usize,
@@ -331,7 +331,7 @@ impl Default for RegistrySettings {
             connections: 10,
             acquire_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(15),
-            journal_lifetime: Duration::from_secs(30 * 24 * 3600),
+            journal_lifetime: Duration::from_hours(720),
         }
     }
 }
@@ -342,16 +342,16 @@ impl Default for ScheduleSettings {
             url: "memory:".to_owned(),
             authorities: None,
             key_prefix: "tasksync".to_owned(),
-            run_interval: Duration::from_secs(60),
+            run_interval: Duration::from_mins(1),
             top_up_interval: Duration::from_secs(1),
             tenants_per_run: 50,
             users_per_batch: 100,
-            minimum_time_between_user_syncs: Duration::from_secs(5 * 60),
-            maximum_time_between_user_syncs: Duration::from_secs(12 * 60),
-            tenant_search_interval: Duration::from_secs(30 * 60),
-            late_after: Duration::from_secs(30 * 60),
-            discovery_interval: Duration::from_secs(3 * 3600),
-            claim_lifetime: Duration::from_secs(120),
+            minimum_time_between_user_syncs: Duration::from_mins(5),
+            maximum_time_between_user_syncs: Duration::from_mins(12),
+            tenant_search_interval: Duration::from_mins(30),
+            late_after: Duration::from_mins(30),
+            discovery_interval: Duration::from_hours(3),
+            claim_lifetime: Duration::from_mins(2),
             tenant_in_flight: 1_000,
             tenant_share_percent: 25,
             leader_lifetime: Duration::from_secs(12),
@@ -367,9 +367,9 @@ impl Default for QueueSettings {
             url: "memory:".to_owned(),
             maximum_length: 10_000,
             delivery_limit: 5,
-            consumer_timeout: Duration::from_secs(30 * 60),
+            consumer_timeout: Duration::from_mins(30),
             maximum_dead_letters: 1_000,
-            dead_letter_lifetime: Duration::from_secs(7 * 24 * 3600),
+            dead_letter_lifetime: Duration::from_hours(168),
             declare: DeclareQueues::Create,
             name_prefix: "tasksync".to_owned(),
             connect_timeout: Duration::from_secs(5),
@@ -388,8 +388,8 @@ impl Default for WorkerSettings {
             users_at_once: 10,
             batches_at_once: 16,
             user_budget: Duration::from_secs(40),
-            full_check_interval: Duration::from_secs(6 * 3600),
-            deep_check_interval: Duration::from_secs(7 * 24 * 3600),
+            full_check_interval: Duration::from_hours(6),
+            deep_check_interval: Duration::from_hours(168),
             drain: Duration::from_secs(50),
             grace_period: Duration::from_secs(75),
         }
@@ -450,7 +450,7 @@ impl Default for TelemetrySettings {
         Self {
             otlp_endpoint: None,
             trace_ratio: Ratio::percent(1),
-            metrics_interval: Duration::from_secs(60),
+            metrics_interval: Duration::from_mins(1),
         }
     }
 }

@@ -334,6 +334,6 @@ mod tests {
         assert_eq!(memory.expected_completions(second), 0);
         now += second;
         memory.observe_load(&load_of(&[("w2", u64::MAX)]), 0, now);
-        assert_eq!(memory.expected_completions(Duration::from_secs(3600)), MOST_AHEAD);
+        assert_eq!(memory.expected_completions(Duration::from_hours(1)), MOST_AHEAD);
     }
 }

@@ -20,7 +20,7 @@ const OBSERVATION_INTERVAL: Duration = Duration::from_secs(5);
 /// many tenants have due users.
 const OBSERVATION_PAUSE_FACTOR: u32 = 20;
 /// Time between two reads of the more expensive numbers.
-const SLOW_INTERVAL: Duration = Duration::from_secs(60);
+const SLOW_INTERVAL: Duration = Duration::from_mins(1);
 /// Most alerts counted.
 const ALERTS_COUNTED: u32 = 1_000;
 

@@ -124,7 +124,7 @@ impl Requests {
         // The map is consistent after every change, so a poisoned lock is safe to use.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MOST_TENANTS && !buckets.contains_key(tenant) {
-            let minute = Duration::from_secs(60);
+            let minute = Duration::from_mins(1);
             buckets.retain(|_, bucket| now.saturating_duration_since(bucket.at) < minute);
             if buckets.len() >= MOST_TENANTS {
                 return Err(minute);
@@ -149,10 +149,10 @@ mod tests {
             assert_eq!(bucket.take(start), Ok(()));
         }
         let wait = bucket.take(start).unwrap_err();
-        assert_eq!(wait, Duration::from_secs(60) / REQUESTS_PER_MINUTE);
+        assert_eq!(wait, Duration::from_mins(1) / REQUESTS_PER_MINUTE);
         assert_eq!(bucket.take(start + wait), Ok(()));
         assert!(bucket.take(start + wait).is_err());
-        let later = start + Duration::from_secs(3600);
+        let later = start + Duration::from_hours(1);
         for _ in 0..REQUESTS_PER_MINUTE {
             assert_eq!(bucket.take(later), Ok(()));
         }

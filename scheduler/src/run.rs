@@ -34,7 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const LEASES_SILENT: u32 = 5;
 /// The dispatch loop counts as stuck after this time, or after this many run intervals if that is longer. One run may
 /// publish many jobs to a slow queue.
-const DISPATCH_SILENT: Duration = Duration::from_secs(15 * 60);
+const DISPATCH_SILENT: Duration = Duration::from_mins(15);
 const RUNS_SILENT: u32 = 10;
 
 /// Reports to the fleet whether this process leads.

@@ -13,7 +13,7 @@ const PRUNE_GROUP: u32 = 1_000;
 const PRUNE_ROUNDS: usize = 1_000;
 
 /// Interval at which old journal entries are dropped.
-pub(crate) const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
+pub(crate) const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
 
 impl Dispatcher {
     /// Brings the schedule in step with the registry. Opting in and out changes the schedule at once; this repairs what

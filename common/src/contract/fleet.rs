@@ -13,7 +13,7 @@ use crate::fleet::{
 use crate::metrics::record::Server;
 
 /// Longer than any test.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 fn started() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()

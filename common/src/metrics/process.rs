@@ -46,7 +46,7 @@ pub(super) fn register(metrics: &Metrics) {
 }
 
 /// Reads CPU time and threads. The command in parentheses may itself contain spaces and parentheses
-/// (proc_pid_stat(5)), so the fields are counted after it: `utime` is the 14th of all, `stime` the 15th,
+/// (`proc_pid_stat(5)`), so the fields are counted after it: `utime` is the 14th of all, `stime` the 15th,
 /// `num_threads` the 20th.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, fields) = text.rsplit_once(')')?;

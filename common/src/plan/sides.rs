@@ -45,7 +45,7 @@ impl Absence {
 /// A task's values at the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceValue {
-    /// Version of the task (ETag).
+    /// Version of the task (`ETag`).
     pub version: String,
     /// The values.
     pub task: Task,

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
     use crate::error::Code;
 
-    const CLAIM: Duration = Duration::from_secs(120);
+    const CLAIM: Duration = Duration::from_mins(2);
 
     #[tokio::test]
     async fn only_supported_schemes_open() {

@@ -10,7 +10,7 @@ static COUNT: LazyScript = LazyScript::new("return redis.call('INCRBY', KEYS[1],
 fn store(url: &str) -> RedisStore {
     let options = RedisOptions {
         connect_timeout: Duration::from_millis(500),
-        response_timeout: Duration::from_millis(1_000),
+        response_timeout: Duration::from_secs(1),
         ..RedisOptions::default()
     };
     RedisStore::new("schedule.url", url, options).unwrap()

@@ -28,7 +28,7 @@ use super::select::BatchLimit;
 use crate::model::TenantId;
 
 /// Time constant of the mean: the use of the last minute counts most.
-const MEMORY: Duration = Duration::from_secs(60);
+const MEMORY: Duration = Duration::from_mins(1);
 
 /// Means below this are dropped.
 const NOTHING: f64 = 0.001;

@@ -68,10 +68,10 @@ mod tests {
 
     use super::*;
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
     const PACE: SyncPace = SyncPace {
-        minimum: Duration::from_secs(5 * 60),
-        maximum: Duration::from_secs(12 * 60),
+        minimum: Duration::from_mins(5),
+        maximum: Duration::from_mins(12),
     };
 
     fn tenant(number: u32) -> TenantId {

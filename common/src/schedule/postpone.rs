@@ -9,7 +9,7 @@ use crate::model::{UserKey, digest};
 use crate::settings::ScheduleSettings;
 
 /// Longest wait after failures that may heal by themselves.
-const MAXIMUM_BACK_OFF: Duration = Duration::from_secs(3600);
+const MAXIMUM_BACK_OFF: Duration = Duration::from_hours(1);
 /// A user is disabled after this many failures in a row.
 pub const FAILURES_BEFORE_DISABLED: u32 = 10;
 /// A refused mailbox or person counts as this many failures, so that the second refusal in a row disables the
@@ -18,16 +18,16 @@ const FAILURES_OF_A_REFUSAL: u32 = FAILURES_BEFORE_DISABLED / 2;
 /// Number of idle cycles in a row, in equal steps, from the minimum to the maximum time between syncs.
 const IDLE_CYCLES: u32 = 7;
 /// A disabled user is tested again after this time at first, …
-const FIRST_RETEST: Duration = Duration::from_secs(3600);
+const FIRST_RETEST: Duration = Duration::from_hours(1);
 /// … after twice the time with each further test, and at most after this time.
-const LAST_RETEST: Duration = Duration::from_secs(24 * 3600);
+const LAST_RETEST: Duration = Duration::from_hours(24);
 /// Shortest wait after throttling, before jitter. It also applies if the server names no pause or a pause of
 /// 0.
 const THROTTLE_FLOOR: Duration = Duration::from_secs(30);
 /// The jitter on top of that floor is shorter than this.
 const THROTTLE_JITTER: Duration = Duration::from_secs(30);
 /// Longest pause that is kept; a longer one may come from a broken or hostile server.
-const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+const LONGEST_PAUSE: Duration = Duration::from_hours(24);
 
 /// How often users are synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

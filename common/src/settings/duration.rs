@@ -60,9 +60,9 @@ mod tests {
     fn every_unit_and_nothing_else() {
         assert_eq!(parse("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(parse("45s"), Some(Duration::from_secs(45)));
-        assert_eq!(parse("5min"), Some(Duration::from_secs(300)));
-        assert_eq!(parse("3h"), Some(Duration::from_secs(10_800)));
-        assert_eq!(parse("30d"), Some(Duration::from_secs(2_592_000)));
+        assert_eq!(parse("5min"), Some(Duration::from_mins(5)));
+        assert_eq!(parse("3h"), Some(Duration::from_hours(3)));
+        assert_eq!(parse("30d"), Some(Duration::from_hours(720)));
         assert_eq!(parse("0"), Some(Duration::ZERO));
         for wrong in [
             "",

@@ -187,7 +187,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         "schedule.heartbeat_interval must be at least 100ms, and three of them must fit into schedule.heartbeat_lifetime",
     )?;
     relation(
-        schedule.heartbeat_lifetime <= Duration::from_secs(300),
+        schedule.heartbeat_lifetime <= Duration::from_mins(5),
         "schedule.heartbeat_lifetime must not be above 5min",
     )?;
     relation(
@@ -241,7 +241,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         )?;
     }
     relation(
-        (second..=Duration::from_secs(300)).contains(&queue.heartbeat),
+        (second..=Duration::from_mins(5)).contains(&queue.heartbeat),
         "queue.heartbeat must be between 1s and 5min",
     )?;
     for (name, value) in [
@@ -249,12 +249,12 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         ("queue.request_timeout", queue.request_timeout),
     ] {
         relation(
-            (Duration::from_millis(10)..=Duration::from_secs(60)).contains(&value),
+            (Duration::from_millis(10)..=Duration::from_mins(1)).contains(&value),
             &format!("{name} must be between 10ms and 60s"),
         )?;
     }
     relation(
-        (second..=Duration::from_secs(30 * 24 * 3600)).contains(&queue.dead_letter_lifetime),
+        (second..=Duration::from_hours(720)).contains(&queue.dead_letter_lifetime),
         "queue.dead_letter_lifetime must be between 1s and 30d",
     )?;
     relation(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// Longest wait for the boot of a node, which takes 5 to 7 seconds on an idle machine.
-const BOOT: Duration = Duration::from_secs(120);
+const BOOT: Duration = Duration::from_mins(2);
 
 pub(crate) struct Broker {
     server: PathBuf,

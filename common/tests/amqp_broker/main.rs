@@ -21,8 +21,8 @@ use tasksync_common::trace::TraceContext;
 use broker::Broker;
 
 /// Every wait fails after this time.
-const PATIENCE: Duration = Duration::from_secs(120);
-const CLAIM: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_mins(2);
+const CLAIM: Duration = Duration::from_hours(1);
 const QUEUE: QueueName = QueueName::Background;
 
 async fn publish(queue: &dyn JobQueue, number: u128) -> Result<(), Failure> {

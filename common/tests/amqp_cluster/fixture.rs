@@ -12,9 +12,9 @@ use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use uuid::Uuid;
 
 /// Every wait fails after this time.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
-pub(crate) const CLAIM: Duration = Duration::from_secs(3600);
+pub(crate) const CLAIM: Duration = Duration::from_hours(1);
 
 static CLUSTER: OnceCell<Option<RabbitMqCluster>> = OnceCell::const_new();
 

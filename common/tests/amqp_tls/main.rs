@@ -27,8 +27,8 @@ use uuid::Uuid;
 use relay::Relay;
 
 /// Every wait fails after this time.
-const PATIENCE: Duration = Duration::from_secs(120);
-const CLAIM: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_mins(2);
+const CLAIM: Duration = Duration::from_hours(1);
 
 /// Name of a user whose job goes over the connection.
 const PERSON: &str = "anastasia-with-a-long-name";

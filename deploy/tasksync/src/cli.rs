@@ -10,8 +10,8 @@ use crate::service::ServiceRole;
 ///
 /// `tasksync standalone` runs the service on one machine. On many machines, `tasksync scheduler` (two or more) and
 /// `tasksync worker` (any number) share PostgreSQL, Redis and RabbitMQ. All other commands call a running service,
-/// which may be any scheduler or a standalone process. They read its operator token from TASKSYNC_TOKEN, or from the
-/// file that TASKSYNC_TOKEN_FILE names.
+/// which may be any scheduler or a standalone process. They read its operator token from `TASKSYNC_TOKEN`, or from the
+/// file that `TASKSYNC_TOKEN_FILE` names.
 ///
 /// Exit codes: 0 success, 1 the answer is bad (not found, a failed check), 2 wrong usage or settings, 3 the service
 /// cannot be reached.

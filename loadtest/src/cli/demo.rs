@@ -39,7 +39,7 @@ pub(crate) struct DemoArguments {
 }
 
 /// Longest wait for the first sync. After the last edit, half of it is allowed for the edits to arrive.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) async fn run(arguments: DemoArguments) -> Result<ExitCode, String> {
     let executable = match &arguments.tasksync {

@@ -67,8 +67,8 @@ mod tests {
     fn times_have_units() {
         assert_eq!(parse("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(parse(" 1.5 s "), Some(Duration::from_millis(1500)));
-        assert_eq!(parse("5min"), Some(Duration::from_secs(300)));
-        assert_eq!(parse("2h"), Some(Duration::from_secs(7200)));
+        assert_eq!(parse("5min"), Some(Duration::from_mins(5)));
+        assert_eq!(parse("2h"), Some(Duration::from_hours(2)));
         for wrong in ["5", "min", "5 parsecs", "-1s", "", "1e3s"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }

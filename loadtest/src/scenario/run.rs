@@ -234,6 +234,6 @@ fn visit_gap(scenario: &Scenario) -> Duration {
         .and_then(|schedule| schedule.get("minimum_time_between_user_syncs"))
         .and_then(toml::Value::as_str)
         .and_then(duration::parse)
-        .unwrap_or(Duration::from_secs(300));
+        .unwrap_or(Duration::from_mins(5));
     scenario.visit_gap.map_or(minimum / 2, |gap| gap.0)
 }

@@ -59,7 +59,7 @@ impl Recipe for PortMapperRecipe {
     const NAME: &'static str = "Erlang's port mapper";
     const STOP: Signal = Signal::Terminate;
     const DISCARD: Signal = Signal::Kill;
-    const START_LIMIT: Duration = Duration::from_secs(60);
+    const START_LIMIT: Duration = Duration::from_mins(1);
 
     async fn prepare(&self, _home: &Home, _folder: &Arc<ServiceFolder>) -> Result<(), ServiceError> {
         Ok(())

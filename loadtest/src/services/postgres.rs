@@ -19,7 +19,7 @@ const USER: &str = "postgres";
 const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
 
 /// Time limit for creating an empty database cluster.
-const INITIALISE_LIMIT: Duration = Duration::from_secs(120);
+const INITIALISE_LIMIT: Duration = Duration::from_mins(2);
 
 /// A private PostgreSQL server with `fsync` on, so that committed data survives a kill.
 pub type Postgres = Server<PostgresRecipe>;
@@ -171,7 +171,7 @@ impl Recipe for PostgresRecipe {
     /// Signal of a "fast" shutdown, which ends the sessions. SIGTERM would wait for the last client to disconnect.
     const STOP: Signal = Signal::Interrupt;
     const DISCARD: Signal = Signal::Quit;
-    const START_LIMIT: Duration = Duration::from_secs(120);
+    const START_LIMIT: Duration = Duration::from_mins(2);
 
     async fn prepare(&self, home: &Home, folder: &Arc<ServiceFolder>) -> Result<(), ServiceError> {
         if self.fills {

@@ -286,7 +286,7 @@ impl Recipe for RabbitMqRecipe {
     const NAME: &'static str = "RabbitMQ";
     const STOP: Signal = Signal::Terminate;
     const DISCARD: Signal = Signal::Kill;
-    const START_LIMIT: Duration = Duration::from_secs(180);
+    const START_LIMIT: Duration = Duration::from_mins(3);
 
     async fn prepare(&self, home: &Home, _folder: &Arc<ServiceFolder>) -> Result<(), ServiceError> {
         let write = |path: std::path::PathBuf, text: &str| {

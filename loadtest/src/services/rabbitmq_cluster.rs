@@ -11,7 +11,7 @@ use super::rabbitmq::{NodeIdentity, secret};
 use super::{RabbitMq, ServiceError, ServiceFolder};
 
 /// Time limit for the nodes to find each other.
-const FORM_LIMIT: Duration = Duration::from_secs(120);
+const FORM_LIMIT: Duration = Duration::from_mins(2);
 
 /// Three nodes. They find each other through their configuration (`classic_config`), and a node stops when it sees
 /// fewer than two (`pause_minority`), as in deploy/rabbitmq. Each takes about 150 MB; they serve after 20 seconds.

@@ -123,7 +123,7 @@ impl Recipe for RedisRecipe {
     const NAME: &'static str = "Redis";
     const STOP: Signal = Signal::Terminate;
     const DISCARD: Signal = Signal::Kill;
-    const START_LIMIT: Duration = Duration::from_secs(60);
+    const START_LIMIT: Duration = Duration::from_mins(1);
 
     async fn prepare(&self, home: &Home, _folder: &Arc<ServiceFolder>) -> Result<(), ServiceError> {
         std::fs::create_dir_all(home.data()).map_err(ServiceError::system(home.data().display().to_string()))

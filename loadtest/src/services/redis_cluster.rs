@@ -11,7 +11,7 @@ use super::{Persistence, Redis, ServiceError, ServiceFolder};
 const SLOTS: u32 = 16_384;
 
 /// Time limit for the nodes to find each other.
-const FORM_LIMIT: Duration = Duration::from_secs(60);
+const FORM_LIMIT: Duration = Duration::from_mins(1);
 
 /// Three masters without replicas, each with a third of the slots.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ const DOWN_AFTER: u32 = 1_000;
 const FAILOVER_TIMEOUT: u32 = 2_000;
 
 /// Time limit for the Sentinels to find each other and the replica, and for a failover.
-const AGREE_LIMIT: Duration = Duration::from_secs(60);
+const AGREE_LIMIT: Duration = Duration::from_mins(1);
 
 /// One primary, one replica and three Sentinels. They promote the replica about two seconds after the primary falls
 /// silent.
@@ -163,7 +163,7 @@ impl Recipe for SentinelRecipe {
     const NAME: &'static str = "Redis Sentinel";
     const STOP: Signal = Signal::Terminate;
     const DISCARD: Signal = Signal::Kill;
-    const START_LIMIT: Duration = Duration::from_secs(60);
+    const START_LIMIT: Duration = Duration::from_mins(1);
 
     async fn prepare(&self, home: &Home, _folder: &Arc<ServiceFolder>) -> Result<(), ServiceError> {
         let data = home.data();

@@ -90,7 +90,7 @@ pub(crate) struct Field {
     pub(crate) name: &'static str,
 }
 
-/// OData name of the version column; it differs from the internal name.
+/// `OData` name of the version column; it differs from the internal name.
 pub(crate) const UI_VERSION: &str = "OData__UIVersionString";
 
 /// The properties of a list that determine its columns and texts.

@@ -1,4 +1,4 @@
-//! Conditions on rows, used by OData `$filter` and by CAML, and the parser of `$filter`.
+//! Conditions on rows, used by `OData` `$filter` and by CAML, and the parser of `$filter`.
 
 use std::cmp::Ordering;
 
@@ -168,7 +168,7 @@ enum Word {
     Literal(Cell),
 }
 
-/// Parses an OData `$filter`.
+/// Parses an `OData` `$filter`.
 pub(crate) fn parse(text: &str) -> Result<Test, SpError> {
     let invalid = || SpError::query(format!("The expression \"{text}\" is not valid."));
     if text.len() > MAXIMUM_LENGTH {

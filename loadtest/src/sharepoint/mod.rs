@@ -60,7 +60,7 @@ pub struct Settings {
     pub list_view_threshold: usize,
     /// Largest number of parts of a `$batch`.
     pub batch_limit: usize,
-    /// Whether OData may filter a person column with several values. The product's documentation says no.
+    /// Whether `OData` may filter a person column with several values. The product's documentation says no.
     pub filter_multi_person: bool,
     /// Seed of all ids, so that two runs create the same ones.
     pub seed: u64,

@@ -1,4 +1,4 @@
-//! Parses addresses: the web before `/_api/`, the segments after it, and the OData query options.
+//! Parses addresses: the web before `/_api/`, the segments after it, and the `OData` query options.
 
 use super::errors::SpError;
 

@@ -107,7 +107,7 @@ pub struct ListItemView {
     pub id: ItemId,
     /// Id that is unique in the farm.
     pub unique_id: Uuid,
-    /// Version, counted from 1. It is the number in the ETag.
+    /// Version, counted from 1. It is the number in the `ETag`.
     pub version: u32,
     /// Title.
     pub title: String,

@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use crate::services::{Signal, Watchdog};
 
 /// How long a process may take to become ready, and how many lines of its log are shown if it does not.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 const LINES: usize = 20;
 /// How often readiness is queried, and how long one answer may take.
 const ASKED_EVERY: Duration = Duration::from_millis(20);

@@ -23,7 +23,7 @@ async fn primary(set: &RedisSentinel) -> MultiplexedConnection {
     loop {
         match client.get_async_connection().await {
             Ok(connection) => return connection,
-            Err(error) => assert!(started.elapsed() < Duration::from_secs(60), "{error}"),
+            Err(error) => assert!(started.elapsed() < Duration::from_mins(1), "{error}"),
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

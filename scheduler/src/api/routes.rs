@@ -22,7 +22,7 @@ const STORES_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit of a request that queries a tenant's servers.
 const ASKS_SERVERS: Duration = Duration::from_secs(90);
 /// Time limit of a request about many users.
-const IMPORT: Duration = Duration::from_secs(120);
+const IMPORT: Duration = Duration::from_mins(2);
 /// Time limit of the doctor.
 const DOCTOR: Duration = Duration::from_secs(150);
 

@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn the_next_sync_follows_from_the_stamp() {
         let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        let minimum = Duration::from_secs(300);
+        let minimum = Duration::from_mins(5);
         let at = |stamp: &str, claimed| UserStatus {
             stamp: stamp.parse().unwrap(),
             claimed,

@@ -345,7 +345,7 @@ mod tests {
     fn limits_too_low_for_the_fleet_are_reported() {
         let mut settings = Settings::default();
         settings.schedule.top_up_interval = Duration::ZERO;
-        settings.schedule.maximum_time_between_user_syncs = Duration::from_secs(30 * 60);
+        settings.schedule.maximum_time_between_user_syncs = Duration::from_mins(30);
         // 30 runs serve 1,500 tenants, and 3,000 users of one tenant.
         assert_eq!(capacity(&settings, 1_500, 1_500, 3_000).result, CheckResult::Ok);
         let many = capacity(&settings, 1_501, 1_501, 1);

@@ -43,7 +43,7 @@ async fn the_status_lists_the_live_processes() {
     let started_at: jiff::Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
     let report = FleetReport {
         number: 1,
-        lifetime: Duration::from_secs(60),
+        lifetime: Duration::from_mins(1),
         member: Member {
             leads: true,
             background: Permits { total: 16, free: 13 },

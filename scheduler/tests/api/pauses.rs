@@ -18,7 +18,7 @@ async fn pause_exchange(service: &Service) {
     let url = "https://mail.contoso.example/EWS/Exchange.asmx".parse().unwrap();
     let report = FleetReport {
         number: 1,
-        lifetime: Duration::from_secs(60),
+        lifetime: Duration::from_mins(1),
         member: Member::new("w1", Role::Worker, jiff::Timestamp::UNIX_EPOCH),
         servers: vec![ServerReport {
             name: ServerName::new(&url, Server::Ews, "contoso\\svc").to_string(),
@@ -43,13 +43,13 @@ async fn pause_exchange(service: &Service) {
 async fn put_ana_off(service: &Service) {
     let schedule = &service.schedule;
     let epoch = schedule
-        .lead("test", Duration::from_secs(60))
+        .lead("test", Duration::from_mins(1))
         .await
         .unwrap()
         .unwrap();
     let users: [UserId; 1] = [ana().user];
     let claimed = schedule
-        .claim(epoch, &contoso(), &users, Duration::from_secs(60))
+        .claim(epoch, &contoso(), &users, Duration::from_mins(1))
         .await
         .unwrap();
     let ClaimAnswer::Claimed { token, .. } = claimed else {

@@ -22,7 +22,7 @@ use crate::refusing_queue::RefusingQueue;
 use crate::support::{Act, FakeSync, FaultySchedule, MemoryRegistry, TokioClock, key, tenant_id, user_id};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
-pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Bench {
     pub(crate) began: Instant,

@@ -16,7 +16,7 @@ use tasksync_loadtest::services::{
 use crate::redis_rig::{CLAIM, Process, Rig, opted_in_at, wait_until};
 use crate::support::{key, tenant_id, user_id};
 
-const LONG: Duration = Duration::from_secs(3_600);
+const LONG: Duration = Duration::from_hours(1);
 
 /// Starts a Redis with Sentinels for one test. `None` (skipped) if Redis is not installed, unless it is required.
 async fn set() -> Option<RedisSentinel> {
@@ -128,7 +128,7 @@ async fn the_schedule_comes_back_on_the_promoted_replica_with_the_claims_it_had(
         let store = RedisStore::new("test", &set.url(), RedisOptions::default()).unwrap();
         (
             store.clone(),
-            RedisSchedule::new(store, &prefix, Duration::from_secs(300)),
+            RedisSchedule::new(store, &prefix, Duration::from_mins(5)),
         )
     };
     let (store, order) = open();

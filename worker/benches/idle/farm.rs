@@ -33,7 +33,7 @@ pub(crate) const USERS: usize = if REHEARSAL { 5 } else { 100 };
 /// Tasks of each person, on average.
 pub(crate) const TASKS: usize = 10;
 /// Time within which the simulated servers must be up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The access mode and protocol with which the servers are reached.
 #[derive(Debug, Clone, Copy)]

@@ -193,7 +193,7 @@ async fn settle(bed: &Arc<Bed>) -> Result<(), String> {
                         busy += 1;
                         let key = UserKey::new(tenant.clone(), user);
                         bed.engine
-                            .sync(&key, work, Duration::from_secs(60))
+                            .sync(&key, work, Duration::from_mins(1))
                             .await
                             .map_err(|failure| failure.to_string())?;
                     }

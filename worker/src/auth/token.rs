@@ -26,13 +26,13 @@ const REPLACE_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 const UNDER_WAY: SignedDuration = SignedDuration::from_secs(30);
 
 /// Pause after the endpoint refused the application.
-const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(60);
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_mins(1);
 
 /// First pause after a transient failure; each further one doubles it, …
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 
 /// … up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// A token as a header.
 pub(super) struct AccessToken {

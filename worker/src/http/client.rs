@@ -25,7 +25,7 @@ const DISTRUST_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
 /// Time after which an unused connection is closed. IIS closes them after two minutes; a request on a
 /// connection that the server is closing has an unknown outcome.
-const IDLE_CONNECTION: Duration = Duration::from_secs(60);
+const IDLE_CONNECTION: Duration = Duration::from_mins(1);
 
 /// Header lines of one answer. The client's read buffer (about 400 KiB) bounds their size.
 const HEADER_LINES: usize = 100;

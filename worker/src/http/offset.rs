@@ -29,7 +29,7 @@ pub(super) fn clock_offset(
 }
 
 /// The longest pause that is accepted from a server. A longer one is a mistake of the server or of a proxy.
-pub const LONGEST_NAMED_PAUSE: Duration = Duration::from_secs(24 * 3600);
+pub const LONGEST_NAMED_PAUSE: Duration = Duration::from_hours(24);
 
 /// Returns the pause that a server names in `Retry-After`, at most 24 hours. The value is a number of
 /// seconds, of which a fraction is accepted, or a date (RFC 9110, section 10.2.3), which is compared with the
@@ -109,7 +109,7 @@ mod tests {
     fn a_pause_is_named_in_seconds_or_as_a_date() {
         let now = at("2026-11-02T10:00:00Z");
         let table = [
-            ("120", Some(Duration::from_secs(120))),
+            ("120", Some(Duration::from_mins(2))),
             (" 0 ", Some(Duration::ZERO)),
             ("Mon, 02 Nov 2026 10:01:30 GMT", Some(Duration::from_secs(90))),
             ("Sun, 02 Nov 2026 10:01:30 GMT", Some(Duration::from_secs(90))),

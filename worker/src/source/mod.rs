@@ -32,7 +32,7 @@ pub struct Location {
 pub struct SourceItem {
     /// Its key.
     pub key: SourceKey,
-    /// Opaque version (the ETag).
+    /// Opaque version (the `ETag`).
     pub version: String,
     /// Its values; fields that the location cannot hold have their defaults.
     pub task: Task,

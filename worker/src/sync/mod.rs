@@ -116,7 +116,7 @@ impl SyncEngine {
         // A preview should show an edit made a moment ago, which the shared change feed may not report yet,
         // and a difference that nothing reported.
         let work = SyncWork::without_survey(&context, user);
-        let deadline = Instant::now() + Duration::from_secs(300);
+        let deadline = Instant::now() + Duration::from_mins(5);
         let loaded = self
             .loader(&context, deadline, CheckDepth::Everything)
             .load(work)

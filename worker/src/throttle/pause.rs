@@ -8,7 +8,7 @@ use crate::http::LONGEST_NAMED_PAUSE;
 pub const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause if the server names none.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+pub const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
 /// Returns the pause before the next request. A pause that the server named is kept exactly, up to 24 hours.
 /// If it named none or 0 (Exchange does), the pause doubles with each attempt, counted from 0, and varies by
@@ -29,7 +29,7 @@ pub fn pause(named: Option<Duration>, attempt: u32, jitter_seed: u64) -> Duratio
     half + Duration::from_millis(jitter)
 }
 
-/// Returns a hash of the seed, so that neighbouring seeds give unrelated values (the finisher of SplitMix64).
+/// Returns a hash of the seed, so that neighbouring seeds give unrelated values (the finisher of `SplitMix64`).
 fn mixed(seed: u64) -> u64 {
     let mut value = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -15,13 +15,13 @@ use tasksync_common::model::{TenantId, UserId};
 use tokio::time::Instant;
 
 /// The longest pause of a circuit.
-const LONGEST: Duration = Duration::from_secs(60 * 60);
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// Time given to a probe before another may be sent.
-pub(super) const PROBE: Duration = Duration::from_secs(60);
+pub(super) const PROBE: Duration = Duration::from_mins(1);
 
 /// Shortest time between two checks of a tenant's open alerts after successes.
-const ALERTS_CHECKED_EVERY: Duration = Duration::from_secs(60 * 60);
+const ALERTS_CHECKED_EVERY: Duration = Duration::from_hours(1);
 
 /// Tenants remembered in each map. Beyond this number alert checks, streaks and versions are forgotten, and
 /// changes of further circuits are not reported.

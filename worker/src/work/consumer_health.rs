@@ -10,7 +10,7 @@ use tasksync_common::queue::QueueName;
 use super::limits::{SETTLE, WorkLimits};
 
 /// Extra time, on top of a batch's own limits, before a loop that waits for a permit counts as stuck.
-const SPARE: Duration = Duration::from_secs(60);
+const SPARE: Duration = Duration::from_mins(1);
 
 /// The state of both consumers of one process.
 #[derive(Debug)]

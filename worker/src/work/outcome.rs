@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     fn decided(end: UserEnd, history: History) -> ScheduleAction {
         let pace = SyncPace {

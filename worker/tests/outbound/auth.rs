@@ -172,7 +172,7 @@ async fn a_pause_of_the_endpoint_is_shared_by_all_workers_and_can_be_ended() {
     let name = [ServerName::of_token_endpoint(&credentials).unwrap()];
     for _ in 0..2 {
         let failure = authenticator.header(&credentials).await.unwrap_err();
-        let day = Some(Duration::from_secs(86_400));
+        let day = Some(Duration::from_hours(24));
         assert_eq!(failure.class, ErrorClass::Throttled { retry_after: day });
     }
     assert_eq!(server.requests().len(), 1);
@@ -180,7 +180,7 @@ async fn a_pause_of_the_endpoint_is_shared_by_all_workers_and_can_be_ended() {
     let fleet = MemoryFleet::new(clock.clone());
     let mut report = FleetReport {
         number: 1,
-        lifetime: Duration::from_secs(60),
+        lifetime: Duration::from_mins(1),
         member: Member::new("w1", Role::Worker, clock.now()),
         servers: Vec::new(),
         circuits: Vec::new(),

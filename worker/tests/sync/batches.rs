@@ -47,11 +47,7 @@ async fn job_about_everybody(rig: &Rig) -> (WorkSnapshot, Vec<UserStatus>) {
     for person in 0..people {
         order.enrol(&rig.user(person), long_ago, None).await.unwrap();
     }
-    let epoch = order
-        .lead("test", Duration::from_secs(60))
-        .await
-        .unwrap()
-        .unwrap();
+    let epoch = order.lead("test", Duration::from_mins(1)).await.unwrap().unwrap();
     let (tenant, everybody) = (rig.tenant_id(), rig.everybody());
     let claim = order.claim(epoch, &tenant, &everybody, settings.schedule.claim_lifetime);
     let ClaimAnswer::Claimed { token, users } = claim.await.unwrap() else {

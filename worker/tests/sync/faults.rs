@@ -152,7 +152,7 @@ async fn no_fault_of_any_operation_loses_or_duplicates_a_task() {
 /// stopped.
 #[tokio::test]
 async fn a_busy_server_is_left_alone_as_long_as_it_asks() {
-    let pause = Some(Duration::from_secs(120));
+    let pause = Some(Duration::from_mins(2));
     for (inside, operation) in [
         (true, "UpdateItem"),
         (false, "CreateItem"),

@@ -52,7 +52,7 @@ fn spec(kinds: &[WrongAnswerKind], seed: u64) -> WrongAnswerSpec {
         answers: 0,
         kinds: kinds.to_vec(),
         groups: Vec::new(),
-        late: Duration::from_millis(6_000),
+        late: Duration::from_secs(6),
         seed,
         only: None,
     }

@@ -236,7 +236,7 @@ impl Stage {
             Arc::new(connector),
             Arc::clone(&clock),
             1,
-            Duration::from_secs(3_600),
+            Duration::from_hours(1),
         ));
         let engine = |full_check_interval| {
             SyncEngine::new(
@@ -245,7 +245,7 @@ impl Stage {
                 Arc::clone(&clock),
                 SyncSettings {
                     full_check_interval,
-                    deep_check_interval: Duration::from_secs(7 * 24 * 3_600),
+                    deep_check_interval: Duration::from_hours(168),
                     limits: GuardLimits {
                         deletions: usize::MAX,
                         percent: 100,

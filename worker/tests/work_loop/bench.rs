@@ -25,7 +25,7 @@ use crate::look_ups::LookUps;
 use crate::support::{Act, FakeSync, FaultySchedule, MemoryRegistry, TokioClock, key, tenant_id, user_id};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
-pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Bench {
     pub(crate) began: Instant,

@@ -17,7 +17,7 @@ use crate::schedule::{
 };
 
 /// Longer than any test.
-const LONG: Duration = Duration::from_secs(24 * 3600);
+const LONG: Duration = Duration::from_hours(24);
 
 /// Returns a stamp that is a day old, and therefore due, plus this many seconds.
 async fn stamp(schedule: &dyn Schedule, seconds: i64) -> Timestamp {

@@ -25,7 +25,7 @@ impl FleetBench for Bench {
         Arc::new(self.fleet.clone())
     }
     fn unit(&self) -> Duration {
-        Duration::from_secs(60)
+        Duration::from_mins(1)
     }
     async fn pass_time(&self, by: Duration) {
         self.clock.advance(SignedDuration::try_from(by).unwrap());

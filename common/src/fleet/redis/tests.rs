@@ -59,7 +59,7 @@ async fn members_of_another_version_are_left_out_and_a_number_stays_exact() {
     let bench = bench(url);
     let report = FleetReport {
         number: 9_007_199_254_740_000,
-        lifetime: Duration::from_secs(60),
+        lifetime: Duration::from_mins(1),
         member: Member::new("a", Role::Worker, jiff::Timestamp::UNIX_EPOCH),
         servers: Vec::new(),
         circuits: Vec::new(),

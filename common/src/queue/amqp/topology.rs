@@ -237,7 +237,7 @@ mod tests {
             name_prefix: "blue".to_owned(),
             ..QueueSettings::default()
         };
-        let topology = Topology::new(&settings, Duration::from_secs(120));
+        let topology = Topology::new(&settings, Duration::from_mins(2));
         assert_eq!(topology.name(QueueName::Background), "blue.tasks.background");
         assert_eq!(topology.dead(), "blue.tasks.dead");
         for queue in QueueName::ALL {

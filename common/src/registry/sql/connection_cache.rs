@@ -15,9 +15,9 @@ pub(super) const ROUND_TRIP: Duration = Duration::from_secs(5);
 /// A connection that was unused for this long is checked before its use.
 pub(super) const DOUBTFUL_AFTER: Duration = Duration::from_secs(5);
 /// A connection unused for this long is closed.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 /// A connection returns to the pool after this time. The pool closes it if it is too old.
-const POOL_RETURN_AGE: Duration = Duration::from_secs(60);
+const POOL_RETURN_AGE: Duration = Duration::from_mins(1);
 
 /// A connection of the pool, kept between calls.
 #[derive(Debug)]

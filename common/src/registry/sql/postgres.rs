@@ -23,9 +23,9 @@ const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 /// lock on its table.
 const MIGRATION_LOCK_TIMEOUT: &str = "60s";
 /// Time limit of all migrations together. The running service makes large changes, not the start.
-const MIGRATION_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+const MIGRATION_TIMEOUT: Duration = Duration::from_mins(10);
 /// Connections are renewed after this time, so that they spread again after a failover.
-const LIFETIME: Duration = Duration::from_secs(30 * 60);
+const LIFETIME: Duration = Duration::from_mins(30);
 
 /// How the applied migrations compare with the known ones.
 enum MigrationHistory {

@@ -64,7 +64,7 @@ proptest! {
         let mean = usage.of(&tenant(0));
         prop_assert!(mean > 0.0 && mean <= number(batches) + 1e-6);
         prop_assert!(observations < 300 || mean > number(batches) * 0.99);
-        usage.observe(&BatchesInFlight::new(), Duration::from_secs(3_600));
+        usage.observe(&BatchesInFlight::new(), Duration::from_hours(1));
         prop_assert!(usage.mean.is_empty());
     }
 }
@@ -102,7 +102,7 @@ fn head(number: usize, stamp: Timestamp) -> Head {
 fn permits_that_no_other_tenant_needs_go_to_a_tenant_at_its_cap() {
     let now: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
     let old = |seconds: u64| now - Duration::from_secs(seconds);
-    let minimum = Duration::from_secs(300);
+    let minimum = Duration::from_mins(5);
     let spare = |heads: &[Head], running: &BatchesInFlight, usage: &Usage| {
         super::spare_jobs(10, heads, running, usage, now, minimum, Duration::from_secs(45))
     };
@@ -148,7 +148,7 @@ struct Job {
     done: usize,
 }
 
-const MINIMUM: Duration = Duration::from_secs(300);
+const MINIMUM: Duration = Duration::from_mins(5);
 const BUDGET: Duration = Duration::from_secs(45);
 
 impl Simulation {
@@ -166,7 +166,7 @@ impl Simulation {
             }
         }
         let epoch = schedule
-            .lead("simulation", Duration::from_secs(360_000))
+            .lead("simulation", Duration::from_hours(100))
             .await
             .unwrap();
         Self {
@@ -214,7 +214,7 @@ impl Simulation {
         for batch in selected.batches.into_iter().take(most) {
             let answer = self
                 .schedule
-                .claim(self.epoch, &batch.tenant, &batch.users, Duration::from_secs(120))
+                .claim(self.epoch, &batch.tenant, &batch.users, Duration::from_mins(2))
                 .await
                 .unwrap();
             let ClaimAnswer::Claimed { token, users } = answer else {

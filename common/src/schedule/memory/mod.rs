@@ -294,10 +294,10 @@ mod tests {
             self.schedule.clone()
         }
         fn minimum(&self) -> Duration {
-            Duration::from_secs(300)
+            Duration::from_mins(5)
         }
         fn unit(&self) -> Duration {
-            Duration::from_secs(60)
+            Duration::from_mins(1)
         }
         async fn pass_time(&self, by: Duration) {
             self.clock.advance(span(by));
@@ -306,7 +306,7 @@ mod tests {
 
     async fn bench() -> Bench {
         let clock = ManualClock::at("2026-11-22T14:00:00Z".parse().unwrap());
-        let schedule = Arc::new(MemorySchedule::new(clock.clone(), Duration::from_secs(300)));
+        let schedule = Arc::new(MemorySchedule::new(clock.clone(), Duration::from_mins(5)));
         Bench { clock, schedule }
     }
 

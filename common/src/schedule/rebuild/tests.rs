@@ -11,7 +11,7 @@ use crate::model::MailboxAddress;
 use crate::registry::{Enrolment, EnrolmentState, SqlRegistry, Tenant};
 use crate::schedule::{FailureStreak, MemorySchedule, UserStatus};
 
-const MINIMUM: Duration = Duration::from_secs(300);
+const MINIMUM: Duration = Duration::from_mins(5);
 const OPT_IN: &str = "2026-11-22T12:00:00Z";
 
 fn key(tenant: &str, user: &str) -> UserKey {
@@ -85,7 +85,7 @@ async fn stores() -> (SqlRegistry, MemorySchedule, Arc<ManualClock>) {
         .await
         .unwrap();
     let clock = ManualClock::at("2026-11-22T14:00:00Z".parse().unwrap());
-    let schedule = MemorySchedule::new(clock.clone(), Duration::from_secs(300));
+    let schedule = MemorySchedule::new(clock.clone(), Duration::from_mins(5));
     (registry, schedule, clock)
 }
 
@@ -202,7 +202,7 @@ async fn failures_in_a_row_and_their_reason_survive_a_rebuild() {
     expected(waiting.status(&who).await.unwrap().unwrap());
     // The same if the places were lost and are claimed for a while.
     let claimed = MemorySchedule::new(clock, MINIMUM);
-    let lifetime = Duration::from_secs(60);
+    let lifetime = Duration::from_mins(1);
     reconcile_tenant(&registry, &claimed, &a, 0, lifetime, MINIMUM)
         .await
         .unwrap();

@@ -53,7 +53,7 @@ use crate::redis::{LazyScript, RedisOptions, RedisStore, Repeat};
 use crate::settings::ScheduleSettings;
 
 /// A requested user is put ahead of all users whose stamps are younger than this.
-const AHEAD: Duration = Duration::from_secs(3_600);
+const AHEAD: Duration = Duration::from_hours(1);
 
 /// Lifetime of the key that the write probe sets, in milliseconds.
 const PROBE_LIFETIME_MS: u64 = 60_000;

@@ -17,8 +17,8 @@ use crate::schedule::{
     Token, digest_of, digest_of_all,
 };
 
-const MINIMUM: Duration = Duration::from_secs(300);
-const LONG: Duration = Duration::from_secs(3_600);
+const MINIMUM: Duration = Duration::from_mins(5);
+const LONG: Duration = Duration::from_hours(1);
 
 /// A schedule under a prefix of its own.
 struct Bench {

@@ -1,4 +1,4 @@
-//! The form of values in Redis: times as microseconds, records as MessagePack, answers of scripts.
+//! The form of values in Redis: times as microseconds, records as `MessagePack`, answers of scripts.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(super) fn time(score: i64) -> Timestamp {
 
 /// Returns a duration in microseconds; longer ones are cut to a century.
 pub(super) fn micros(duration: Duration) -> i64 {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    const CENTURY: Duration = Duration::from_hours(876000);
     i64::try_from(duration.min(CENTURY).as_micros()).unwrap_or(LARGEST)
 }
 

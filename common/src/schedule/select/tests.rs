@@ -42,7 +42,7 @@ async fn population(users: &[(String, String, u64)], claimed: &[(String, String)
         schedule.enrol(&key(tenant, user), old(*age), None).await.unwrap();
     }
     let epoch = schedule
-        .lead("test", Duration::from_secs(60))
+        .lead("test", Duration::from_mins(1))
         .await
         .unwrap()
         .unwrap();
@@ -52,7 +52,7 @@ async fn population(users: &[(String, String, u64)], claimed: &[(String, String)
                 epoch,
                 &tenant.parse().unwrap(),
                 &[user.parse().unwrap()],
-                Duration::from_secs(60),
+                Duration::from_mins(1),
             )
             .await
             .unwrap();

@@ -4,7 +4,7 @@ use crate::registry::SqlRegistry;
 use crate::registry::topics::*;
 use crate::schedule::History;
 
-const MINIMUM: Duration = Duration::from_secs(300);
+const MINIMUM: Duration = Duration::from_mins(5);
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_795_000_000 + second).unwrap()
@@ -58,7 +58,7 @@ fn finish(user: &str, ok: bool) -> FinishedAttempt {
             Err(Failure::new(ErrorClass::Transient, Code::ExchangeTimeout, "late"))
         },
         history: History::default(),
-        due_after: Duration::from_secs(720),
+        due_after: Duration::from_mins(12),
     }
 }
 
@@ -123,7 +123,7 @@ async fn it_saves_when_enough_waits_and_once_more_at_the_end() {
     let stop = CancellationToken::new();
     let running = {
         let (saver, stop) = (saver.clone(), stop.clone());
-        tokio::spawn(async move { saver.run(Duration::from_secs(3_600), stop).await })
+        tokio::spawn(async move { saver.run(Duration::from_hours(1), stop).await })
     };
     saver.note(&tenant, stamp("ana", 10, None));
     for _ in 0..2_000 {

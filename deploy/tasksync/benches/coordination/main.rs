@@ -7,7 +7,7 @@
 //! the least possible over the same servers, see `bare`.
 //!
 //! `tasksync-loadtest services --redis --rabbitmq --postgres --redis-volatile -- cargo bench -p tasksync --bench coordination`
-//! names the servers and their process ids in the environment. Without PostgreSQL, the registry is an SQLite file.
+//! names the servers and their process ids in the environment. Without PostgreSQL, the registry is an `SQLite` file.
 
 mod bare;
 mod cpu;
@@ -217,7 +217,7 @@ impl Bench {
     }
 
     async fn shape(&self, shape: Shape, prefix: &str, registry: &str, bare: &[f64; 3]) -> Result<(), String> {
-        let never = self.settings(registry, prefix, Duration::from_secs(30 * 24 * 3600));
+        let never = self.settings(registry, prefix, Duration::from_hours(720));
         let always = self.settings(registry, prefix, Duration::ZERO);
         let store = open_registry(&always.registry).await.map_err(text)?;
         population::enrol(&*store).await?;

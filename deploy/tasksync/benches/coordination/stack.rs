@@ -26,7 +26,7 @@ const STAMP_INTERVAL: Duration = Duration::from_secs(10);
 const STAMP_BATCH: usize = 1_000;
 const STAMPS_WAITING: usize = 100_000;
 /// Longest time to start, including the comparison of registry and schedule.
-const START: Duration = Duration::from_secs(300);
+const START: Duration = Duration::from_mins(5);
 
 /// A sync that never finds anything to do and queries no server.
 struct Idle;

@@ -21,7 +21,7 @@ use crate::exit::CommandError;
 const ATTEMPT: Duration = Duration::from_secs(30);
 /// Timeout of one attempt at the registry. It is longer because opening migrates the tables, which has its own limit
 /// of 10 minutes.
-const REGISTRY_ATTEMPT: Duration = Duration::from_secs(12 * 60);
+const REGISTRY_ATTEMPT: Duration = Duration::from_mins(12);
 /// First and longest pause between two attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);

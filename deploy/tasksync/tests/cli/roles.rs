@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::harness::{Running, Standalone, TOKEN, example, run, tasksync};
 
 /// Longer than anything here takes, because the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Sends a GET without an HTTP client. Returns status and body.
 fn get(address: &str, path: &str) -> (u16, String) {

@@ -30,7 +30,7 @@ async fn the_plan_is_what_the_next_sync_does_and_asking_for_it_writes_nothing() 
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(4, 1, 1, 6.0).await;
     // No user is synced twice during the test unless the test asks for it.
-    let service = start(folder.path(), &farm, Duration::from_secs(3_600), "").await;
+    let service = start(folder.path(), &farm, Duration::from_hours(1), "").await;
     service.enrol(&farm).await.unwrap();
     let (tenant, applied) = (&farm.population.tenants[0], &farm.applied[0]);
     let (person, user, list) = (&tenant.people[0], applied.users[0], applied.lists[0].0);

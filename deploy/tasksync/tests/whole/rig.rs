@@ -12,7 +12,7 @@ use tasksync_loadtest::population::PopulationSpec;
 use tasksync_loadtest::trial::{Editor, Farm, FarmSpec, Installation, Ledger, Oracle, Service, ServiceSpec};
 
 /// Longest time for everything to arrive; generous, because the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Shortest time between two edits of one task.
 const REST: Duration = Duration::from_secs(3);

@@ -319,7 +319,7 @@ async fn without_its_receiver_the_service_works_on_and_says_so_once() {
     assert_eq!(warnings(&service).len(), 1, "{:?}", warnings(&service));
     let asked = Instant::now();
     assert_eq!(service.terminate().await, Ok(Some(0)), "{}", service.log_tail(20));
-    assert!(asked.elapsed() < Duration::from_secs(60));
+    assert!(asked.elapsed() < Duration::from_mins(1));
     assert_eq!(warnings(&service).len(), 1, "{:?}", warnings(&service));
     farm.stop().await;
 }

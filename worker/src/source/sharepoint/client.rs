@@ -30,7 +30,7 @@ use crate::session::{Judge, Judgement, Request, ServerCondition, Session, Sessio
 use crate::throttle::Servers;
 
 /// Time before its expiry at which a form digest is renewed.
-const DIGEST_MARGIN: Duration = Duration::from_secs(120);
+const DIGEST_MARGIN: Duration = Duration::from_mins(2);
 
 type DigestCell = Arc<tokio::sync::Mutex<Option<(SecretString, Timestamp)>>>;
 

@@ -441,7 +441,7 @@ impl TaskColumns {
     }
 }
 
-/// Returns the JSON property of a column: OData allows no leading underscore, so SharePoint adds `OData_`.
+/// Returns the JSON property of a column: `OData` allows no leading underscore, so SharePoint adds `OData_`.
 fn property(internal_name: &str) -> String {
     if internal_name.starts_with('_') {
         format!("OData_{internal_name}")

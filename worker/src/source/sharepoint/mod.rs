@@ -107,13 +107,13 @@ pub struct SharePointSettings {
 impl Default for SharePointSettings {
     fn default() -> Self {
         Self {
-            discovery_interval: Duration::from_secs(3 * 3600),
+            discovery_interval: Duration::from_hours(3),
             request_timeout: Duration::from_secs(30),
-            full_check_interval: Duration::from_secs(6 * 3600),
+            full_check_interval: Duration::from_hours(6),
             feed_window: Duration::from_secs(2),
             feed_pages: 60,
             log_changes: 50_000,
-            cursor_lifetime: Duration::from_secs(30 * 24 * 3600),
+            cursor_lifetime: Duration::from_hours(720),
             batch_size: 20,
             page_size: 100,
             pages_per_list: 200,

@@ -1,4 +1,4 @@
-//! Tolerant readers of OData answers: `verbose`, `minimalmetadata` and `nometadata` give the same result.
+//! Tolerant readers of `OData` answers: `verbose`, `minimalmetadata` and `nometadata` give the same result.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -269,7 +269,7 @@ pub(super) fn etag_of(version: &str) -> String {
     format!("\"{version}\"")
 }
 
-/// Returns a quoted OData literal of the text, percent-encoded for a query.
+/// Returns a quoted `OData` literal of the text, percent-encoded for a query.
 pub(super) fn quoted(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     let encoded: String = url::form_urlencoded::byte_serialize(doubled.as_bytes()).collect();

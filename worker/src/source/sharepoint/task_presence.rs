@@ -7,9 +7,9 @@ use crate::source::Absence;
 /// A person's rights to a list or an item, from SharePoint's 64-bit permission mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Permissions {
-    /// ViewListItems, bit 0 of the low half.
+    /// `ViewListItems`, bit 0 of the low half.
     pub(super) view: bool,
-    /// EditListItems, bit 2 of the low half.
+    /// `EditListItems`, bit 2 of the low half.
     pub(super) edit: bool,
 }
 

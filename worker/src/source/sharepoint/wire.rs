@@ -9,7 +9,7 @@ use super::json::{self, Cell};
 use super::odata;
 use crate::http::service::Intent;
 
-/// The amount of OData metadata in an answer.
+/// The amount of `OData` metadata in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Metadata {
     /// None; this gives the smallest answers.

@@ -2,7 +2,7 @@ use tasksync_common::error::Code;
 
 use super::*;
 
-const STEP: Duration = Duration::from_secs(5 * 60);
+const STEP: Duration = Duration::from_mins(5);
 
 fn refused() -> Failure {
     Failure::new(

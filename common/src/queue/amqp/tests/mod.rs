@@ -13,7 +13,7 @@ use crate::contract::QueueBench;
 use crate::contract::queue::{job, next, number};
 use node::Node;
 
-const CLAIM: Duration = Duration::from_secs(120);
+const CLAIM: Duration = Duration::from_mins(2);
 
 /// Every wait fails after this time.
 const PATIENCE: Duration = Duration::from_secs(30);

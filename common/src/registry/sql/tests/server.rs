@@ -265,7 +265,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// Returns the folder of initdb and pg_ctl: Debian's newest, or the one on the path.
+/// Returns the folder of initdb and `pg_ctl`: Debian's newest, or the one on the path.
 fn programs() -> Option<PathBuf> {
     let installed = std::fs::read_dir("/usr/lib/postgresql")
         .ok()

@@ -199,7 +199,7 @@ async fn a_listing_without_end_is_refused() {
     assert_eq!(rig.count(), 80);
 }
 
-/// Answers a GetItem with a code per item; `None` is a success.
+/// Answers a `GetItem` with a code per item; `None` is a success.
 fn items_by(request: &str, code: impl Fn(&str) -> Option<&'static str>) -> Canned {
     let messages: Vec<String> = request
         .split("<t:ItemId Id=\"")

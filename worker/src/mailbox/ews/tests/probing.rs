@@ -8,7 +8,7 @@ use super::rig::{Canned, Rig, ask, impersonates, ok};
 use super::{fault, folder, refusal, response, success};
 use crate::mailbox::{Mailbox as _, Probed, Signs};
 
-/// Returns the folder ids that a GetFolder request names.
+/// Returns the folder ids that a `GetFolder` request names.
 pub(super) fn asked_folders(request: &str) -> Vec<String> {
     request
         .split("<t:FolderId Id=\"")
@@ -28,7 +28,7 @@ pub(super) fn signs(deletions: i64) -> Probed {
     })
 }
 
-/// Answers a GetFolder with a code per folder; `None` is a success.
+/// Answers a `GetFolder` with a code per folder; `None` is a success.
 pub(super) fn folders_by(request: &str, code: impl Fn(&str) -> Option<&'static str>) -> Canned {
     let messages: Vec<String> = asked_folders(request)
         .iter()

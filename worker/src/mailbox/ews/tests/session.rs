@@ -101,7 +101,7 @@ async fn a_pause_has_a_ceiling_of_a_day_and_says_until_when() {
         (500, String::new(), fault("ErrorServerBusy", busy))
     })
     .await;
-    let day = Duration::from_secs(24 * 3600);
+    let day = Duration::from_hours(24);
     let expected = ErrorClass::Throttled {
         retry_after: Some(day),
     };
@@ -119,7 +119,7 @@ async fn a_pause_that_is_named_as_a_date_is_counted_by_the_servers_clock() {
     })
     .await;
     let minute = ErrorClass::Throttled {
-        retry_after: Some(Duration::from_secs(60)),
+        retry_after: Some(Duration::from_mins(1)),
     };
     assert_eq!(read(&rig).await.unwrap_err().class, minute);
     assert_eq!((read(&rig).await.unwrap_err().class, rig.count()), (minute, 1));

@@ -122,7 +122,7 @@ async fn a_pause_that_a_part_of_a_batch_names_is_the_servers() {
         })
     });
     let busy = ErrorClass::Throttled {
-        retry_after: Some(Duration::from_secs(120)),
+        retry_after: Some(Duration::from_mins(2)),
     };
     let keys = [key(98), key(99)];
     let failure = stage.source.tasks(&person("ana"), &keys).await.unwrap_err();
@@ -143,7 +143,7 @@ async fn all_requests_keep_a_pause_without_asking_again() {
         other => panic!("{other:?}"),
     };
     let first = stage.source.everything(&person("ana")).await.unwrap_err();
-    assert_eq!(throttled(first), Some(Duration::from_secs(120)));
+    assert_eq!(throttled(first), Some(Duration::from_mins(2)));
     let asked = stage.fake.total();
     stage.clock.advance(SignedDuration::from_secs(20));
     let second = stage.source.everything(&person("bo")).await.unwrap_err();
