@@ -1,4 +1,4 @@
-//! The job message: `MessagePack` with named fields and a version. Old versions stay readable for ever.
+//! The job message: MessagePack with named fields and a version. Old versions stay readable for ever.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ impl Reason {
 pub struct SyncJob {
     /// Version of the format.
     pub version: u16,
-    /// Unique id, ordered by time (`UUIDv7`).
+    /// Unique id, ordered by time (UUIDv7).
     pub id: Uuid,
     /// The tenant.
     pub tenant: TenantId,

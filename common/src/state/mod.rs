@@ -1,4 +1,4 @@
-//! A user's saved sync state: links, cursors and last agreed values in one versioned `MessagePack` blob, and
+//! A user's saved sync state: links, cursors and last agreed values in one versioned MessagePack blob, and
 //! the small fingerprint that the idle check reads instead.
 
 mod fingerprint;

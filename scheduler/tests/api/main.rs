@@ -1,4 +1,4 @@
-//! Tests of the API over real HTTP, with the registry in `SQLite` and the schedule and the queue in memory.
+//! Tests of the API over real HTTP, with the registry in SQLite and the schedule and the queue in memory.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

@@ -29,7 +29,7 @@ pub fn pause(named: Option<Duration>, attempt: u32, jitter_seed: u64) -> Duratio
     half + Duration::from_millis(jitter)
 }
 
-/// Returns a hash of the seed, so that neighbouring seeds give unrelated values (the finisher of `SplitMix64`).
+/// Returns a hash of the seed, so that neighbouring seeds give unrelated values (the finisher of SplitMix64).
 fn mixed(seed: u64) -> u64 {
     let mut value = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! The `SQLite` registry with counters of reads and writes. It can stop saving, as a process that ends does.
+//! The SQLite registry with counters of reads and writes. It can stop saving, as a process that ends does.
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -54,7 +54,7 @@ pub(super) fn classify(database: Database, description: &str, doing: &str, error
     failure
 }
 
-/// Returns the meaning of `SQLite`'s primary result codes (the low byte of the extended ones).
+/// Returns the meaning of SQLite's primary result codes (the low byte of the extended ones).
 fn primary_meaning(code: Option<u32>) -> &'static str {
     match code.map(|code| code & 0xff) {
         Some(3 | 23) => "access is refused; check the permissions of the file and its folder",

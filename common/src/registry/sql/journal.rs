@@ -10,7 +10,7 @@ use crate::model::{SourceKey, UserKey};
 use crate::registry::sql::retry_on_conflict;
 use crate::registry::{Journal, JournalEntry, JournalKind};
 
-/// Adds one entry per statement, for `SQLite`, where a statement costs no round trip.
+/// Adds one entry per statement, for SQLite, where a statement costs no round trip.
 const ADD_ONE: &str = "INSERT INTO journal (at, tenant, user_id, task, kind, value_before, value_after) \
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
 /// Adds many entries in one round trip, in the given order.

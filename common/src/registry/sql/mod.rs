@@ -1,4 +1,4 @@
-//! The registry in an SQL database: one `SQLite` file, or PostgreSQL. Statements are constants at the top of
+//! The registry in an SQL database: one SQLite file, or PostgreSQL. Statements are constants at the top of
 //! each topic's file, in the dialect that both share; `connection` knows both databases.
 
 mod alerts;
@@ -43,9 +43,9 @@ const ROWS_PER_STATEMENT: usize = 1_000;
 /// time.
 const ATTEMPTS: u32 = 3;
 
-/// The registry in one `SQLite` file, for one machine, or in a PostgreSQL database, for many.
+/// The registry in one SQLite file, for one machine, or in a PostgreSQL database, for many.
 ///
-/// *`SQLite`*: several processes may open the same file. Writers take turns (one connection per process,
+/// *SQLite*: several processes may open the same file. Writers take turns (one connection per process,
 /// `BEGIN IMMEDIATE`, waiting up to five seconds for each other); readers never wait for writers. Every
 /// commit is on disk before its method returns (`synchronous = FULL`). Otherwise a sync state could come back
 /// older than the writes it records, and the next sync would take tasksync's own writes for edits of people.

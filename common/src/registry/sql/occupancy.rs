@@ -43,7 +43,7 @@ pub struct Occupancy {
     session: Option<PgConnection>,
 }
 
-/// Takes a place on the registry. Returns `None` if the registry has no places: an `SQLite` file belongs to one
+/// Takes a place on the registry. Returns `None` if the registry has no places: an SQLite file belongs to one
 /// machine, and a process that opens it locks the file.
 ///
 /// # Errors

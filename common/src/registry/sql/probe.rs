@@ -18,7 +18,7 @@ const UNPROBE: &str = "DELETE FROM write_probe";
 
 /// PostgreSQL reuses pages of earlier probes that a vacuum freed, so the row can still be written on a full
 /// volume. A sort that does not fit into its memory needs a new file each time, on the database's volume, and
-/// leaves nothing behind. (`SQLite` first writes to its log, which grows.)
+/// leaves nothing behind. (SQLite first writes to its log, which grows.)
 const SPILL: [Sql; 2] = [
     Sql {
         sqlite: "SELECT 1",

@@ -1,4 +1,4 @@
-//! Opens the `SQLite` file and brings its tables up to date.
+//! Opens the SQLite file and brings its tables up to date.
 
 use std::str::FromStr as _;
 use std::time::Duration;

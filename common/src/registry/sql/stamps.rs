@@ -23,7 +23,7 @@ macro_rules! replacing {
         failures = excluded.failures, failure = excluded.failure"
     };
 }
-/// Saves one stamp per statement, for `SQLite`, where a statement costs no round trip.
+/// Saves one stamp per statement, for SQLite, where a statement costs no round trip.
 const SAVE_ONE: &str = concat!(
     "INSERT INTO stamps (tenant, user_id, stamp, last_success, failing_since, failures, failure) \
     SELECT e.tenant, e.user_id, $3, $4, $5, $6, $7 FROM enrolments e WHERE e.tenant = $1 AND e.user_id = $2",

@@ -1,4 +1,4 @@
-//! The form of values in Redis: times as microseconds, records as `MessagePack`, answers of scripts.
+//! The form of values in Redis: times as microseconds, records as MessagePack, answers of scripts.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -30,7 +30,7 @@ pub(crate) enum Part {
     Redis,
     /// RabbitMQ.
     RabbitMq,
-    /// The registry: PostgreSQL's processes, or `SQLite`'s threads.
+    /// The registry: PostgreSQL's processes, or SQLite's threads.
     Registry,
 }
 

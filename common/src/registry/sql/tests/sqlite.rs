@@ -1,4 +1,4 @@
-//! The behaviour of the `SQLite` registry alone.
+//! The behaviour of the SQLite registry alone.
 
 use crate::registry::topics::*;
 use std::sync::Arc;
