@@ -11,7 +11,7 @@
     reason = "a benchmark fails by panicking and prints its result"
 )]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -22,9 +22,11 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::Value;
+use tasksync_common::clock::monotonic;
 use tasksync_common::queue::{
     JobQueue, QueueName, Reason, SyncJob, VERSION, Workload, definitions, open_queue,
 };
+use tasksync_common::random::unique_id;
 use tasksync_common::schedule::Token;
 use tasksync_common::settings::QueueSettings;
 use tasksync_common::trace::TraceContext;
@@ -61,7 +63,7 @@ async fn measure_tasksync(queue: &dyn JobQueue, jobs: &[SyncJob]) -> Duration {
         .await
         .unwrap();
     let trace = TraceContext::default();
-    let begin = Instant::now();
+    let begin = monotonic();
     let publish = stream::iter(jobs)
         .map(|job| queue.publish(QueueName::Background, job, &trace))
         .buffer_unordered(WINDOW)
@@ -91,7 +93,7 @@ async fn bare(publisher: &Channel, taker: &Channel, queue: &str, jobs: &[SyncJob
         mandatory: true,
         immediate: false,
     };
-    let begin = Instant::now();
+    let begin = monotonic();
     let publish = stream::iter(jobs)
         .map(|job| async move {
             // Work that both must do; without it, the client would transport nothing.
@@ -147,7 +149,7 @@ async fn main() {
         println!("skipped: set TASKSYNC_TEST_AMQP_URL to a RabbitMQ broker");
         return;
     };
-    let prefix = format!("bench-{}", Uuid::new_v4());
+    let prefix = format!("bench-{}", unique_id());
     let settings = QueueSettings {
         url: url.clone(),
         name_prefix: prefix.clone(),

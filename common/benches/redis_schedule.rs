@@ -8,13 +8,15 @@
 mod support;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::SignedDuration;
 use support::{end, say};
+use tasksync_common::clock::monotonic;
 use tasksync_common::contract::schedule::successes;
 use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::random::unique_id;
 use tasksync_common::redis::{RedisOptions, RedisStore, Repeat};
 use tasksync_common::schedule::select::{BatchLimit, SelectionLimits, select};
 use tasksync_common::schedule::topics::*;
@@ -84,7 +86,7 @@ async fn run(url: &str) -> Result<(), String> {
     for (shape, name) in [(Shape::Even, "even"), (Shape::OneHalf, "half in one")] {
         let mut first: Option<Cost> = None;
         for &users in SIZES {
-            let prefix = format!("bench{}", uuid::Uuid::new_v4().simple());
+            let prefix = format!("bench{}", unique_id().simple());
             let cost = measure(url, &prefix, shape, users).await;
             remove(url, &prefix).await?;
             let cost = cost?;
@@ -148,11 +150,11 @@ async fn measure(url: &str, prefix: &str, shape: Shape, users: usize) -> Result<
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let before = server(&store).await?;
-        let began = Instant::now();
+        let began = monotonic();
         let claimed = dispatch(&schedule, epoch).await?;
         let wall = milliseconds(began.elapsed());
         let between = server(&store).await?;
-        let began = Instant::now();
+        let began = monotonic();
         finish(&schedule, claimed).await?;
         let finish_wall = milliseconds(began.elapsed());
         let after = server(&store).await?;

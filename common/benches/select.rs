@@ -10,11 +10,12 @@ mod support;
 use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use support::{end, say};
 use tasksync_common::clock::ManualClock;
+use tasksync_common::clock::monotonic;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::schedule::select::{SelectionLimits, select};
 use tasksync_common::schedule::topics::*;
@@ -141,7 +142,7 @@ async fn only_select(
     clock: &ManualClock,
     limits: &SelectionLimits,
 ) -> Result<f64, String> {
-    let (mut users, started) = (0, Instant::now());
+    let (mut users, started) = (0, monotonic());
     while users < USERS_PER_ROUND {
         let chosen = select(schedule, limits.clone(), clock_now(clock))
             .await
@@ -159,7 +160,7 @@ async fn rotate(
     epoch: Epoch,
     limits: &SelectionLimits,
 ) -> Result<f64, String> {
-    let (mut users, started) = (0, Instant::now());
+    let (mut users, started) = (0, monotonic());
     while users < USERS_PER_ROUND {
         let chosen = select(schedule, limits.clone(), clock_now(clock))
             .await
@@ -200,7 +201,7 @@ async fn rotate(
 }
 
 fn rotate_bare(set: &mut BTreeSet<(Timestamp, usize)>, now: Timestamp) -> f64 {
-    let started = Instant::now();
+    let started = monotonic();
     for _ in 0..USERS_PER_ROUND {
         if let Some((stamp, user)) = set.pop_first() {
             black_box(stamp);

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use tasksync_loadtest::services;
 
+use crate::random::unique_id;
+
 /// A certificate authority of one test, in a temporary folder that is deleted with it.
 pub(crate) struct PrivateAuthority {
     folder: tempfile::TempDir,
@@ -14,7 +16,7 @@ impl PrivateAuthority {
     /// Creates an authority with a unique name, so that certificates of one authority are unknown to every
     /// other.
     pub(crate) fn new() -> Self {
-        let name = format!("authority {}", uuid::Uuid::new_v4());
+        let name = format!("authority {}", unique_id());
         let private = Self {
             folder: tempfile::tempdir().unwrap(),
             authority: services::PrivateAuthority::named(&name).unwrap(),
@@ -36,7 +38,7 @@ impl PrivateAuthority {
 
     /// Writes what [`Self::issue`] returns to a file and returns its path.
     pub(crate) fn issue_file(&self, names: &[&str]) -> PathBuf {
-        let path = self.folder.path().join(format!("{}.pem", uuid::Uuid::new_v4()));
+        let path = self.folder.path().join(format!("{}.pem", unique_id()));
         std::fs::write(&path, self.issue(names)).unwrap();
         path
     }

@@ -1,9 +1,10 @@
-//! The clock as a parameter. Nothing else in the project reads a clock.
+//! The clock as a parameter, and monotonic time. Nothing else in the service reads a clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 /// A source of the current time.
 pub trait Clock: Send + Sync + 'static {
@@ -26,6 +27,16 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
+}
+
+/// Returns the monotonic time, for durations and deadlines. It stands still in a test that pauses tokio's time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the computer's monotonic clock"
+)]
+#[must_use]
+pub fn monotonic() -> Instant {
+    Instant::now()
 }
 
 /// A clock that stands still until it is moved; for tests and simulations.

@@ -13,6 +13,7 @@ use futures::future::{BoxFuture, join_all};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::monotonic;
 use crate::error::{Code, ErrorClass, Failure};
 use crate::queue::{JobQueue, QueueName};
 use crate::registry::Registry;
@@ -130,7 +131,7 @@ impl Health {
             Some((at, answers)) if at.elapsed() < LIFETIME && self.is_covered_by(answers) => answers.clone(),
             _ => {
                 let answers = self.probe_all().await;
-                *last = Some((Instant::now(), answers.clone()));
+                *last = Some((monotonic(), answers.clone()));
                 answers
             }
         };
@@ -221,7 +222,7 @@ impl Pulse {
         Self {
             name,
             limit,
-            base: Instant::now(),
+            base: monotonic(),
             last: Arc::default(),
         }
     }

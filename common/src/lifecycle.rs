@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::tasks::spawn;
+
 /// Exit code of a process that ended in order.
 pub const ENDED: u8 = 0;
 /// Exit code of a process that had to cut running work, or of which a part failed.
@@ -120,7 +122,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_that_does_not_end_is_cut_after_the_drain_time() {
         let lifecycle = Lifecycle::new();
-        let watch = tokio::spawn(lifecycle.watch_signals(Duration::from_secs(50)).unwrap());
+        let watch = spawn(lifecycle.watch_signals(Duration::from_secs(50)).unwrap());
         assert!(!lifecycle.soft().is_cancelled());
         lifecycle.stop();
         assert!(lifecycle.soft().is_cancelled() && !lifecycle.hard().is_cancelled());

@@ -5,8 +5,9 @@
 //! faults, counting) sees its calls.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::monotonic;
 use crate::error::Failure;
 use crate::metrics::record::{self, Store};
 
@@ -60,7 +61,7 @@ impl<S: ?Sized> Intercept<S> {
         answer: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         self.hook.before(call)?;
-        let began = Instant::now();
+        let began = monotonic();
         let result = answer.await;
         self.hook.after(call, result.as_ref().err(), began.elapsed())?;
         result

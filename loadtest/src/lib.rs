@@ -6,7 +6,9 @@
 
 pub mod accounts;
 pub mod exchange;
+pub mod machine_clock;
 pub mod population;
+pub mod random;
 pub mod scenario;
 pub mod services;
 pub mod sharepoint;

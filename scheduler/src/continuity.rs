@@ -14,6 +14,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::Failure;
 use tasksync_common::registry::Registry;
 use tasksync_common::schedule::{Epoch, InspectionResult, Mark, Schedule};
@@ -53,7 +54,7 @@ impl Continuity {
 
     /// Stops sending from now on until all claims of the lost schedule have expired.
     pub(crate) fn pause_dispatch(&self) {
-        self.state().paused_until = Some(Instant::now() + self.lifetime);
+        self.state().paused_until = Some(monotonic() + self.lifetime);
     }
 
     /// Returns true if the schedule bears a mark that this process left. Then it lost nothing; if it is empty, no
@@ -64,9 +65,7 @@ impl Continuity {
 
     /// Returns true while workers may still hold claims of a lost schedule.
     pub(crate) fn is_dispatch_paused(&self) -> bool {
-        self.state()
-            .paused_until
-            .is_some_and(|until| Instant::now() < until)
+        self.state().paused_until.is_some_and(|until| monotonic() < until)
     }
 
     /// Returns true if users may be sent under this leadership: the schedule was checked, and no loss is being waited
@@ -85,7 +84,7 @@ impl Continuity {
     ) -> Result<bool, Failure> {
         let known_mark = {
             let mut state = self.state();
-            let quiet = state.paused_until.is_some_and(|until| Instant::now() < until);
+            let quiet = state.paused_until.is_some_and(|until| monotonic() < until);
             // Another process may have led in the meantime and dealt with a loss, so the registry knows better. Only
             // while this process waits out a loss itself does it know better than the registry.
             if state.checked_epoch != Some(epoch) && !quiet {

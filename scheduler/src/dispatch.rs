@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use tasksync_common::clock::SharedClock;
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::Failure;
 use tasksync_common::fleet::Fleet;
 use tasksync_common::model::TenantId;
@@ -18,7 +19,7 @@ use tasksync_common::registry::Registry;
 use tasksync_common::schedule::fair;
 use tasksync_common::schedule::select::{BatchLimit, SelectedBatch, SelectionEnd, SelectionLimits, select};
 use tasksync_common::schedule::{Epoch, Schedule};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::continuity::Continuity;
@@ -122,7 +123,7 @@ impl Dispatcher {
         let (in_flight, ahead) = {
             let waiting = usize::try_from(depth.ready).unwrap_or(usize::MAX);
             let mut memory = self.lock_memory();
-            let in_flight = memory.observe_load(&load, waiting, Instant::now());
+            let in_flight = memory.observe_load(&load, waiting, monotonic());
             (
                 in_flight,
                 memory.expected_completions(self.limits.top_up_interval),
@@ -191,7 +192,7 @@ impl Dispatcher {
             if !more {
                 return Ok((all, fair));
             }
-            in_flight = self.lock_memory().in_flight(load, Instant::now());
+            in_flight = self.lock_memory().in_flight(load, monotonic());
         }
     }
 
@@ -211,7 +212,7 @@ impl Dispatcher {
         match timeout(RELEASE, self.load()).await {
             Ok(Ok(load)) => {
                 let cap = load.interactive_cap();
-                cap == 0 || self.lock_memory().interactive(&load, tenant, Instant::now()) < cap
+                cap == 0 || self.lock_memory().interactive(&load, tenant, monotonic()) < cap
             }
             Ok(Err(_)) | Err(_) => true,
         }
@@ -236,7 +237,7 @@ impl Dispatcher {
         let heads = self.schedule.heads(fair::HEADS).await?;
         let now = self.schedule.now().await?;
         let mut memory = self.lock_memory();
-        let in_flight = memory.in_flight(load, Instant::now());
+        let in_flight = memory.in_flight(load, monotonic());
         Ok(fair::spare_jobs(
             free_jobs,
             &heads,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tasksync_common::clock::monotonic;
 use tasksync_common::health::Pulse;
 use tasksync_common::schedule::{Epoch, Schedule};
 use tokio::sync::watch;
@@ -48,7 +49,7 @@ impl LeaderCandidate {
         let mut answers = true;
         while !stop.is_cancelled() {
             self.pulse.beat();
-            let began = Instant::now();
+            let began = monotonic();
             // A renewal that hangs is given up in time for the next one, and always before the lease ends.
             let call_timeout = match lease {
                 LeadershipLease::None => self.lifetime / 3,
@@ -86,7 +87,7 @@ impl LeaderCandidate {
                         tracing::warn!(failure, "the leadership could not be requested or renewed");
                     }
                     if let LeadershipLease::Held { until, .. } = lease
-                        && Instant::now() >= until
+                        && monotonic() >= until
                     {
                         lease = LeadershipLease::None;
                         self.publish_leadership(None);
@@ -95,9 +96,7 @@ impl LeaderCandidate {
                 }
             };
             let wait = match lease {
-                LeadershipLease::Held { until, .. } => {
-                    wait.min(until.saturating_duration_since(Instant::now()))
-                }
+                LeadershipLease::Held { until, .. } => wait.min(until.saturating_duration_since(monotonic())),
                 LeadershipLease::None => wait,
             };
             // At least 10 ms, so that this never becomes a busy loop, even when the lease is about to end.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::Failure;
 use tasksync_common::fleet::{Fleet, Member, Permits};
 use tasksync_common::model::TenantId;
@@ -283,7 +284,7 @@ mod tests {
         );
         let mut memory = DispatchMemory::default();
         let contoso: TenantId = "contoso".parse().unwrap();
-        let start = Instant::now();
+        let start = monotonic();
         memory.record_sent(QueueName::Background, &contoso, 100, start);
         memory.record_sent(QueueName::Interactive, &contoso, 1, start);
         assert_eq!(memory.observe_load(&load, 1, start)[&contoso], 13);
@@ -313,7 +314,7 @@ mod tests {
         };
         let second = Duration::from_secs(1);
         let mut memory = DispatchMemory::default();
-        let mut now = Instant::now();
+        let mut now = monotonic();
         // Batches finished before the first look do not count for the pace.
         memory.observe_load(&load_of(&[("w1", 1_000_000)]), 0, now);
         assert_eq!(memory.expected_completions(second), 0);

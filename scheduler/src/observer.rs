@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::Failure;
 use tasksync_common::metrics::{Metrics, Spec, as_f64, catalogue};
 use tasksync_common::queue::{QueueDepth, QueueName};
@@ -184,7 +185,7 @@ impl InstallationObserver {
         let mut counted: Option<(Instant, StoreCounts)> = None;
         let mut answers = true;
         loop {
-            let began = Instant::now();
+            let began = monotonic();
             match self.read_numbers(&mut counted).await {
                 Ok(numbers) => {
                     self.freshness.set(Some(numbers));
@@ -218,7 +219,7 @@ impl InstallationObserver {
         let (at, now) = match fresh {
             Some(counted) => counted,
             None => (
-                Instant::now(),
+                monotonic(),
                 StoreCounts {
                     enrolled: registry.enrolment_counts(None).await?,
                     alerts: registry.alerts(None, ALERTS_COUNTED).await?.len(),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::Failure;
 use tasksync_common::model::{TenantId, UserKey};
 use tasksync_common::queue::{QueueName, Reason};
@@ -120,7 +121,7 @@ impl Requests {
     }
 
     fn take(&self, tenant: &TenantId) -> Result<(), Duration> {
-        let now = Instant::now();
+        let now = monotonic();
         // The map is consistent after every change, so a poisoned lock is safe to use.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MOST_TENANTS && !buckets.contains_key(tenant) {
@@ -143,7 +144,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_bucket_is_emptied_by_a_burst_and_refilled_evenly() {
-        let start = Instant::now();
+        let start = monotonic();
         let mut bucket = Bucket::full(start);
         for _ in 0..REQUESTS_PER_MINUTE {
             assert_eq!(bucket.take(start), Ok(()));

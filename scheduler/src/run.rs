@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::Failure;
 use tasksync_common::fleet::{FleetAnswer, FleetParticipant, FleetReport};
 use tasksync_common::health::Pulse;
@@ -12,7 +13,7 @@ use tasksync_common::schedule::Epoch;
 use tasksync_common::stores::Stores;
 use tasksync_common::telemetry::spans;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -194,12 +195,12 @@ impl Scheduler {
     async fn dispatch_loop(&self, epoch: Epoch, lost: &CancellationToken) {
         let limits = &self.dispatcher.limits;
         let metrics = &self.dispatcher.metrics;
-        let mut next_run = Instant::now();
+        let mut next_run = monotonic();
         let mut synced_tenants = SyncedTenants::new();
         let mut failures = 0_u32;
         while !lost.is_cancelled() {
             self.pulse.beat();
-            let began = Instant::now();
+            let began = monotonic();
             let result = if began >= next_run {
                 next_run = began + limits.run_interval;
                 synced_tenants.clear();
@@ -244,12 +245,12 @@ impl Scheduler {
                         .min(LONGEST_PAUSE);
                     failures = failures.saturating_add(1);
                     // Starts with a full run: the failed store may have lost data.
-                    next_run = Instant::now();
-                    Instant::now() + pause
+                    next_run = monotonic();
+                    monotonic() + pause
                 }
             };
             // At least 10 ms between two looks, whatever the intervals are.
-            let next = next.max(Instant::now() + Duration::from_millis(10));
+            let next = next.max(monotonic() + Duration::from_millis(10));
             if lost.run_until_cancelled(sleep_until(next)).await.is_none() {
                 return;
             }
@@ -388,7 +389,7 @@ async fn traced_tick(
         tasksync.epoch = spans::number(epoch.0),
         tasksync.users = tracing::field::Empty,
     );
-    let began = std::time::Instant::now();
+    let began = monotonic();
     let result = fill.instrument(span.clone()).await;
     record::dispatch(kind, began.elapsed());
     match &result {

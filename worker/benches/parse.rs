@@ -11,7 +11,7 @@ mod support;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ending::{end, say};
 use jiff::tz::TimeZone;
@@ -19,6 +19,8 @@ use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 use support::{median, verdict};
 use tasksync_worker::mailbox::ews::bench::{parse_get_folder, parse_get_item, parse_sync_folder_items};
+
+use tasksync_common::clock::monotonic;
 
 /// Rounds of each side. A debug build only rehearses, and its figures mean nothing.
 const ROUNDS: usize = if cfg!(debug_assertions) { 1 } else { 101 };
@@ -82,7 +84,7 @@ fn run() -> Result<(), String> {
 fn repetitions(work: impl Fn() -> Result<(), String>) -> Result<u32, String> {
     let mut repeat = 1;
     loop {
-        let started = Instant::now();
+        let started = monotonic();
         for _ in 0..repeat {
             work()?;
         }
@@ -95,7 +97,7 @@ fn repetitions(work: impl Fn() -> Result<(), String>) -> Result<u32, String> {
 
 /// Returns the seconds of one repetition.
 fn timed(repeat: u32, work: impl Fn() -> Result<usize, String>) -> Result<f64, String> {
-    let started = Instant::now();
+    let started = monotonic();
     for _ in 0..repeat {
         black_box(work()?);
     }

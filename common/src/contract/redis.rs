@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::random::unique_id;
 use crate::redis::{RedisOptions, RedisStore, Repeat};
 
 /// Variable with the URL of one server that all tests share.
@@ -46,7 +47,7 @@ pub fn url_in(name: &str) -> Option<String> {
 /// Returns a prefix that no other test has.
 #[must_use]
 pub fn own_prefix() -> String {
-    format!("t{}", uuid::Uuid::new_v4().simple())
+    format!("t{}", unique_id().simple())
 }
 
 /// Removes every key that begins with the prefix, on all nodes.

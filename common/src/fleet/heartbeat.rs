@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Fleet, FleetAnswer, FleetReport, Member};
+use crate::clock::monotonic;
 use crate::error::{Code, ErrorClass, Failure};
 
 /// Shortest time between two exchanges of one process after [`Nudge::now`], and after [`Nudge::soon`].
@@ -79,11 +80,11 @@ impl Heartbeat {
         let mut workers = 1_u32;
         // Shares may be used until a sixth of the lifetime before the store takes them back.
         let usable = self.lifetime - self.lifetime / 6;
-        let mut until = Instant::now() + usable;
+        let mut until = monotonic() + usable;
         let mut store_lost = false;
         let mut failing = false;
         while !stop.is_cancelled() {
-            let sent = Instant::now();
+            let sent = monotonic();
             number += 1;
             let report = self.report(number, circuits_version);
             let answer_timeout = self.interval.max(self.lifetime / 5);
@@ -111,7 +112,7 @@ impl Heartbeat {
                     failing = true;
                 }
             }
-            if !store_lost && Instant::now() >= until {
+            if !store_lost && monotonic() >= until {
                 store_lost = true;
                 tracing::warn!(
                     workers,

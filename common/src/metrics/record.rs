@@ -3,12 +3,13 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Histogram;
 
 use super::{Metrics, as_f64, catalogue};
+use crate::clock::monotonic;
 
 /// The process's instruments.
 static INSTRUMENTS: OnceLock<Instruments> = OnceLock::new();
@@ -293,7 +294,7 @@ pub fn phase(phase: Phase, took: Duration) {
 
 /// Runs a phase of a sync and records its duration if it ends.
 pub async fn time_phase<F: Future>(which: Phase, work: F) -> F::Output {
-    let began = Instant::now();
+    let began = monotonic();
     let output = work.await;
     phase(which, began.elapsed());
     output

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{NameError, TenantId, UserId, UserKey, stored_as_text};
+use crate::random::unique_id;
 
 /// Why the text of an installation id or of a marker's owner was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +35,7 @@ impl InstallationId {
     /// Returns an id that no other installation has.
     #[must_use]
     pub fn random() -> Self {
-        Self(Uuid::new_v4())
+        Self(unique_id())
     }
 }
 

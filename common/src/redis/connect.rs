@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::address::{RedisAddress, RedisLogin, RedisTopology};
 use super::{RedisOptions, Repeat, trust};
+use crate::clock::monotonic;
 use crate::error::{Code, ErrorClass, Failure};
 
 /// For this time after a failed attempt to connect, callers get the same error at once instead of trying in
@@ -138,7 +139,7 @@ impl RedisConnector {
         let mut slot = self.slot.lock().await;
         match &slot.0 {
             RedisSlot::Open { connection, number } => return Ok((connection.clone(), *number)),
-            RedisSlot::Failed { error, until } if Instant::now() < *until => return Err(error.clone()),
+            RedisSlot::Failed { error, until } if monotonic() < *until => return Err(error.clone()),
             RedisSlot::Failed { .. } | RedisSlot::Empty => {}
         }
         // If this caller is cancelled here, the slot stays as it is and the next caller tries.
@@ -157,7 +158,7 @@ impl RedisConnector {
             Err(error) => {
                 slot.0 = RedisSlot::Failed {
                     error: error.clone(),
-                    until: Instant::now() + BREATHER,
+                    until: monotonic() + BREATHER,
                 };
                 Err(error)
             }

@@ -14,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::metrics::{Metrics, MetricsError};
+use crate::random::unique_id;
 use crate::settings::{LogSettings, TelemetrySettings};
 
 /// Why logs, metrics or traces cannot be set up.
@@ -135,7 +136,7 @@ fn resource(role: &'static str) -> Resource {
         .with_service_name("tasksync")
         .with_attributes([
             opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-            opentelemetry::KeyValue::new("service.instance.id", uuid::Uuid::new_v4().to_string()),
+            opentelemetry::KeyValue::new("service.instance.id", unique_id().to_string()),
             opentelemetry::KeyValue::new("tasksync.role", role),
         ])
         .build()

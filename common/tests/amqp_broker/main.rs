@@ -16,6 +16,7 @@ use tasksync_common::contract::queue::{job, number};
 use tasksync_common::error::{Code, Failure};
 use tasksync_common::queue::{Consumer, JobQueue, QueueName, open_queue};
 use tasksync_common::settings::QueueSettings;
+use tasksync_common::tasks::spawn;
 use tasksync_common::trace::TraceContext;
 
 use broker::Broker;
@@ -112,7 +113,7 @@ async fn what_was_confirmed_survives_kill_pause_and_alarm() {
     let delivery = consumer.next().await.unwrap();
     let publishing = {
         let queue = Arc::clone(&queue);
-        tokio::spawn(async move {
+        spawn(async move {
             let mut confirmed = Vec::new();
             for number in 50.. {
                 match publish(&*queue, number).await {
@@ -122,6 +123,7 @@ async fn what_was_confirmed_survives_kill_pause_and_alarm() {
             }
             confirmed
         })
+        .detach()
     };
     tokio::time::sleep(Duration::from_millis(300)).await;
     broker.kill();

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tasksync_common::clock::monotonic;
 use tasksync_common::queue::{JobQueue, open_queue};
+use tasksync_common::random::unique_id;
 use tasksync_common::settings::QueueSettings;
 use tasksync_loadtest::services::{Binaries, RabbitMq, RabbitMqCluster, ServiceFolder, started_or_skipped};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use uuid::Uuid;
 
 /// Every wait fails after this time.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
@@ -60,7 +61,7 @@ impl<G> Vhost<G> {
     async fn new(cluster: &'static RabbitMqCluster, guard: G) -> Self {
         let vhost = Self {
             cluster,
-            name: format!("test-{}", Uuid::new_v4()),
+            name: format!("test-{}", unique_id()),
             _use: guard,
         };
         vhost
@@ -99,7 +100,7 @@ impl<G> Vhost<G> {
 
     /// Calls the management API of any node that answers.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let started = tokio::time::Instant::now();
+        let started = monotonic();
         loop {
             let mut problem = "no node runs".to_owned();
             for node in self.cluster.nodes().iter().filter(|node| node.pid().is_some()) {
@@ -122,7 +123,7 @@ impl<G> Vhost<G> {
 
 /// Repeats the attempt until it succeeds, or panics when the time is over.
 pub(crate) async fn in_time<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let started = tokio::time::Instant::now();
+    let started = monotonic();
     let mut problems: Vec<String> = Vec::new();
     loop {
         match attempt().await {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tasksync_common::contract::queue::job;
 use tasksync_common::error::Failure;
 use tasksync_common::queue::{JobQueue, QueueName};
+use tasksync_common::tasks::spawn;
 use tasksync_common::trace::TraceContext;
 use tokio::task::JoinHandle;
 
@@ -89,14 +90,14 @@ impl Traffic {
             (Arc::clone(queue), Arc::clone(&book)),
             (Arc::clone(queue), Arc::clone(&book)),
         );
-        let publishing = tokio::spawn(async move {
+        let publishing = spawn(async move {
             let (queue, book) = publishing;
             while !book.publishing_stopped.load(Ordering::Relaxed) {
                 book.publish(&*queue).await.ok();
                 tokio::time::sleep(PAUSE).await;
             }
         });
-        let taking = tokio::spawn(async move {
+        let taking = spawn(async move {
             let (queue, book) = taking;
             book.take(&*queue).await;
         });

@@ -16,13 +16,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tasksync_common::error::{Code, Failure};
 use tasksync_common::queue::{QueueName, Reason, SyncJob, VERSION, Workload, open_queue};
+use tasksync_common::random::unique_id;
 use tasksync_common::schedule::Token;
 use tasksync_common::settings::QueueSettings;
 use tasksync_common::trace::TraceContext;
 use tasksync_loadtest::services::{Binaries, PrivateAuthority, RabbitMq, ServiceFolder, started_or_skipped};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
-use uuid::Uuid;
 
 use relay::Relay;
 
@@ -89,13 +89,13 @@ impl Bench {
 
 /// Returns a prefix for the queues of one test, so that no test takes the job of another.
 fn prefix() -> String {
-    format!("test-{}", Uuid::new_v4())
+    format!("test-{}", unique_id())
 }
 
 fn job() -> SyncJob {
     SyncJob {
         version: VERSION,
-        id: Uuid::new_v4(),
+        id: unique_id(),
         tenant: "contoso".parse().unwrap(),
         workload: Workload::Tasks,
         reason: Reason::Scheduled,

@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use tasksync_common::tasks::spawn;
+
 pub(crate) struct Relay {
     port: u16,
     forwarded: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -20,15 +22,15 @@ impl Relay {
         let port = listener.local_addr().unwrap().port();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&heard);
-        let task = tokio::spawn(async move {
+        let task = spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await else {
                     continue;
                 };
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
-                tokio::spawn(pass(from_client, to_server, Arc::clone(&kept)));
-                tokio::spawn(pass(from_server, to_client, Arc::clone(&kept)));
+                spawn(pass(from_client, to_server, Arc::clone(&kept))).detach();
+                spawn(pass(from_server, to_client, Arc::clone(&kept))).detach();
             }
         });
         Self {

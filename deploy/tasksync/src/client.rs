@@ -103,6 +103,10 @@ impl ApiClient {
         self.call(Method::DELETE, path, &[], None).await
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "one call of the service itself, with limits of its own"
+    )]
     async fn call(
         &self,
         method: Method,

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,6 +12,8 @@ use tasksync_loadtest::population::PopulationSpec;
 use tasksync_loadtest::trial::{
     Editor, Farm, FarmSpec, Ledger, LedgerCounts, Oracle, OracleReport, Service, ServiceSpec,
 };
+
+use crate::machine_clock::monotonic;
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArguments {
@@ -130,7 +132,7 @@ struct IdleFigures {
 
 async fn run_demo(farm: &Farm, service: &Service, arguments: &DemoArguments) -> Result<DemoResult, String> {
     let oracle = Oracle::new(farm);
-    let started = Instant::now();
+    let started = monotonic();
     let expected = oracle.compare_sides().tasks;
     let bar = bar(expected as u64, "first sync   ");
     let mut report = oracle.compare_sides();
@@ -151,7 +153,7 @@ async fn run_demo(farm: &Farm, service: &Service, arguments: &DemoArguments) -> 
 
     let ledger = edit(farm, &oracle, arguments).await?;
     // Every edit has arrived, or the wait has timed out. Allow another 20 seconds for both sides to agree.
-    let quiet = Instant::now();
+    let quiet = monotonic();
     let mut report = oracle.compare_sides();
     while !report.agrees() && quiet.elapsed() < Duration::from_secs(20) {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -179,24 +181,24 @@ async fn edit(farm: &Farm, oracle: &Oracle<'_>, arguments: &DemoArguments) -> Re
     let mut editor = Editor::new(arguments.seed);
     let bar = bar(arguments.edits as u64, "edits arrived");
     let pause = Duration::from_secs(arguments.seconds) / u32::try_from(arguments.edits.max(1)).unwrap_or(1);
-    let started = Instant::now();
+    let started = monotonic();
     let mut next = started;
     let mut finished_at = None;
     loop {
-        if ledger.len() < arguments.edits && Instant::now() >= next {
+        if ledger.len() < arguments.edits && monotonic() >= next {
             tokio::task::block_in_place(|| editor.act(farm, &mut ledger))?;
-            next = Instant::now() + pause;
+            next = monotonic() + pause;
         }
         for edit in ledger.open() {
             if oracle.shows(edit) {
-                edit.seen = Some(Instant::now());
+                edit.seen = Some(monotonic());
             }
         }
         let counts = ledger.counts();
         bar.set_position(counts.mirrored as u64);
         bar.set_message(format!("{} made", counts.edits));
         if counts.edits >= arguments.edits {
-            let finished = *finished_at.get_or_insert_with(Instant::now);
+            let finished = *finished_at.get_or_insert_with(monotonic);
             if counts.mirrored == counts.edits || finished.elapsed() > PATIENCE / 2 {
                 break;
             }

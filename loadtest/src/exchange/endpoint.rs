@@ -19,6 +19,7 @@ use super::operations;
 use super::schema::{Violation, check};
 use super::schema_tables::ENVELOPE;
 use super::xml::{self, Element, escape_into};
+use crate::random::unique_id;
 use crate::sim::answers::{Answer, Tamper};
 use crate::sim::faults::{Fault, Rule};
 use crate::sim::http::{Handler, Reply, ReplyFuture};
@@ -446,7 +447,7 @@ fn usual_headers(exchange: &Exchange, request: &Request<Bytes>, headers: &mut He
     if let Some(date) = exchange.clock.header() {
         headers.insert(DATE, date);
     }
-    if let Ok(value) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
+    if let Ok(value) = HeaderValue::from_str(&unique_id().to_string()) {
         headers.insert("request-id", value);
     }
     headers.insert("x-feserver", HeaderValue::from_static("SIM01"));

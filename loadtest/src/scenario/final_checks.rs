@@ -10,15 +10,6 @@ use crate::trial::Farm;
 /// Number of users queried at once.
 const ASKED_AT_ONCE: usize = 8;
 
-/// Returns the machine's time, which tasksync records with its full checks.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it is compared with times that another process took"
-)]
-pub(super) fn machine_time() -> Timestamp {
-    Timestamp::now()
-}
-
 /// A user as the API shows them.
 struct QueriedUser {
     tenant: String,

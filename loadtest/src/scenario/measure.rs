@@ -9,6 +9,7 @@ use super::file::{Edits, FaultKind, FaultServer, LatencySpec, Scenario, TenantGr
 use super::fleet::Fleet;
 use super::sample::{Meter, ProcessScope, Sample, Series};
 use super::visits::{GroupWaits, VisitLog};
+use crate::machine_clock::monotonic;
 use crate::sim::conditions::{Conditions, FaultShare, GroupId, Latency};
 use crate::sim::faults::Fault;
 use crate::trial::{Editor, Farm, Habits, Ledger, Oracle};
@@ -75,7 +76,7 @@ impl MonitorSample {
 impl TrialMonitor {
     pub(crate) fn new(farm: Arc<Farm>, visits: Arc<VisitLog>) -> Self {
         Self {
-            began: Instant::now(),
+            began: monotonic(),
             farm,
             visits,
             ledger: Arc::default(),
@@ -224,9 +225,9 @@ fn edit(
     };
     let mut editor = Editor::resting(seed, edits.rest.0).with_habits(habits);
     let pause = Duration::from_secs_f64(1.0 / edits.per_second);
-    let mut next = Instant::now();
+    let mut next = monotonic();
     while !stop.load(Ordering::Relaxed) {
-        let now = Instant::now();
+        let now = monotonic();
         if now < next {
             std::thread::sleep((next - now).min(Duration::from_millis(50)));
             continue;

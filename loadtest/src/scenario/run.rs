@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::expect::{self, Expectation};
 use super::file::{Baseline, MailboxAccess, Scenario, Servers, WrongAnswerPlan};
@@ -14,6 +14,7 @@ use super::trial::Trial;
 use super::visits::{MailboxTenant, VisitLog};
 use super::{duration, figures};
 use crate::exchange::ExchangeSettings;
+use crate::machine_clock::monotonic;
 use crate::population::PopulationSpec;
 use crate::sharepoint;
 use crate::sim::conditions::GroupId;
@@ -98,7 +99,7 @@ async fn run_trial(
     }
 
     progress.begin("population", scenario.users());
-    let started = Instant::now();
+    let started = monotonic();
     let log = folder.join("lies.jsonl");
     let wrong_answers = match &scenario.lies {
         Some(plan) => Some(WrongAnswers::new(wrong_answer_spec(scenario, plan), Some(&log))?),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
@@ -18,6 +18,7 @@ use super::phases::PhaseProgress;
 use super::result::{
     GroupResult, IdleResult, OracleResult, Quantiles, StepResult, TenantResult, TrialResult, ViolationResult,
 };
+use crate::machine_clock::{machine_time, monotonic};
 use crate::trial::{Farm, InitialTasks, Oracle, OracleReport, Violations};
 use crate::wrong_answers::WrongAnswers;
 
@@ -128,7 +129,7 @@ impl<'a> Trial<'a> {
     async fn enrol(&mut self, folder: &Path) -> Result<(), String> {
         self.mark("opt-in");
         self.progress.begin("opt-in", self.scenario.users());
-        let started = Instant::now();
+        let started = monotonic();
         let done = AtomicUsize::new(0);
         let progress = self.progress;
         let (fleet, farm) = (Arc::clone(&self.fleet), Arc::clone(&self.monitor.farm));
@@ -159,7 +160,7 @@ impl<'a> Trial<'a> {
         self.mark("warm-up");
         let users = self.scenario.users();
         self.progress.begin("first sync", users);
-        let deadline = Instant::now() + self.scenario.phases.warm_up.0;
+        let deadline = monotonic() + self.scenario.phases.warm_up.0;
         loop {
             let sample = self.take_sample().await;
             let never = sample.never_visited();
@@ -168,7 +169,7 @@ impl<'a> Trial<'a> {
                 self.everybody_within = Some(self.monitor.began.elapsed().as_secs_f64());
                 break;
             }
-            if Instant::now() > deadline {
+            if monotonic() > deadline {
                 break;
             }
             tokio::time::sleep(SAMPLE_INTERVAL).await;
@@ -187,7 +188,7 @@ impl<'a> Trial<'a> {
         self.progress.begin("measured", length.as_secs());
         self.monitor.visits.measure(true);
         let first = self.take_sample().await;
-        let began = Instant::now();
+        let began = monotonic();
         let mut last = None;
         let wrong_answers = self.wrong_answers.clone();
         if let Some(wrong_answers) = &wrong_answers {
@@ -214,7 +215,7 @@ impl<'a> Trial<'a> {
         }
         if let Some(wrong_answers) = &wrong_answers {
             wrong_answers.set_active(false);
-            self.wrong_answers_ended = final_checks::machine_time();
+            self.wrong_answers_ended = machine_time();
         }
         self.monitor.visits.measure(false);
         self.measured = last.map(|last| (first, last));
@@ -259,7 +260,7 @@ impl<'a> Trial<'a> {
             let name = format!("{} workers", step.workers);
             self.progress
                 .begin(&name, (step.settle.0 + step.measured.0).as_secs());
-            let began = Instant::now();
+            let began = monotonic();
             while began.elapsed() < step.settle.0 {
                 self.take_sample().await;
                 self.progress
@@ -268,10 +269,10 @@ impl<'a> Trial<'a> {
             }
             self.monitor.visits.measure(true);
             let first = self.take_sample().await;
-            let until = Instant::now() + step.measured.0;
+            let until = monotonic() + step.measured.0;
             let mut last = None;
-            while Instant::now() < until {
-                let left = until.saturating_duration_since(Instant::now());
+            while monotonic() < until {
+                let left = until.saturating_duration_since(monotonic());
                 tokio::time::sleep(SAMPLE_INTERVAL.min(left)).await;
                 let sample = self.take_sample().await;
                 self.staleness_max = self.staleness_max.max(sample.oldest());
@@ -300,7 +301,7 @@ impl<'a> Trial<'a> {
         self.mark("settle");
         let limit = self.scenario.phases.settle.0;
         self.progress.begin("settle", limit.as_secs());
-        let began = Instant::now();
+        let began = monotonic();
         let mut next = began;
         let mut found = String::new();
         loop {
@@ -310,8 +311,8 @@ impl<'a> Trial<'a> {
                 &format!("{} edits open{found}", sample.sample.open_edits),
             );
             self.request_disabled_syncs().await;
-            if sample.sample.open_edits == 0 && Instant::now() >= next {
-                let asked = Instant::now();
+            if sample.sample.open_edits == 0 && monotonic() >= next {
+                let asked = monotonic();
                 self.unchecked_users = self.count_unchecked().await;
                 self.oracle_report = self.compare_sides();
                 let checked = self.unchecked_users.is_none_or(|unchecked| unchecked == 0);
@@ -323,7 +324,7 @@ impl<'a> Trial<'a> {
                 let unchecked = unchecked.map_or_else(String::new, |count| format!(", {count} not checked"));
                 found = format!("{unchecked}, {}", self.oracle_report.summary());
                 // Comparing a million mailboxes takes long. Spend at most a quarter of the time on it.
-                next = Instant::now() + asked.elapsed() * 3;
+                next = monotonic() + asked.elapsed() * 3;
             }
             if began.elapsed() > limit {
                 break;
@@ -341,7 +342,7 @@ impl<'a> Trial<'a> {
             .wrong_answers_ended
             .checked_add(honest_for)
             .unwrap_or(Timestamp::MAX);
-        if final_checks::machine_time() < from {
+        if machine_time() < from {
             return Some(self.scenario.users());
         }
         Some(final_checks::count_unchecked(&self.fleet, &self.monitor.farm, from).await)
@@ -354,7 +355,7 @@ impl<'a> Trial<'a> {
         let honest_long_enough = plan.is_some_and(|plan| {
             self.wrong_answers_ended
                 .checked_add(plan.honest.0)
-                .is_ok_and(|from| final_checks::machine_time() >= from)
+                .is_ok_and(|from| machine_time() >= from)
         });
         if self.disabled_by_wrong_answers.is_none() && honest_long_enough {
             self.disabled_by_wrong_answers =
@@ -376,17 +377,17 @@ impl<'a> Trial<'a> {
         self.mark("quiet");
         self.progress.begin("quiet", length.as_secs());
         // Wait until tasksync has seen its own writes once more.
-        let (mut still, began) = (Instant::now(), Instant::now());
+        let (mut still, began) = (monotonic(), monotonic());
         let mut writes = self.monitor.farm.writes();
         while still.elapsed() < ECHO_LIMIT / 4 && began.elapsed() < ECHO_LIMIT {
             tokio::time::sleep(SAMPLE_INTERVAL).await;
             let sample = self.take_sample().await;
             if sample.sample.writes != writes {
-                (still, writes) = (Instant::now(), sample.sample.writes);
+                (still, writes) = (monotonic(), sample.sample.writes);
             }
         }
         let first = self.take_sample().await;
-        let began = Instant::now();
+        let began = monotonic();
         while began.elapsed() < length {
             tokio::time::sleep(SAMPLE_INTERVAL.min(length.saturating_sub(began.elapsed()))).await;
             let sample = self.take_sample().await;

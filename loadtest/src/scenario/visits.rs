@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::machine_clock::monotonic;
+
 /// Longest interval that is measured exactly, in milliseconds: a day.
 const LONGEST: u64 = 24 * 3600 * 1000;
 /// Largest number of tenants with histograms of their own. With more tenants, only the groups have histograms.
@@ -83,7 +85,7 @@ impl VisitLog {
         let tenants = owners.iter().map(|owner| owner.tenant as usize + 1).max();
         let shown = tenants.filter(|tenants| *tenants <= TENANTS_SHOWN);
         Ok(Self {
-            began: Instant::now(),
+            began: monotonic(),
             gap_ms: u32::try_from(gap.as_millis()).unwrap_or(u32::MAX).max(1),
             slots: owners.iter().map(|_| AtomicU64::new(0)).collect(),
             groups: (0..groups.unwrap_or(0)).map(|_| tally()).collect(),

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::ServiceError;
+use crate::random::unique_id;
 
 /// Ports that this process has handed out, so that two servers starting at once never get the same one.
 static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
@@ -21,7 +22,7 @@ pub(super) fn free_port() -> Result<u16, ServiceError> {
     let range =
         server_ports(&std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default());
     for _ in 0..TRIES {
-        let random = uuid::Uuid::new_v4().as_u128();
+        let random = unique_id().as_u128();
         let offset = u16::try_from(random % u128::from(range.end - range.start)).unwrap_or_default();
         let port = range.start + offset;
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();

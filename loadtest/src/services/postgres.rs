@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::process::{Launch, ServerProcess, Signal};
 use super::server::{Home, Recipe, Server};
 use super::{ServiceError, ServiceFolder, ports, volume};
+use crate::random::unique_id;
 
 /// Name of the superuser.
 const USER: &str = "postgres";
@@ -64,7 +65,7 @@ impl Postgres {
         Self::start_new(folder, "postgres", || {
             Ok(PostgresRecipe {
                 port: ports::free_port()?,
-                password: uuid::Uuid::new_v4().simple().to_string(),
+                password: unique_id().simple().to_string(),
                 account,
                 fills,
             })

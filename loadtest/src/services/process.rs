@@ -9,9 +9,10 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{ServiceError, ServiceFolder};
+use crate::machine_clock::monotonic;
 
 /// The signals that servers are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +172,7 @@ impl ServerProcess {
         self.child.wait().ok();
         self.status();
         // The descendants are not our children, so they cannot be waited for. They end within moments.
-        let started = Instant::now();
+        let started = monotonic();
         while tree.iter().any(|pid| runs(*pid)) && started.elapsed() < KILL_LIMIT {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -179,7 +180,7 @@ impl ServerProcess {
 
     /// Waits at most `limit` for the end of the process, blocking the thread. It is for places that cannot await.
     pub(super) fn wait_blocking(&mut self, limit: Duration) {
-        let started = Instant::now();
+        let started = monotonic();
         while self.status().is_none() && started.elapsed() < limit {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -187,7 +188,7 @@ impl ServerProcess {
 
     /// Waits at most `limit` for the end of the process. Returns its exit status.
     pub(super) async fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
-        let started = Instant::now();
+        let started = monotonic();
         loop {
             if let Some(status) = self.status() {
                 return Some(status);

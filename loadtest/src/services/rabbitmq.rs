@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::process::{Launch, Signal};
 use super::server::{Home, Recipe, Server};
 use super::{ServerCertificate, ServiceError, ServiceFolder, net, port_mapper, ports};
+use crate::random::unique_id;
 
 /// Name of the broker's administrator.
 const USER: &str = "tasksync";
@@ -74,7 +75,7 @@ impl NodeIdentity {
 
 /// Returns a new password or cookie.
 pub(super) fn secret() -> String {
-    uuid::Uuid::new_v4().simple().to_string()
+    unique_id().simple().to_string()
 }
 
 impl RabbitMq {

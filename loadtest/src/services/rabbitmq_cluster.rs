@@ -1,7 +1,7 @@
 //! A private RabbitMQ cluster of three nodes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use serde_json::Value;
@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::port_mapper::PortMapper;
 use super::rabbitmq::{NodeIdentity, secret};
 use super::{RabbitMq, ServiceError, ServiceFolder};
+use crate::machine_clock::monotonic;
 
 /// Time limit for the nodes to find each other.
 const FORM_LIMIT: Duration = Duration::from_mins(2);
@@ -118,7 +119,7 @@ impl RabbitMqCluster {
     }
 
     async fn wait_until_whole(&self) -> Result<(), ServiceError> {
-        let started = Instant::now();
+        let started = monotonic();
         for node in &self.nodes {
             loop {
                 let answer = node.api("GET", "/api/nodes", None).await;

@@ -1,11 +1,12 @@
 //! A private Redis Cluster of three masters.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::try_join_all;
 
 use super::{Persistence, Redis, ServiceError, ServiceFolder};
+use crate::machine_clock::monotonic;
 
 /// Number of hash slots of every Redis Cluster.
 const SLOTS: u32 = 16_384;
@@ -130,7 +131,7 @@ impl RedisCluster {
     }
 
     async fn wait_until_it_serves(&self) -> Result<(), ServiceError> {
-        let started = Instant::now();
+        let started = monotonic();
         for node in &self.nodes {
             loop {
                 let information = node.command("CLUSTER INFO").await.unwrap_or_else(|error| error);

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::try_join_all;
 
@@ -11,6 +11,7 @@ use super::process::{Launch, Signal};
 use super::redis::{answers_as, command_at};
 use super::server::{Home, Recipe, Server};
 use super::{Persistence, Redis, ServiceError, ServiceFolder, ports};
+use crate::machine_clock::monotonic;
 
 /// The name under which the Sentinels monitor the primary.
 const MASTER: &str = "tasksync";
@@ -103,7 +104,7 @@ impl RedisSentinel {
     /// # Errors
     /// The condition that does not hold after a minute.
     pub async fn wait_until_whole(&self) -> Result<(), ServiceError> {
-        let started = Instant::now();
+        let started = monotonic();
         while let Err(problem) = self.is_whole().await {
             if started.elapsed() > AGREE_LIMIT {
                 return Err(ServiceError::Failed {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::process::{Launch, ServerProcess, Signal, send};
 use super::{ServiceError, ServiceFolder, net};
+use crate::machine_clock::monotonic;
 
 /// How many sets of ports a first start tries, and how often a restart tries its own ports.
 const PORT_TRIES: usize = 5;
@@ -241,7 +242,7 @@ impl<R: Recipe> Server<R> {
     async fn launch(&self) -> Result<(), ServiceError> {
         let log_start = std::fs::metadata(self.home.log()).map_or(0, |data| data.len());
         self.recipe.prepare(&self.home, &self.folder).await?;
-        let deadline = Instant::now() + R::START_LIMIT;
+        let deadline = monotonic() + R::START_LIMIT;
         let mut processes = Vec::new();
         for launch in self.recipe.launches(&self.home, &self.folder)? {
             let mut process = ServerProcess::start(&self.folder, &launch)?;
@@ -281,7 +282,7 @@ impl<R: Recipe> Server<R> {
             }
             return Err(self.failed(format!("ended at start with {status}")));
         }
-        if Instant::now() > deadline {
+        if monotonic() > deadline {
             return Err(self.failed(format!(
                 "does not answer after {} s: {problem}",
                 R::START_LIMIT.as_secs()

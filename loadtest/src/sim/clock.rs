@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use hyper::header::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::machine_clock::machine_time;
+
 /// Real time plus an adjustable skew, to simulate a server whose clock is wrong.
 #[derive(Debug, Default)]
 pub struct SimClock {
@@ -15,13 +17,9 @@ pub struct SimClock {
 
 impl SimClock {
     /// Returns the server's current time.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a simulated server is its own source of time"
-    )]
     pub fn now(&self) -> Timestamp {
         let skew = SignedDuration::from_millis(self.skew_ms.load(Ordering::Relaxed));
-        Timestamp::now().checked_add(skew).unwrap_or(Timestamp::MAX)
+        machine_time().checked_add(skew).unwrap_or(Timestamp::MAX)
     }
 
     /// Returns a time that is later than every time this function returned before, to the microsecond.

@@ -16,6 +16,7 @@ use super::clock::SimClock;
 use super::faults::{Fault, Faults};
 use super::http::{Handler, Reply, ReplyFuture};
 use super::x509::{pem_content, rsa_public_key};
+use crate::random::unique_id;
 
 /// Returns the name of the client that a bearer token was issued to, or `None` if the token is not valid.
 pub type TokenValidator = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -261,7 +262,7 @@ impl TokenServer {
         };
         let lifetime = state.lifetime.unwrap_or(SignedDuration::from_secs(3599));
         let expires = now.checked_add(lifetime).unwrap_or(Timestamp::MAX);
-        let token = format!("sim.{}", uuid::Uuid::new_v4().simple());
+        let token = format!("sim.{}", unique_id().simple());
         if state.tokens.len() >= MAXIMUM_TOKENS {
             state.tokens.retain(|_, issued| issued.expires > now);
             let soonest = state
@@ -370,7 +371,7 @@ impl TokenServer {
                 Ok(token) => answer(200, &token),
                 Err(refusal) => {
                     let time = self.clock.now().strftime("%Y-%m-%d %H:%M:%SZ").to_string();
-                    let (trace, correlation) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+                    let (trace, correlation) = (unique_id(), unique_id());
                     let description = format!(
                         "AADSTS{}: {} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {time}",
                         refusal.number, refusal.text

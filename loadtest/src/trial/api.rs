@@ -29,6 +29,10 @@ pub(super) fn free_port() -> Result<u16, String> {
 }
 
 /// Calls the API at `url` once. Returns the JSON of the answer.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the harness calls a service that it started"
+)]
 pub(super) async fn call(
     http: &reqwest::Client,
     url: &str,

@@ -1,6 +1,6 @@
 //! Simulated people who edit their tasks on both sides, the same for the same seed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::ToSpan as _;
 use jiff::civil::{Date, date};
@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::farm::Farm;
 use super::ledger::{Edit, EditKind, EditSide, Ledger};
 use crate::exchange::{MailboxItemEdit as CopyEdit, TaskStatus};
+use crate::machine_clock::monotonic;
 use crate::sharepoint::people::{ListItemEdit, ListItemView};
 
 /// Words for generated titles.
@@ -160,7 +161,7 @@ impl Editor {
             item,
             side,
             kind: kind.clone(),
-            at: Instant::now(),
+            at: monotonic(),
             seen: None,
         });
         Ok(Some(kind))

@@ -7,6 +7,7 @@ use jiff::civil::Date;
 use uuid::Uuid;
 
 use crate::exchange::TaskStatus;
+use crate::machine_clock::monotonic;
 
 /// Where an edit was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,7 +121,7 @@ impl Ledger {
                 continue;
             };
             if edit.seen.is_none() && shows(edit) {
-                edit.seen = Some(Instant::now());
+                edit.seen = Some(monotonic());
             }
             if edit.seen.is_none() {
                 self.waiting.push_back(at);

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
+use crate::machine_clock::monotonic;
 use crate::services::{Signal, Watchdog};
 
 /// How long a process may take to become ready, and how many lines of its log are shown if it does not.
@@ -73,10 +74,14 @@ impl TasksyncProcess {
     ///
     /// # Errors
     /// As [`Self::restart`].
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the harness calls a service that it started"
+    )]
     pub async fn ready(&self, http: &reqwest::Client) -> Result<(), String> {
         let name = &self.spec.name;
         let url = format!("{}/readyz", self.spec.probed);
-        let deadline = Instant::now() + START;
+        let deadline = monotonic() + START;
         loop {
             let answer = http.get(&url).timeout(ANSWER).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
@@ -93,7 +98,7 @@ impl TasksyncProcess {
                     self.log_tail(LINES)
                 ));
             }
-            if Instant::now() > deadline {
+            if monotonic() > deadline {
                 return Err(format!(
                     "tasksync {name} is not ready after {} s:\n{}",
                     START.as_secs(),

@@ -23,6 +23,7 @@ use serde_json::json;
 pub use request::TargetServer;
 use request::{ParsedRequest, RequestKind};
 
+use crate::machine_clock::monotonic;
 use crate::sim::answers::Answer;
 use crate::sim::conditions::GroupId;
 use crate::sim::dice::{Dice, mix};
@@ -167,7 +168,7 @@ impl WrongAnswers {
             asker: Mutex::default(),
             remembered: Mutex::default(),
             log: Mutex::new(file),
-            began: Instant::now(),
+            began: monotonic(),
         }))
     }
 

@@ -14,8 +14,9 @@ mod redis_server;
 mod runs;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tasksync_loadtest::machine_clock::monotonic;
 use tasksync_loadtest::services::{Binaries, ServiceFolder, started_or_skipped as started};
 
 fn folder() -> Arc<ServiceFolder> {
@@ -31,7 +32,7 @@ fn state(pid: u32) -> Option<char> {
 
 /// Waits at most a minute until `condition` holds.
 async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let started = Instant::now();
+    let started = monotonic();
     while !condition() {
         assert!(started.elapsed() < Duration::from_mins(1), "{what}");
         tokio::time::sleep(Duration::from_millis(20)).await;

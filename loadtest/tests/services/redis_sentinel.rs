@@ -1,10 +1,11 @@
 //! The private Redis with Sentinels.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClient, SentinelServerType};
+use tasksync_loadtest::machine_clock::monotonic;
 use tasksync_loadtest::services::{Persistence, Redis, RedisSentinel};
 
 use super::{folder, started};
@@ -19,7 +20,7 @@ async fn primary(set: &RedisSentinel) -> MultiplexedConnection {
         .unwrap();
     let hosts = hosts.split(',').map(|host| format!("redis://{host}")).collect();
     let mut client = SentinelClient::build(hosts, "tasksync", None, SentinelServerType::Master).unwrap();
-    let started = Instant::now();
+    let started = monotonic();
     loop {
         match client.get_async_connection().await {
             Ok(connection) => return connection,

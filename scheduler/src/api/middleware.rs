@@ -9,9 +9,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
 use tracing::Instrument as _;
-use uuid::Uuid;
 
 use super::error::{ApiCode, ApiError, defect};
+use tasksync_common::random::ordered_id;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -55,7 +55,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
                     .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
         })
         .cloned()
-        .or_else(|| HeaderValue::from_str(&Uuid::now_v7().to_string()).ok())
+        .or_else(|| HeaderValue::from_str(&ordered_id().to_string()).ok())
         .unwrap_or_else(|| HeaderValue::from_static("-"))
 }
 

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record;
 use tasksync_common::model::{TenantId, UserId};
 use tasksync_common::queue::{QueueName, Reason, SyncJob, VERSION, Workload};
 use tasksync_common::schedule::{ClaimAnswer, ClaimedUser, Epoch, Token};
 use tasksync_common::telemetry::spans;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::Instrument as _;
 use uuid::{NoContext, Uuid};
 
@@ -73,8 +74,7 @@ impl Dispatcher {
         }
         match self.publish(queue, &job).await {
             Ok(()) => {
-                self.lock_memory()
-                    .record_sent(queue, tenant, count, Instant::now());
+                self.lock_memory().record_sent(queue, tenant, count, monotonic());
                 self.metrics.jobs_published.add(1);
                 self.metrics.users_dispatched.add_len(count);
                 Ok(SendResult::Published(count))

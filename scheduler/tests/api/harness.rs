@@ -16,6 +16,7 @@ use tasksync_common::queue::{JobQueue, open_queue};
 use tasksync_common::registry::{Enrolment, Registry, Tenant, open_registry};
 use tasksync_common::schedule::{Schedule, open_schedule};
 use tasksync_common::settings::Settings;
+use tasksync_common::tasks::spawn;
 use tasksync_scheduler::checks::{TenantChecks, UserCheck};
 use tasksync_scheduler::{DispatchLimits, Scheduler, Stores};
 use tasksync_scheduler::{
@@ -142,7 +143,7 @@ impl Service {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        tokio::spawn(api::serve(listener, router, stop.clone(), Duration::from_secs(1)));
+        spawn(api::serve(listener, router, stop.clone(), Duration::from_secs(1))).detach();
         rustls::crypto::ring::default_provider().install_default().ok();
         Self {
             base,

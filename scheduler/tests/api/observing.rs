@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tasksync_common::fleet::{FleetReport, Member, Permits, Role};
 use tasksync_common::queue::{QueueName, Reason, SyncJob, VERSION, Workload};
 use tasksync_common::schedule::Token;
+use tasksync_common::tasks::spawn;
 use tasksync_common::trace::TraceContext;
 
 use crate::harness::{Service, TOKEN};
@@ -134,7 +135,7 @@ async fn the_doctor_only_reads() {
 async fn a_worker_that_waits_for_jobs_is_seen() {
     let service = Service::with_ana().await;
     let mut consumer = service.queue.consume(QueueName::Background, 2).await.unwrap();
-    let waiting = tokio::spawn(async move { consumer.next().await.is_some() });
+    let waiting = spawn(async move { consumer.next().await.is_some() });
     loop {
         let depth = service.queue.depth(QueueName::Background).await.unwrap();
         if depth.wanted > 0 {

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::Clock as _;
+use tasksync_common::clock::monotonic;
 use tasksync_common::fleet::{Heartbeat, Member, MemoryFleet, Nudge, Role};
 use tasksync_common::model::{UserId, UserKey};
 use tasksync_common::queue::MemoryQueue;
+use tasksync_common::random::unique_id;
 use tasksync_common::registry::topics::*;
 use tasksync_common::schedule::topics::*;
 use tasksync_common::schedule::{MemorySchedule, StampSaver, UserStatus};
 use tasksync_common::settings::Settings;
+use tasksync_common::tasks::spawn;
 use tasksync_scheduler::{DispatchLimits, DispatchMetrics, Scheduler, Stores};
 use tasksync_worker::work::{WorkLimits, WorkMetrics, Worker};
 use tokio::task::JoinHandle;
@@ -51,7 +54,7 @@ impl Bench {
         let clock = TokioClock::start();
         let minimum = settings.schedule.minimum_time_between_user_syncs;
         Self {
-            began: Instant::now(),
+            began: monotonic(),
             order: Arc::new(MemorySchedule::new(clock.clone(), minimum)),
             queue: RefusingQueue::over(MemoryQueue::new(&settings.queue)),
             registry: Arc::default(),
@@ -78,7 +81,7 @@ impl Bench {
         let stop = CancellationToken::new();
         let task = {
             let (scheduler, stop) = (scheduler.clone(), stop.clone());
-            tokio::spawn(async move { scheduler.run(stop).await })
+            spawn(async move { scheduler.run(stop).await }).detach()
         };
         Process {
             scheduler,
@@ -109,22 +112,18 @@ impl Bench {
         );
         let heartbeat = Heartbeat {
             fleet,
-            member: Member::new(
-                uuid::Uuid::new_v4().to_string(),
-                Role::Worker,
-                Timestamp::UNIX_EPOCH,
-            ),
+            member: Member::new(unique_id().to_string(), Role::Worker, Timestamp::UNIX_EPOCH),
             participants: vec![worker.fleet_member.clone()],
             interval: self.settings.schedule.heartbeat_interval,
             lifetime: self.settings.schedule.heartbeat_lifetime,
             nudge,
         };
         let beating = stop.clone();
-        tokio::spawn(async move { heartbeat.run(beating).await });
+        spawn(async move { heartbeat.run(beating).await }).detach();
         // As in the product, the stamps reach the registry.
         let (stamps, saving) = (worker.stamps.clone(), stop.clone());
-        tokio::spawn(async move { stamps.run(SECOND * 10, saving).await });
-        tokio::spawn(tasksync_worker::work::run(worker, stop.clone()));
+        spawn(async move { stamps.run(SECOND * 10, saving).await }).detach();
+        spawn(tasksync_worker::work::run(worker, stop.clone())).detach();
         stop
     }
 

@@ -13,6 +13,7 @@ use tasksync_common::redis::{RedisOptions, RedisStore};
 use tasksync_common::schedule::RedisSchedule;
 use tasksync_common::schedule::topics::*;
 use tasksync_common::settings::Settings;
+use tasksync_common::tasks::spawn;
 use tasksync_scheduler::{DispatchLimits, DispatchMetrics, Scheduler, Stores};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -52,11 +53,12 @@ impl Rig {
         settings.schedule.leader_lifetime = Duration::from_secs(1);
         let queue = RefusingQueue::over(MemoryQueue::new(&settings.queue));
         let mut consumer = queue.consume(QueueName::Background, 10).await.unwrap();
-        tokio::spawn(async move {
+        spawn(async move {
             while let Some(delivery) = consumer.next().await {
                 delivery.acknowledge().await.unwrap();
             }
-        });
+        })
+        .detach();
         let rig = Self {
             url,
             prefix: own_prefix(),
@@ -95,7 +97,7 @@ impl Rig {
         let scheduler = Scheduler::new(stores, limits, name, metrics.clone());
         let stop = CancellationToken::new();
         let stopping = stop.clone();
-        let running = tokio::spawn(async move { scheduler.run(stopping).await });
+        let running = spawn(async move { scheduler.run(stopping).await });
         Process {
             store,
             order,

@@ -15,7 +15,7 @@ mod farm;
 mod support;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ending::{end, say};
@@ -24,9 +24,11 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use std::process::ExitCode;
 use support::{median, verdict};
+use tasksync_common::clock::monotonic;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::topics::*;
 use tasksync_common::state::Fingerprint;
+use tasksync_common::tasks::spawn;
 use tasksync_worker::sync::SyncWork;
 use tasksync_worker::work::{Survey, UserSync as _};
 
@@ -174,7 +176,7 @@ async fn measure(setting: Setting) -> Result<Row, String> {
 async fn timed<F: Future<Output = Result<usize, String>>>(
     pass: impl Fn() -> F,
 ) -> Result<(usize, f64), String> {
-    let (started, cpu) = (Instant::now(), cpu::seconds()?);
+    let (started, cpu) = (monotonic(), cpu::seconds()?);
     let mut users = 0;
     while started.elapsed() < ROUND {
         users += pass().await?;
@@ -271,7 +273,7 @@ async fn survey_everybody(bed: &Arc<Bed>, together: usize) -> Result<usize, Stri
     futures::stream::iter(owned)
         .map(|(tenant, users)| {
             let bed = Arc::clone(bed);
-            tokio::spawn(async move {
+            spawn(async move {
                 for (user, survey) in survey(&bed, &tenant, &users, at_once).await? {
                     match survey {
                         Survey::Idle => {}
@@ -280,6 +282,7 @@ async fn survey_everybody(bed: &Arc<Bed>, together: usize) -> Result<usize, Stri
                 }
                 Ok(users.len())
             })
+            .detach()
         })
         .buffer_unordered(batches_at_once)
         .map(|joined| joined.map_err(|error| error.to_string())?)
@@ -385,7 +388,7 @@ impl Calls {
         let loops: Vec<_> = (0..self.at_once)
             .map(|first| {
                 let calls = Arc::clone(self);
-                tokio::spawn(async move {
+                spawn(async move {
                     for (site, body) in calls.users.iter().skip(first).step_by(calls.at_once) {
                         if sharepoint {
                             calls.sharepoint(site).await?;
@@ -394,6 +397,7 @@ impl Calls {
                     }
                     Ok::<_, String>(())
                 })
+                .detach()
             })
             .collect();
         for ended in loops {

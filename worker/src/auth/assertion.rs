@@ -11,7 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use url::Url;
-use uuid::Uuid;
+
+use tasksync_common::random::unique_id;
 
 /// Lifetime of an assertion, in seconds. Entra recommends 5 to 10 minutes.
 const LIFETIME: i64 = 600;
@@ -53,7 +54,7 @@ pub(super) fn sign(
         "aud": token_url.as_str(),
         "iss": client_id,
         "sub": client_id,
-        "jti": Uuid::new_v4().to_string(),
+        "jti": unique_id().to_string(),
         "nbf": now - BACKDATED,
         "iat": now,
         "exp": now + LIFETIME,

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use tasksync_common::tasks::spawn;
+
 /// Room for all large answers of the process, in KiB.
 pub(super) const ANSWER_MEMORY_KIB: u32 = 192 * 1024;
 
@@ -172,11 +174,11 @@ mod tests {
         }
         assert_eq!((memory.free_kib(), reserve_now("one more").is_none()), (0, true));
         // Room that is given back goes to a payer that has none, not to one that has much.
-        let waiting = tokio::spawn({
+        let waiting = spawn({
             let memory = memory.clone();
             async move { memory.reserve(&payer("one more"), ANSWER).await }
         });
-        let again = tokio::spawn({
+        let again = spawn({
             let memory = memory.clone();
             async move { memory.reserve(&payer("hostile"), ANSWER).await }
         });

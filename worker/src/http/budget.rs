@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use tasksync_common::tasks::spawn;
+
 tokio::task_local! {
     static LEFT: Cell<usize>;
 }
@@ -51,7 +53,7 @@ mod tests {
     async fn an_answer_beyond_the_budget_is_a_failure_that_may_pass_and_names_the_server() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = tokio::spawn(async move {
+        let serving = spawn(async move {
             let answer = format!(
                 "HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n{}",
                 "x".repeat(600)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap};
 use tasksync_common::clock::SharedClock;
+use tasksync_common::clock::monotonic;
 use tasksync_common::metrics::record::{self, Outcome};
 use tasksync_common::settings::OutboundSettings;
 use tasksync_common::telemetry::spans;
@@ -197,7 +198,7 @@ impl Http {
             tasksync.server = server.name(),
             tasksync.operation = call.operation,
         );
-        let began = std::time::Instant::now();
+        let began = monotonic();
         let result = self.deliver(call).instrument(span.clone()).await;
         let outcome = match &result {
             Ok(answer) => {
@@ -230,6 +231,10 @@ impl Http {
         }
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one way out; it limits time and size"
+    )]
     async fn exchange(&self, call: HttpRequest, host: &str) -> Result<HttpAnswer, CallError> {
         let limit = self.inner.settings.maximum_answer_bytes;
         let too_large = || CallError::TooLarge {

@@ -17,6 +17,7 @@ use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
 use tasksync_common::metrics::record::{self, Server};
 use tasksync_common::model::{MailboxAddress, TenantId};
+use tasksync_common::random::unique_id;
 use tasksync_common::registry::Credentials;
 use url::Url;
 
@@ -260,7 +261,7 @@ impl Session {
     async fn call(&self, request: &Request<'_>) -> Result<HttpAnswer, Failure> {
         let mut headers = request.headers.clone();
         let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-        let id = &*uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id);
+        let id = &*unique_id().hyphenated().encode_lower(&mut id);
         if let Ok(id) = HeaderValue::from_str(id) {
             headers.insert(REQUEST_ID, id);
             headers.insert(RETURN_REQUEST_ID, HeaderValue::from_static("true"));
@@ -332,7 +333,7 @@ impl Session {
     fn pause(&self, limits: &ServerLimits, request: &Request<'_>, status: u16, named: Option<Duration>) {
         record::pause(self.server);
         let attempt = self.busy_in_a_row.fetch_add(1, Ordering::Relaxed);
-        let seed = u64::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[0; 8]));
+        let seed = u64::from_le_bytes(*unique_id().as_bytes().first_chunk().unwrap_or(&[0; 8]));
         let pause =
             SignedDuration::try_from(throttle::pause(named, attempt, seed)).unwrap_or(SignedDuration::MAX);
         let until = self.now().checked_add(pause).unwrap_or(Timestamp::MAX);

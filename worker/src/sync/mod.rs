@@ -28,6 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record::{self, Phase};
 use tasksync_common::model::{TenantId, UserId, UserKey};
@@ -116,7 +117,7 @@ impl SyncEngine {
         // A preview should show an edit made a moment ago, which the shared change feed may not report yet,
         // and a difference that nothing reported.
         let work = SyncWork::without_survey(&context, user);
-        let deadline = Instant::now() + Duration::from_mins(5);
+        let deadline = monotonic() + Duration::from_mins(5);
         let loaded = self
             .loader(&context, deadline, CheckDepth::Everything)
             .load(work)
@@ -176,7 +177,7 @@ impl SyncEngine {
             .loader(context, deadline, CheckDepth::AsDue)
             .load(work)
             .await?;
-        let began = std::time::Instant::now();
+        let began = monotonic();
         let guarded = self.plan(context, &loaded);
         record::phase(Phase::Plan, began.elapsed());
         let permitted = !guarded.held_deletions.is_empty()
@@ -258,7 +259,7 @@ impl UserSync for SyncEngine {
     }
 
     async fn sync(&self, user: &UserKey, work: SyncWork, budget: Duration) -> Result<SyncReport, Failure> {
-        let deadline = Instant::now() + budget;
+        let deadline = monotonic() + budget;
         let context = Arc::clone(&work.context);
         let mut report = SyncReport::default();
         let mut next = Some(work);
@@ -267,7 +268,7 @@ impl UserSync for SyncEngine {
         for _ in 0..2 {
             let Some(work) = next.take() else { break };
             let again = self.run_pass(&context, work, deadline, &mut report).await?;
-            if again && Instant::now() < deadline {
+            if again && monotonic() < deadline {
                 next = Some(SyncWork::without_survey(&context, user));
             }
         }
@@ -278,7 +279,7 @@ impl UserSync for SyncEngine {
 /// Fails if the deadline has passed. A pass that could not read both sides in time starts again from the
 /// beginning.
 fn in_time(deadline: Instant) -> Result<(), Failure> {
-    if Instant::now() < deadline {
+    if monotonic() < deadline {
         return Ok(());
     }
     Err(Failure::new(

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use tasksync_common::clock::Clock;
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, SourceKey, Status, Task, UserKey};
 use tasksync_common::plan::{Action, ActionResult, Pass, Plan, Removal, Side};
+use tasksync_common::random::unique_id;
 use tasksync_common::state::LocationState;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::keeper::Keeper;
 use super::load::UnnamedMarkers;
@@ -55,7 +56,7 @@ pub(super) struct Writer<'a> {
 impl Writer<'_> {
     /// Returns a new id for the writes of one pass.
     pub(super) fn new_write_id() -> String {
-        Uuid::new_v4().simple().to_string()
+        unique_id().simple().to_string()
     }
 
     pub(super) async fn carry_out(mut self, plan: Plan, unnamed: UnnamedMarkers) -> Result<(), Failure> {
@@ -71,7 +72,7 @@ impl Writer<'_> {
         let mut to_read_back = Vec::new();
         let mut deleted = Vec::new();
         for action in actions {
-            let late = Instant::now() >= self.deadline;
+            let late = monotonic() >= self.deadline;
             if self.pass.skips(&action) || late {
                 self.report.unfinished |= late;
                 self.pass.postpone_action(&action);

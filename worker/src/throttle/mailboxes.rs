@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::TenantId;
+use tasksync_common::tasks::spawn;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::until;
@@ -155,7 +156,7 @@ mod tests {
             (failure.class, failure.code),
             (ErrorClass::Transient, Code::BudgetExhausted)
         );
-        let waiting = tokio::spawn({
+        let waiting = spawn({
             let (locks, contoso) = (locks.clone(), contoso.clone());
             let deadline = now + SignedDuration::from_secs(60);
             async move {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::fleet::{Nudge, PauseReport, ServerName};
 use tasksync_common::metrics::record::{self, Server};
@@ -288,7 +289,7 @@ impl ServerLimits {
     /// - Transient `BudgetExhausted`, if no permit became free in time.
     pub async fn acquire(self: &Arc<Self>, deadline: Timestamp) -> Result<ServerPermit, Failure> {
         self.check()?;
-        let began = std::time::Instant::now();
+        let began = monotonic();
         let permit = match self.allowance.try_acquire() {
             Some(permit) => Some(permit),
             None => self.wait(deadline).await,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tasksync_common::clock::monotonic;
 use tasksync_common::fleet::{
     FleetAnswer, FleetParticipant, FleetReport, MAXIMUM_SERVERS, Nudge, ServerAnswer, ServerReport, TURN_MS,
     shares,
@@ -50,11 +51,11 @@ impl Sharing {
     fn is_cautious(&self) -> bool {
         let until = *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner);
         self.workers_without_store.load(Ordering::Acquire) > 0
-            || until.is_some_and(|until| Instant::now() < until)
+            || until.is_some_and(|until| monotonic() < until)
     }
 
     fn be_cautious(&self) {
-        let until = Instant::now() + CAUTIOUS;
+        let until = monotonic() + CAUTIOUS;
         *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 
@@ -62,7 +63,7 @@ impl Sharing {
     /// permits.
     fn small_share(&self, limit: u32) -> Option<u32> {
         let until = *self.cautious_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if until.is_some_and(|until| Instant::now() < until) {
+        if until.is_some_and(|until| monotonic() < until) {
             return None;
         }
         match self.workers_without_store.load(Ordering::Acquire) {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
 use tasksync_common::metrics::record::{self, Phase, Purpose};
 use tasksync_common::model::{TenantId, UserId, UserKey};
@@ -143,7 +144,7 @@ pub(super) async fn work<S: UserSync>(
         },
     };
     loop {
-        if run.closing.is_none() && (draining || Instant::now() >= no_new_after) {
+        if run.closing.is_none() && (draining || monotonic() >= no_new_after) {
             run.closing = Some(Closing::Release);
         }
         if run.closing.is_some() {
@@ -166,7 +167,7 @@ pub(super) async fn work<S: UserSync>(
             },
             () = stop.cancelled(), if !draining => {
                 draining = true;
-                deadline = cut_at.min(Instant::now() + limits.drain);
+                deadline = cut_at.min(monotonic() + limits.drain);
             }
             () = sleep_until(no_new_after), if run.closing.is_none() => {}
             () = sleep_until(deadline) => {
@@ -251,7 +252,7 @@ impl<S: UserSync> BatchRun<'_, S> {
             tasksync.users = spans::number(users.len()),
         );
         let surveying = async move {
-            let began = Instant::now();
+            let began = monotonic();
             let survey = catch_panic(group.survey(&*sync, &tenant));
             let survey = record::on_behalf_of(Purpose::Survey, survey);
             let answers = timeout(budget, survey)
@@ -287,7 +288,7 @@ impl<S: UserSync> BatchRun<'_, S> {
             tasksync.mailbox_writes = tracing::field::Empty,
         );
         let syncing = async move {
-            let began = Instant::now();
+            let began = monotonic();
             let sync = catch_panic(with_byte_budget(BYTES_PER_SYNC, async {
                 sync.sync(&key, work, budget).await
             }));
@@ -413,7 +414,7 @@ impl<S: UserSync> BatchRun<'_, S> {
             &self.tenant,
             &failure,
             self.started,
-            Instant::now(),
+            monotonic(),
         );
         self.tools.fleet_member.report_now();
         if first {
@@ -486,7 +487,7 @@ impl<S: UserSync> BatchRun<'_, S> {
         self.closing.get_or_insert(Closing::Release);
         self.tasks.abort_all();
         // Wait until the futures are really dropped. A future that blocks its thread cannot be waited for.
-        let patience = Instant::now() + CUT;
+        let patience = monotonic() + CUT;
         loop {
             match timeout_at(patience, self.tasks.join_next_with_id()).await {
                 // The task ended by itself at the last moment.

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use tasksync_common::clock::SharedClock;
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::fleet::Nudge;
 use tasksync_common::metrics::record;
@@ -17,7 +18,7 @@ use tasksync_common::stores::Stores;
 use tasksync_common::telemetry::spans;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -137,7 +138,7 @@ async fn consume<S: UserSync>(
             }
             Ok(consumer) => {
                 consumer_state.record_open();
-                let since = Instant::now();
+                let since = monotonic();
                 match take_deliveries(running_worker, queue, consumer, &free_permits, &mut batches, stop)
                     .await
                 {
@@ -276,7 +277,7 @@ impl<S: UserSync> RunningWorker<S> {
         _permit: OwnedSemaphorePermit,
     ) {
         let metrics = &self.worker.metrics;
-        let began = std::time::Instant::now();
+        let began = monotonic();
         metrics.batches.add_one();
         metrics.batches_running.add_one();
         let _running = RunningBatchGauge(metrics);
@@ -342,9 +343,9 @@ impl<S: UserSync> RunningWorker<S> {
         let limits = &worker.limits;
         let fleet_member = &worker.fleet_member;
         let _running = fleet_member.begin(queue, &job.tenant);
-        let retry_deadline = Instant::now() + limits.batch_budget;
+        let retry_deadline = monotonic() + limits.batch_budget;
         let renewed = retry_until(retry_deadline, stop, || async {
-            let began = Instant::now();
+            let began = monotonic();
             let renewal = worker
                 .schedule
                 .renew(&job.tenant, job.token, &job.users, limits.claim_lifetime);

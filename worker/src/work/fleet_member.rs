@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tasksync_common::clock::monotonic;
 use tasksync_common::fleet::{Fleet, FleetAnswer, FleetParticipant, FleetReport, Nudge, Permits};
 use tasksync_common::model::TenantId;
 use tasksync_common::queue::QueueName;
@@ -184,13 +185,13 @@ impl FleetParticipant for FleetMember {
         }
         member.users_in_flight = u32::try_from(self.metrics.users_running.get()).unwrap_or(u32::MAX);
         if self.fleet.is_shared() {
-            self.circuits.add_to_report(report, Instant::now());
+            self.circuits.add_to_report(report, monotonic());
         }
     }
 
     fn apply_answer(&self, report: &FleetReport, answer: &FleetAnswer) {
         if self.fleet.is_shared() {
-            self.circuits.adopt(report, answer, Instant::now());
+            self.circuits.adopt(report, answer, monotonic());
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tasksync_common::clock::Clock;
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::{Code, ErrorClass, Failure, Stops};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{Alert, EnrolmentState, Registry, enable};
@@ -66,7 +67,7 @@ impl Reporter<'_> {
             let flush_at = pending.since.map(|since| since + REPORT_INTERVAL);
             let next = tokio::select! {
                 biased;
-                () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => None,
+                () = sleep_until(flush_at.unwrap_or_else(monotonic)), if flush_at.is_some() => None,
                 next = ended.recv() => Some(next),
             };
             match next {
@@ -94,7 +95,7 @@ impl Reporter<'_> {
             && self
                 .fleet_member
                 .circuits
-                .record_success(self.tenant, Instant::now())
+                .record_success(self.tenant, monotonic())
         {
             self.end_tenant_alerts().await;
         }
@@ -126,7 +127,7 @@ impl Reporter<'_> {
                 pending.finishes.push(finish);
             }
         }
-        pending.since.get_or_insert_with(Instant::now);
+        pending.since.get_or_insert_with(monotonic);
     }
 
     fn count(&self, end: &UserEnd) {
@@ -327,9 +328,9 @@ pub(super) async fn retry_until<T, F: Future<Output = Result<T, Failure>>>(
     loop {
         if stop.is_cancelled() && !stopping {
             stopping = true;
-            until = until.min(Instant::now() + SETTLE);
+            until = until.min(monotonic() + SETTLE);
         }
-        let left = until.saturating_duration_since(Instant::now());
+        let left = until.saturating_duration_since(monotonic());
         let answer = timeout(left.clamp(Duration::from_secs(1), SETTLE), call())
             .await
             .unwrap_or_else(|_| {
@@ -343,7 +344,7 @@ pub(super) async fn retry_until<T, F: Future<Output = Result<T, Failure>>>(
             Ok(value) => return Ok(value),
             Err(failure) => failure,
         };
-        let next = Instant::now() + pause(attempt, LONGEST_CALL_PAUSE);
+        let next = monotonic() + pause(attempt, LONGEST_CALL_PAUSE);
         if next >= until {
             return Err(failure);
         }

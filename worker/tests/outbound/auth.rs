@@ -11,6 +11,7 @@ use tasksync_common::fleet::{
 };
 use tasksync_common::registry::{Credentials, SecretRef};
 use tasksync_common::settings::OutboundSettings;
+use tasksync_common::tasks::spawn;
 use tasksync_worker::auth::Authenticator;
 use tasksync_worker::http::Http;
 use tasksync_worker::throttle::Servers;
@@ -55,7 +56,7 @@ async fn at_once(
     let callers: Vec<_> = (0..50)
         .map(|_| {
             let (authenticator, credentials) = (authenticator.clone(), credentials.clone());
-            tokio::spawn(async move { authenticator.header(&credentials).await })
+            spawn(async move { authenticator.header(&credentials).await }).detach()
         })
         .collect();
     let mut results = Vec::new();

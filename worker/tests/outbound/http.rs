@@ -7,6 +7,7 @@ use reqwest::header::{HeaderMap, LOCATION};
 use tasksync_common::clock::{ManualClock, SystemClock};
 use tasksync_common::metrics::record;
 use tasksync_common::settings::OutboundSettings;
+use tasksync_common::tasks::spawn;
 use tasksync_worker::http::{CallError, Http, HttpAnswer, HttpRequest};
 use url::Url;
 
@@ -377,7 +378,7 @@ async fn certificates_are_checked_and_the_reason_is_reported() {
     // Nothing in a TLS greeting ends the head of a request, so this server sends first.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let speaking = tokio::spawn(async move {
+    let speaking = spawn(async move {
         use tokio::io::AsyncWriteExt as _;
         let (mut stream, _) = listener.accept().await.unwrap();
         stream

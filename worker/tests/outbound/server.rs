@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use futures::future::BoxFuture;
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use tasksync_common::settings::OutboundSettings;
+use tasksync_common::tasks::spawn;
 use tasksync_worker::http::Lookup;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -86,7 +87,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
-        let task = tokio::spawn({
+        let task = spawn({
             let (requests, connections) = (Arc::clone(&requests), Arc::clone(&connections));
             async move {
                 let mut serving = tokio::task::JoinSet::new();

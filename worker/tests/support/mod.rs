@@ -8,6 +8,7 @@ mod sync;
 
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::Clock;
+use tasksync_common::clock::monotonic;
 use tokio::time::Instant;
 
 pub(crate) use faulty::FaultySchedule;
@@ -26,7 +27,7 @@ impl TokioClock {
     pub(crate) fn start() -> std::sync::Arc<Self> {
         std::sync::Arc::new(Self {
             start: "2026-11-22T14:00:00Z".parse().unwrap(),
-            began: Instant::now(),
+            began: monotonic(),
         })
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::Failure;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_worker::work::{Survey, SyncReport, UserSync};
@@ -138,7 +139,7 @@ impl UserSync for FakeSync {
         keys.into_iter()
             .map(|key| match self.act(&key) {
                 Act::Idle => {
-                    self.log.lock().unwrap().ended.push((key, Instant::now()));
+                    self.log.lock().unwrap().ended.push((key, monotonic()));
                     Ok(Survey::Idle)
                 }
                 Act::SurveyFails(failure) => Err(failure),
@@ -152,11 +153,7 @@ impl UserSync for FakeSync {
         let _running = Running(Arc::clone(&self.running));
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(running, Ordering::SeqCst);
-        self.log
-            .lock()
-            .unwrap()
-            .started
-            .push((user.clone(), Instant::now()));
+        self.log.lock().unwrap().started.push((user.clone(), monotonic()));
         let result = match work {
             Act::Work(takes) if takes <= budget => {
                 sleep(takes).await;
@@ -180,11 +177,7 @@ impl UserSync for FakeSync {
             Act::Hangs => std::future::pending().await,
             Act::Idle | Act::SurveyFails(_) | Act::SurveyPanics => Ok(SyncReport::default()),
         };
-        self.log
-            .lock()
-            .unwrap()
-            .ended
-            .push((user.clone(), Instant::now()));
+        self.log.lock().unwrap().ended.push((user.clone(), monotonic()));
         result
     }
 }

@@ -13,6 +13,7 @@ use tasksync_common::registry::{Enrolment, EnrolmentResult};
 use tasksync_common::schedule::topics::*;
 use tasksync_common::schedule::{ClaimAnswer, MemorySchedule, StampSaver, UserStatus};
 use tasksync_common::settings::Settings;
+use tasksync_common::tasks::spawn;
 use tasksync_common::trace::TraceContext;
 use tasksync_loadtest::exchange::MailboxSpec;
 use tasksync_loadtest::sim::answers::Tamper;
@@ -85,7 +86,7 @@ async fn job_about_everybody(rig: &Rig) -> (WorkSnapshot, Vec<UserStatus>) {
         limits,
         metrics: Arc::clone(&metrics),
     };
-    let running = tokio::spawn(run(worker, stop.clone()));
+    let running = spawn(run(worker, stop.clone()));
     for _ in 0..3_000 {
         let depth = queue.depth(QueueName::Background).await.unwrap();
         if depth.ready + depth.unacknowledged.unwrap() == 0 {

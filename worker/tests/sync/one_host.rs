@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tasksync_common::error::{Code, ErrorClass};
+use tasksync_common::tasks::spawn;
 use tasksync_loadtest::trial::Farm;
 use tasksync_worker::source::{Person, TaskPresence};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -35,13 +36,14 @@ fn behind_one_host(exchange: &Arc<Exchange>, farm: &Farm, mut settings: Value) -
     settings["mailbox"]["url"] = json!(format!("http://{host}/EWS/Exchange.asmx"));
     settings["source"]["sites"] = json!([format!("http://{host}{}", tenant.site)]);
     let exchange = Arc::clone(exchange);
-    tokio::spawn(async move {
+    spawn(async move {
         let listener = TcpListener::from_std(listener).unwrap();
         while let Ok((client, _)) = listener.accept().await {
             let (exchange, ews, sharepoint) = (Arc::clone(&exchange), ews.clone(), sharepoint.clone());
-            tokio::spawn(async move { one_request(client, &exchange, &ews, &sharepoint).await });
+            spawn(async move { one_request(client, &exchange, &ews, &sharepoint).await }).detach();
         }
-    });
+    })
+    .detach();
     settings
 }
 

@@ -9,7 +9,7 @@ mod others_answers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use tasksync_loadtest::exchange::MailboxItemEdit as CopyEdit;
@@ -18,6 +18,7 @@ use tasksync_loadtest::trial::{Edit, EditKind, EditSide, Editor, Habits, Initial
 use tasksync_loadtest::wrong_answers::{OnlyAnswer, WrongAnswerKind, WrongAnswerSpec, WrongAnswers};
 
 use crate::rig::{Rig, Spec, day};
+use tasksync_common::clock::monotonic;
 
 /// The default kinds of wrong answers: those that can be mistaken for an honest answer.
 const KINDS: [&str; 8] = [
@@ -105,7 +106,7 @@ impl Trial {
             item,
             side,
             kind,
-            at: Instant::now(),
+            at: monotonic(),
             seen: None,
         });
     }

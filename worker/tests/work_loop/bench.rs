@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::Clock as _;
+use tasksync_common::clock::monotonic;
 use tasksync_common::fleet::{Fleet, MemoryFleet};
 use tasksync_common::model::{UserId, UserKey};
 use tasksync_common::queue::{JobQueue as _, MemoryQueue, QueueName, Reason, SyncJob, VERSION, Workload};
@@ -14,6 +15,7 @@ use tasksync_common::schedule::topics::*;
 use tasksync_common::schedule::{ClaimAnswer, Epoch, MemorySchedule, StampSaver, Token, UserStatus};
 use tasksync_common::settings::Settings;
 use tasksync_common::stores::Stores;
+use tasksync_common::tasks::spawn;
 use tasksync_worker::work::{Consumers, WorkLimits, WorkMetrics, WorkSnapshot, Worker, run};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -58,7 +60,7 @@ impl Bench {
         let registry = Arc::new(MemoryRegistry::default());
         let sync = FakeSync::new(otherwise);
         Self {
-            began: Instant::now(),
+            began: monotonic(),
             schedule: FaultySchedule::over(order.clone()),
             order,
             queue: EndingQueue::over(memory.clone()),
@@ -93,7 +95,7 @@ impl Bench {
             Arc::default(),
         );
         worker.consumers = self.consumers.clone();
-        tokio::spawn(run(worker, self.stop.clone()))
+        spawn(run(worker, self.stop.clone())).detach()
     }
 
     /// Returns the stamp of a tenant's user number `index`. All users are due, one microsecond apart.

@@ -15,6 +15,7 @@ use crate::queue::{
 };
 use crate::schedule::Token;
 use crate::settings::QueueSettings;
+use crate::tasks::spawn;
 use crate::trace::TraceContext;
 
 use QueueName::{Background, Interactive};
@@ -159,7 +160,7 @@ pub async fn a_consumer_waits_for_a_job(bench: &dyn QueueBench) {
     let queue = bench.queue();
     let mut consumer = queue.consume(Background, 1).await.unwrap();
     assert!(nothing_comes(&mut consumer).await);
-    let waits = tokio::spawn(async move {
+    let waits = spawn(async move {
         let delivery = next(&mut consumer).await;
         let found = number(&*delivery);
         delivery.acknowledge().await.unwrap();
@@ -204,7 +205,7 @@ pub async fn two_consumers_share_the_jobs(bench: &dyn QueueBench) {
     for _ in 0..2 {
         let mut consumer = queue.consume(Background, 2).await.unwrap();
         let report = report.clone();
-        workers.push(tokio::spawn(async move {
+        workers.push(spawn(async move {
             while let Some(delivery) = consumer.next().await {
                 let found = number(&*delivery);
                 delivery.acknowledge().await.unwrap();
@@ -213,7 +214,7 @@ pub async fn two_consumers_share_the_jobs(bench: &dyn QueueBench) {
         }));
     }
     let publisher: Arc<dyn JobQueue> = queue.clone();
-    let publishing = tokio::spawn(async move {
+    let publishing = spawn(async move {
         for number in 0..JOBS as u128 {
             loop {
                 match publisher

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use crate::model::InstallationId;
 use crate::registry::Registry;
+use crate::tasks::spawn;
 
 /// If several callers are first at the same time, all get the same id, and it stays.
 pub async fn the_installation_s_id_is_made_once(registry: Arc<dyn Registry>) {
     let asked: Vec<_> = (0..8)
         .map(|_| {
             let registry = Arc::clone(&registry);
-            tokio::spawn(async move { registry.installation().await.unwrap() })
+            spawn(async move { registry.installation().await.unwrap() }).detach()
         })
         .collect();
     let mut ids = BTreeSet::new();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::registry::{SaveResult, StoredState};
+use crate::tasks::spawn;
 
 /// The first state is saved over nothing, the next ones over the present version, and none over another
 /// version.
@@ -185,11 +186,11 @@ pub async fn a_first_state_never_survives_a_change_of_mailbox_at_the_same_time(r
             ..current.clone()
         };
         let (saved, enrolled) = tokio::join!(
-            tokio::spawn({
+            spawn({
                 let (registry, current) = (registry.clone(), current.clone());
                 async move { registry.save_sync_state(&current, 0, b"f", b"old").await }
             }),
-            tokio::spawn({
+            spawn({
                 let (registry, moved) = (registry.clone(), moved.clone());
                 async move { registry.enrol(&moved).await }
             }),
@@ -280,12 +281,13 @@ pub async fn of_many_savers_one_wins(registry: Arc<dyn Registry>) {
     for round in 0..3_u64 {
         let savers = (0..8_u8).map(|saver| {
             let (registry, ana) = (registry.clone(), enrolment("a", "ana"));
-            tokio::spawn(async move {
+            spawn(async move {
                 registry
                     .save_sync_state(&ana, round, &[saver], &[saver])
                     .await
                     .unwrap()
             })
+            .detach()
         });
         let answers = futures::future::join_all(savers).await;
         let stored = answers

@@ -16,7 +16,9 @@ use super::counters::Counters;
 use super::dial::{Dialer, Socket};
 use super::errors;
 use super::topology::Topology;
+use crate::clock::monotonic;
 use crate::error::{ErrorClass, Failure};
+use crate::tasks::spawn;
 
 /// For this time after a failed attempt, callers get the same failure without another attempt.
 const REFRAIN: Duration = Duration::from_secs(1);
@@ -244,7 +246,7 @@ fn watch_alarms(
     let (blocked_sender, blocked_receiver) = watch::channel(None);
     let mut events = connection.events_listener();
     let core = Arc::clone(core);
-    tokio::spawn(async move {
+    spawn(async move {
         let mut alarmed = false;
         while let Some(event) = events.next().await {
             let reason = match event {
@@ -272,7 +274,8 @@ fn watch_alarms(
             // The alarm belonged to this connection; the next one receives it anew.
             core.counters.blocked.store(false, Ordering::Relaxed);
         }
-    });
+    })
+    .detach();
     blocked_receiver
 }
 
@@ -321,7 +324,7 @@ impl ReconnectingConnection {
                 Ok(connection)
             }
             Err(failure) => {
-                slot.failed = Some((Instant::now(), failure.clone()));
+                slot.failed = Some((monotonic(), failure.clone()));
                 Err(failure)
             }
         }

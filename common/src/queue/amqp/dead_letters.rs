@@ -16,11 +16,12 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::amqp_connection::{BrokerContext, ReconnectingConnection};
 use super::message;
 use super::publisher::Publisher;
+use crate::clock::monotonic;
 use crate::error::{Code, ErrorClass, Failure};
 use crate::queue::{DeadLetter, DeadLetterSelection, JobError, SyncJob};
 
@@ -260,10 +261,10 @@ impl<'a> DeadLetterReader<'a> {
                 .answer("returning a dead letter", acker.nack(options))
                 .await?;
         }
-        let until = Instant::now() + BACK;
+        let until = monotonic() + BACK;
         while has_returned
             && count_dead_letters(self.core, &self.channel).await? < self.count.saturating_sub(settled)
-            && Instant::now() < until
+            && monotonic() < until
         {
             sleep(BACK_STEP).await;
         }

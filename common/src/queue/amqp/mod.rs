@@ -29,7 +29,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
-use uuid::Uuid;
 
 pub use topology::definitions;
 
@@ -38,6 +37,7 @@ use super::{
 };
 use super::{QueueMetrics, open::read_authorities};
 use crate::error::Failure;
+use crate::random::unique_id;
 use crate::settings::QueueSettings;
 use crate::trace::TraceContext;
 use address::AmqpAddress;
@@ -69,7 +69,7 @@ impl AmqpQueue {
     pub async fn open(settings: &QueueSettings, claim_lifetime: Duration) -> Result<Self, Failure> {
         let address = AmqpAddress::parse(&settings.url)?;
         // A random start, so that not all processes begin with the first host.
-        let first = Uuid::new_v4().as_u128() % address.hosts.len().max(1) as u128;
+        let first = unique_id().as_u128() % address.hosts.len().max(1) as u128;
         let authorities = read_authorities(settings)?;
         let dialer = Dialer {
             tls: if address.tls {

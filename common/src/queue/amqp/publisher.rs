@@ -6,10 +6,11 @@ use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Confirmation};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::amqp_connection::{AmqpConnection, BrokerContext, ConnectionPurpose, ReconnectingConnection};
 use super::errors;
+use crate::clock::monotonic;
 use crate::error::{Code, ErrorClass, Failure};
 
 #[derive(Debug)]
@@ -104,7 +105,7 @@ impl Publisher {
         tokio::select! {
             // A confirmation that has arrived counts, even if an alarm came with it.
             biased;
-            confirmation = timeout_at(Instant::now() + patience, confirmation) => match confirmation {
+            confirmation = timeout_at(monotonic() + patience, confirmation) => match confirmation {
                 Ok(Ok(Confirmation::Ack(None))) => Ok(()),
                 Ok(Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)))) => {
                     Err(errors::unroutable_failure(queue))

@@ -7,6 +7,7 @@ use crate::contract::QueueBench;
 use crate::model::TenantId;
 use crate::queue::{Reason, VERSION, Workload};
 use crate::schedule::Token;
+use crate::tasks::spawn;
 
 struct Bench(Arc<MemoryQueue>);
 
@@ -146,7 +147,7 @@ async fn a_panicking_worker_gives_its_job_back() {
         .unwrap();
     let mut consumer = queue.consume(QueueName::Background, 1).await.unwrap();
     let delivery = consumer.next().await.unwrap();
-    let worker = tokio::spawn(async move {
+    let worker = spawn(async move {
         assert!(delivery.redelivery_count() > 0, "this worker is broken");
     });
     assert!(worker.await.unwrap_err().is_panic());

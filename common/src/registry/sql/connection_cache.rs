@@ -10,6 +10,8 @@ use sqlx::{Connection as _, PgPool, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
+use crate::clock::monotonic;
+
 /// Time for the round trip, in addition to the time that the server may take for a statement.
 pub(super) const ROUND_TRIP: Duration = Duration::from_secs(5);
 /// A connection that was unused for this long is checked before its use.
@@ -79,7 +81,7 @@ impl ConnectionCache {
             }
         }
         let connection = self.0.pool.acquire().await?;
-        let now = Instant::now();
+        let now = monotonic();
         let opened = CachedConnection {
             connection,
             acquired_at: now,
@@ -90,7 +92,7 @@ impl ConnectionCache {
 
     /// Keeps a connection for the next call after its call succeeded.
     pub(super) fn give_back(&self, mut cached: CachedConnection) {
-        cached.used_at = Instant::now();
+        cached.used_at = monotonic();
         let mut idle = self.lock_idle();
         for expired in idle.extract_if(.., |cached| cached.used_at.elapsed() >= IDLE_TIMEOUT) {
             let mut connection = expired.connection;

@@ -24,8 +24,10 @@ use tokio::time::Instant;
 
 use super::keys::{HEADS, KNOWN, Keys, MARK, MEND, PUSH, REPORT, SCAN, TOTAL};
 use super::wire::{RawTenantReport, TenantReport, arg, count, optional, time};
+use crate::clock::monotonic;
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::TenantId;
+use crate::random::unique_id;
 use crate::redis::{RedisStore, Repeat};
 use crate::schedule::{Head, InspectionResult, Mark, MarkUpdate, TenantUsers};
 
@@ -148,9 +150,7 @@ impl Index {
         if cache.pushed.len() >= MOST_REMEMBERED {
             cache.pushed.clear();
         }
-        cache
-            .pushed
-            .insert(tenant.clone(), (report.number, Instant::now()));
+        cache.pushed.insert(tenant.clone(), (report.number, monotonic()));
         Ok(())
     }
 
@@ -204,7 +204,7 @@ impl Index {
                 "marking the data",
                 &MARK,
                 &self.keys.index(&["mark"]),
-                &[arg(uuid::Uuid::new_v4().simple())],
+                &[arg(unique_id().simple())],
                 Repeat::Yes,
             )
             .await?;

@@ -3,6 +3,7 @@ use crate::error::{Code, ErrorClass};
 use crate::registry::SqlRegistry;
 use crate::registry::topics::*;
 use crate::schedule::History;
+use crate::tasks::spawn;
 
 const MINIMUM: Duration = Duration::from_mins(5);
 
@@ -123,7 +124,7 @@ async fn it_saves_when_enough_waits_and_once_more_at_the_end() {
     let stop = CancellationToken::new();
     let running = {
         let (saver, stop) = (saver.clone(), stop.clone());
-        tokio::spawn(async move { saver.run(Duration::from_hours(1), stop).await })
+        spawn(async move { saver.run(Duration::from_hours(1), stop).await }).detach()
     };
     saver.note(&tenant, stamp("ana", 10, None));
     for _ in 0..2_000 {

@@ -20,7 +20,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bare::Bare;
 use cpu::{Meter, Part, Usage};
@@ -29,6 +29,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use stack::Stack;
 use support::{end, say};
 use tasksync_common::clock::SystemClock;
+use tasksync_common::clock::monotonic;
+use tasksync_common::random::unique_id;
 use tasksync_common::registry::{Registry, open_registry};
 use tasksync_common::schedule::{Schedule, open_schedule, rebuild};
 use tasksync_common::settings::Settings;
@@ -109,7 +111,7 @@ fn measure() -> Result<(), String> {
     }
     let (scheduler, worker, bare) = (runtime("scheduler")?, runtime("worker")?, runtime("bare")?);
     let main = Builder::new_current_thread().enable_all().build().map_err(text)?;
-    let name = format!("bench{}", uuid::Uuid::new_v4().simple());
+    let name = format!("bench{}", unique_id().simple());
     let folder = tempfile::tempdir().map_err(text)?;
     let bench = Bench {
         meter: Meter::new(servers),
@@ -262,7 +264,7 @@ impl Bench {
             }
             before_that = stack.done();
         }
-        let (before, began) = (self.meter.read()?, Instant::now());
+        let (before, began) = (self.meter.read()?, monotonic());
         tokio::time::sleep(QUIET).await;
         let used = self.meter.read()?.since(&before);
         let elapsed = began.elapsed().as_secs_f64();
@@ -312,7 +314,7 @@ impl Bench {
                 stack.done(),
                 stack.dispatch.jobs_published.get(),
             );
-            let began = Instant::now();
+            let began = monotonic();
             while stack.done() - done < SLICE && began.elapsed() < LONGEST_SLICE {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

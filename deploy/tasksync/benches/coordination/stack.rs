@@ -2,17 +2,20 @@
 //! two processes. The people's tasks never change.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tasksync_common::clock::monotonic;
 use tasksync_common::clock::{SharedClock, SystemClock};
 use tasksync_common::error::Failure;
 use tasksync_common::fleet::{FleetParticipant, Heartbeat, Member, Nudge, Role, open_fleet};
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::queue::open_queue;
+use tasksync_common::random::ordered_id;
 use tasksync_common::registry::open_registry;
 use tasksync_common::schedule::{StampSaver, open_schedule};
 use tasksync_common::settings::Settings;
+use tasksync_common::tasks::spawn;
 use tasksync_scheduler::{DispatchLimits, DispatchMetrics, Scheduler, Stores};
 use tasksync_worker::work::{Survey, SyncReport, UserSync, WorkLimits, WorkMetrics, Worker, run};
 use tokio::runtime::Handle;
@@ -78,7 +81,7 @@ impl Stack {
             dispatch,
             work,
         };
-        let began = Instant::now();
+        let began = monotonic();
         while stack.dispatch.tenant_searches.get() == 0 {
             if began.elapsed() > START {
                 return Err(format!(
@@ -147,11 +150,7 @@ fn heartbeat(
 ) -> Heartbeat {
     Heartbeat {
         fleet: Arc::clone(&stores.fleet),
-        member: Member::new(
-            format!("{role:?}-{}", uuid::Uuid::now_v7()),
-            role,
-            stores.clock.now(),
-        ),
+        member: Member::new(format!("{role:?}-{}", ordered_id()), role, stores.clock.now()),
         participants: vec![part],
         interval: settings.schedule.heartbeat_interval,
         lifetime: settings.schedule.heartbeat_lifetime,
@@ -171,7 +170,7 @@ async fn schedule(
     let scheduler = Scheduler::new(
         stores.clone(),
         DispatchLimits::of(&settings),
-        uuid::Uuid::now_v7().to_string(),
+        ordered_id().to_string(),
         Arc::clone(&metrics),
     );
     let heartbeat = heartbeat(
@@ -183,8 +182,8 @@ async fn schedule(
     );
     let beating = stop.clone();
     let parts = vec![
-        tokio::spawn(async move { scheduler.run(stop).await }),
-        tokio::spawn(async move { heartbeat.run(beating).await }),
+        spawn(async move { scheduler.run(stop).await }),
+        spawn(async move { heartbeat.run(beating).await }),
     ];
     Ok((metrics, parts))
 }
@@ -211,9 +210,9 @@ async fn work(settings: Arc<Settings>, stop: CancellationToken) -> Result<Runnin
     let heartbeat = heartbeat(&settings, &stores, Role::Worker, fleet_member, nudge);
     let (beating, saving) = (stop.clone(), stop.clone());
     let parts = vec![
-        tokio::spawn(async move { run(worker, stop).await }),
-        tokio::spawn(async move { heartbeat.run(beating).await }),
-        tokio::spawn(async move { stamps.run(STAMP_INTERVAL, saving).await }),
+        spawn(async move { run(worker, stop).await }),
+        spawn(async move { heartbeat.run(beating).await }),
+        spawn(async move { stamps.run(STAMP_INTERVAL, saving).await }),
     ];
     Ok((metrics, parts))
 }

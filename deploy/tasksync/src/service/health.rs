@@ -27,6 +27,10 @@ pub(super) fn router(health: Health, more: Router) -> Router {
 ///
 /// # Errors
 /// The settings cannot be read.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "one call of this machine, with a timeout of its own"
+)]
 pub(crate) async fn probe(config: Option<&Path>, live: bool) -> Result<CommandEnd, CommandError> {
     let settings = settings::load(config, token::environment())
         .map_err(|error| CommandError::settings(error.to_string()))?;

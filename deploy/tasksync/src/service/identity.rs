@@ -1,8 +1,7 @@
 //! The name of a process, as shown in the leader's lease and in logs.
 
-use uuid::Uuid;
-
 use super::ServiceRole;
+use tasksync_common::random::ordered_id;
 
 /// Linux' file with the host's name; in a container, the name of the container or pod.
 const HOST: &str = "/proc/sys/kernel/hostname";
@@ -17,7 +16,7 @@ pub(super) fn name(role: ServiceRole) -> String {
         role.name(),
         clean(&host),
         std::process::id(),
-        Uuid::now_v7()
+        ordered_id()
     )
 }
 

@@ -24,6 +24,7 @@ use tasksync_common::lifecycle::Lifecycle;
 use tasksync_common::metrics::Metrics;
 use tasksync_common::registry::{Occupancy, RegistrySharing};
 use tasksync_common::settings::{Settings, WorkerSettings};
+use tasksync_common::tasks::spawn;
 use tasksync_common::{settings, telemetry};
 use tasksync_scheduler::api::{self, ApiToken, StartupGate};
 use tokio::net::TcpListener;
@@ -87,7 +88,7 @@ async fn run_with_telemetry(
         .map_err(|error| {
             CommandError::settings(format!("no handler for signals can be installed: {error}"))
         })?;
-    let signals = tokio::spawn(signals);
+    let signals = spawn(signals);
     let process = RoleProcess {
         role,
         store_sharing,
@@ -199,7 +200,7 @@ impl RoleProcess {
         };
         let working = async {
             if let Some(worker) = worker {
-                let working = tokio::spawn(tasksync_worker::work::run(worker, soft.clone()));
+                let working = spawn(tasksync_worker::work::run(worker, soft.clone()));
                 self.part_ended(working, "worker").await;
             }
         };
@@ -258,10 +259,11 @@ impl RoleProcess {
     /// Starts a part that the others cannot do without. If it panics, the guard starts the end of the process.
     fn spawn_vital(&self, part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let guard = self.lifecycle.soft().clone().drop_guard();
-        tokio::spawn(async move {
+        spawn(async move {
             let _guard = guard;
             part.await;
         })
+        .detach()
     }
 
     /// Waits for a part. If it panicked, the exit code says so.

@@ -3,11 +3,12 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::harness::{Running, Standalone, TOKEN, example, run, tasksync};
+use tasksync_common::clock::monotonic;
 
 /// Longer than anything here takes, because the machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -103,7 +104,7 @@ fn a_role_without_its_stores_lives_names_them_and_ends_when_stopped() {
         let mut command = without_stores(role);
         let (process, line) = Running::start(&mut command, "tasksync starts");
         let health = line["health"].as_str().unwrap();
-        let started = Instant::now();
+        let started = monotonic();
         let missing = loop {
             let (status, body) = get(health, "/readyz");
             assert_eq!(status, 503, "{body}");
@@ -182,7 +183,7 @@ fn health_follows_a_standalone_service() {
             .env("TASKSYNC_HEALTH__LISTEN", address))
     };
     let address = service.health.clone();
-    let started = Instant::now();
+    let started = monotonic();
     // The consumers open a moment after the log line "tasksync runs".
     while ask(&address, &[]).code != 0 {
         assert!(started.elapsed() < PATIENCE, "{:?}", ask(&address, &[]));

@@ -2,7 +2,7 @@
 //! the right code and place, memory does not grow, the healthy tenant goes on, and everything recovers by itself.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tasksync_loadtest::exchange::MailboxItemEdit as CopyEdit;
@@ -11,6 +11,7 @@ use tasksync_loadtest::trial::{Farm, Ledger, Oracle, Service};
 
 use crate::faulty_proxy::{FaultyProxy, ProxyMode};
 use crate::rig::{PATIENCE, ask, assert_no_writes, eventually_async, farm, start, wait_until_settled};
+use tasksync_common::clock::monotonic;
 
 const HTML: ProxyMode = ProxyMode::Answer(404, "text/html", "<html><title>Not Found</title></html>");
 const PORTAL: ProxyMode = ProxyMode::Answer(
@@ -317,7 +318,7 @@ async fn faults_of_tenants_are_distinguished_and_recover_while_a_healthy_tenant_
         edits.push(edit_both_sides(&farm, at, "while broken"));
     }
     // The healthy tenant's edits arrive while the others are broken, and every fault is reported.
-    let started = Instant::now();
+    let started = monotonic();
     let mut waiting: Vec<usize> = (0..FAULTS.len()).collect();
     let (mut round, mut healthy_edit) = (1, edit_both_sides(&farm, healthy, "round 1"));
     let mut last = String::new();
@@ -414,7 +415,7 @@ async fn faults_of_tenants_are_distinguished_and_recover_while_a_healthy_tenant_
     for site in sick {
         site.heals(&service).await;
     }
-    let healed = Instant::now();
+    let healed = monotonic();
     loop {
         let verdict = Oracle::new(&farm).compare_sides();
         let open: Vec<usize> = (0..FAULTS.len())

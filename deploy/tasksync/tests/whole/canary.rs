@@ -5,13 +5,15 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::rig::{PATIENCE, run, tasksync};
+use tasksync_common::clock::monotonic;
+use tasksync_common::tasks::spawn;
 
 const PASSWORD: &str = "Kanari-password-9c41e7";
 const CLIENT_SECRET: &str = "Kanari-clientsecret-5d02b8";
@@ -167,7 +169,7 @@ impl Canaries {
     /// shows.
     async fn provoke(&mut self, url: &str, token: &str) {
         for tenant in TENANTS {
-            let started = Instant::now();
+            let started = monotonic();
             let path = format!("/tenants/{tenant}/users/ana");
             loop {
                 let (_, said) = call(url, token, "GET", &path, None).await;
@@ -375,11 +377,11 @@ impl Repeater {
     async fn start(grants: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let task = tokio::spawn(async move {
+        let task = spawn(async move {
             let mut number = 0;
             while let Ok((stream, _)) = listener.accept().await {
                 number += 1;
-                tokio::spawn(serve(stream, grants, number));
+                spawn(serve(stream, grants, number)).detach();
             }
         });
         Self { url, task }

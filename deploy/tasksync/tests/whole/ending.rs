@@ -1,6 +1,6 @@
 //! SIGTERM under load: the process ends in order and in time, and nothing is lost.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tasksync_loadtest::sim::faults::Fault;
 use tasksync_loadtest::trial::Ledger;
@@ -8,6 +8,8 @@ use tasksync_loadtest::trial::Ledger;
 use crate::rig::{
     People, as_process_1, assert_no_writes, farm, service, start_as, terminate_process_1, wait_until_settled,
 };
+
+use tasksync_common::clock::monotonic;
 
 /// Settings with a short drain; the process takes a little longer to end.
 const DRAIN: &str = "request_timeout = \"3s\"\nconnect_timeout = \"1s\"\n\n[worker]\nuser_budget = \"5s\"\ndrain = \"8s\"\ngrace_period = \"20s\"\n";
@@ -23,7 +25,7 @@ async fn sigterm_under_load_ends_in_time_and_loses_nothing() {
     let people = People::start(&farm, 12);
     for _ in 0..4 {
         tokio::time::sleep(Duration::from_millis(1_200)).await;
-        let asked = Instant::now();
+        let asked = monotonic();
         assert_eq!(service.terminate().await, Ok(Some(0)), "{}", service.log_tail(20));
         // The grace period, after which a platform would kill the process.
         assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());

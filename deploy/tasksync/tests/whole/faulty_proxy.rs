@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use tasksync_common::tasks::spawn;
+
 /// What the gate does with connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProxyMode {
@@ -41,7 +43,7 @@ impl FaultyProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (mode, mode_receiver) = watch::channel(ProxyMode::Open);
-        let task = tokio::spawn(serve(listener, address, server, mode_receiver));
+        let task = spawn(serve(listener, address, server, mode_receiver));
         Self { address, mode, task }
     }
 
@@ -102,12 +104,13 @@ async fn serve(
         listener = Some(open);
         if let Ok((stream, _)) = accepted {
             let mut ends = told.clone();
-            tokio::spawn(async move {
+            spawn(async move {
                 tokio::select! {
                     _ = ends.changed() => {}
                     () = connection(stream, server, mode) => {}
                 }
-            });
+            })
+            .detach();
         }
     }
 }

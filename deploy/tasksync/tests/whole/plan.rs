@@ -1,6 +1,6 @@
 //! The dry run: the plan is what the next sync does, and computing it writes nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tasksync_loadtest::exchange::MailboxItemEdit as CopyEdit;
@@ -8,6 +8,7 @@ use tasksync_loadtest::sharepoint::people::ListItemEdit;
 use tasksync_loadtest::trial::{Farm, Ledger, Oracle, Service};
 
 use crate::rig::{PATIENCE, ask, farm, start, wait_until_settled, writes};
+use tasksync_common::clock::monotonic;
 
 fn plan(service: &Service, tenant: &str, user: &str) -> Value {
     let ended = ask(service, &["user", "plan", tenant, user, "--json"]);
@@ -131,7 +132,7 @@ async fn the_plan_is_what_the_next_sync_does_and_asking_for_it_writes_nothing() 
 /// every two seconds.
 async fn sync(farm: &Farm, service: &Service, tenant: &str, user: &str) {
     let path = format!("/api/v1/tenants/{tenant}/users/{user}/sync");
-    let started = Instant::now();
+    let started = monotonic();
     while !Oracle::new(farm).compare_sides().agrees() {
         assert!(started.elapsed() < PATIENCE, "{}", service.log_tail(20));
         service.call(reqwest::Method::POST, &path, None).await.unwrap();

@@ -1,6 +1,6 @@
 //! Stores that answer but refuse every write: the readiness probe names the store.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::postgres::PgConnection;
@@ -11,13 +11,14 @@ use url::Url;
 
 use crate::rig::{farm, wait_until_settled};
 use crate::shared_stores::SharedStores;
+use tasksync_common::clock::monotonic;
 
 /// Longest time until the probe names a store that refuses writes.
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// Waits until every process reports that exactly this is missing; `None` waits until every process is ready.
 async fn wait_until_reported(installation: &Installation, missing: Option<&str>) {
-    let asked = Instant::now();
+    let asked = monotonic();
     for process in installation.schedulers.iter().chain(&installation.workers) {
         loop {
             let (status, said) = ready(installation, process).await;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -13,6 +13,8 @@ use tasksync_loadtest::trial::{Ledger, Service};
 use crate::rig::{
     PATIENCE, People, ask, assert_no_writes, farm, run, service, start_as, tasksync, wait_until_settled,
 };
+
+use tasksync_common::clock::monotonic;
 
 async fn open(folder: &Path) -> SqliteConnection {
     let file = SqliteConnectOptions::new().filename(folder.join("registry.sqlite"));
@@ -36,7 +38,7 @@ async fn states_that_cannot_be_read_are_reported_and_double_nothing() {
     assert_eq!(changed.rows_affected(), 4);
     registry.close().await.unwrap();
     service.restart().await.unwrap();
-    let started = Instant::now();
+    let started = monotonic();
     while service.log_tail(10_000).matches("state-unreadable").count() < 4 {
         assert!(started.elapsed() < PATIENCE, "{}", service.log_tail(20));
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -194,7 +196,7 @@ async fn a_full_disk_is_reported_and_both_sides_agree_once_there_is_space() {
         return;
     }
     let people = People::start(&farm, 11);
-    let started = Instant::now();
+    let started = monotonic();
     loop {
         let doctor = ask(&service, &["doctor"]);
         let registry = doctor

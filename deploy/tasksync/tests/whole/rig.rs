@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tasksync_loadtest::population::PopulationSpec;
 use tasksync_loadtest::trial::{Editor, Farm, FarmSpec, Installation, Ledger, Oracle, Service, ServiceSpec};
+
+use tasksync_common::clock::monotonic;
 
 /// Longest time for everything to arrive; generous, because the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -127,7 +129,7 @@ pub(crate) fn run(command: &mut Command) -> Ended {
     };
     let out = reads(Box::new(child.stdout.take().unwrap()));
     let err = reads(Box::new(child.stderr.take().unwrap()));
-    let started = Instant::now();
+    let started = monotonic();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
@@ -176,7 +178,7 @@ pub(crate) fn watch(farm: &Farm, ledger: &mut Ledger) {
     let oracle = Oracle::new(farm);
     for edit in ledger.open() {
         if oracle.shows(edit) {
-            edit.seen = Some(Instant::now());
+            edit.seen = Some(monotonic());
         }
     }
 }
@@ -201,7 +203,7 @@ impl Logs for Installation {
 /// Waits until both sides agree and every edit was seen. Fails with what is wrong if that does not happen.
 pub(crate) async fn wait_until_settled(farm: &Farm, service: &impl Logs, ledger: &mut Ledger) {
     let oracle = Oracle::new(farm);
-    let started = Instant::now();
+    let started = monotonic();
     loop {
         watch(farm, ledger);
         let verdict = oracle.compare_sides();
@@ -239,7 +241,7 @@ pub(crate) async fn assert_no_writes(farm: &Farm) {
 }
 
 pub(crate) async fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
+    let started = monotonic();
     loop {
         if let Some(found) = poll() {
             return found;
@@ -250,7 +252,7 @@ pub(crate) async fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T
 }
 
 pub(crate) async fn eventually_async(what: &str, mut poll: impl AsyncFnMut() -> bool) {
-    let started = Instant::now();
+    let started = monotonic();
     while !poll().await {
         assert!(started.elapsed() < PATIENCE, "{what} does not come");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -287,7 +289,7 @@ pub(crate) async fn terminate_process_1(outer: u32, logs: impl Fn() -> String) {
     assert_eq!(line.split_whitespace().last(), Some("1"), "{line}");
     let sent = Command::new("kill").args(["-TERM", &inner]).status().unwrap();
     assert!(sent.success());
-    let asked = Instant::now();
+    let asked = monotonic();
     while !std::fs::read_to_string(format!("/proc/{outer}/stat"))
         .unwrap()
         .contains(") Z ")

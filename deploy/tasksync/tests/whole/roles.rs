@@ -1,6 +1,6 @@
 //! Schedulers and workers as separate processes over real PostgreSQL, Redis and RabbitMQ.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tasksync_loadtest::trial::{Installation, Ledger, Oracle};
 
@@ -10,12 +10,13 @@ use crate::rig::{
     wait_until_settled,
 };
 use crate::shared_stores::SharedStores;
+use tasksync_common::clock::monotonic;
 
 /// Short deadlines, as in `ending`, so that work is cut off soon. Claims of a killed worker expire soon, too.
 const DEADLINES: &str = "request_timeout = \"3s\"\nconnect_timeout = \"1s\"\n\n[worker]\nuser_budget = \"5s\"\nbatch_budget = \"8s\"\ndrain = \"8s\"\ngrace_period = \"20s\"\n";
 
 async fn leader(installation: &Installation) -> usize {
-    let started = Instant::now();
+    let started = monotonic();
     loop {
         if let Some(leader) = installation.leader().await {
             return leader;
@@ -105,7 +106,7 @@ async fn roles_end_in_order_under_load_and_a_stopped_leader_is_followed() {
             &mut installation.schedulers[stopped],
             &mut installation.workers[round],
         ] {
-            let asked = Instant::now();
+            let asked = monotonic();
             assert_eq!(process.terminate().await, Ok(Some(0)), "{}", process.log_tail(20));
             // The grace period, after which a platform would kill the process.
             assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());

@@ -10,9 +10,10 @@ use tasksync_loadtest::scenario::{self, RunOptions, Scenario, ScenarioResult, Si
 use tasksync_loadtest::trial::InstallationSpec;
 use tempfile::TempDir;
 use url::Url;
-use uuid::Uuid;
 
 use crate::rig::{PATIENCE, spec};
+use tasksync_common::clock::monotonic;
+use tasksync_common::random::ordered_id;
 
 /// The environment variables that name real servers.
 const POSTGRES: &str = "TASKSYNC_TEST_POSTGRES_URL";
@@ -71,7 +72,7 @@ impl SharedStores {
         }
         let [postgres, redis, mut amqp, rabbitmq_api] = all.map(|(_, value)| value.unwrap());
         rustls::crypto::ring::default_provider().install_default().ok();
-        let name = format!("tasksync_roles_{}", Uuid::now_v7().simple());
+        let name = format!("tasksync_roles_{}", ordered_id().simple());
         let mut admin = PgConnection::connect(postgres.as_str()).await.unwrap();
         admin
             .execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
@@ -150,7 +151,7 @@ impl SharedStores {
             .as_str()
             .trim_end_matches('/')
             .trim_end_matches("/api");
-        let started = std::time::Instant::now();
+        let started = monotonic();
         let mut content = Vec::new();
         while content.is_empty() {
             assert!(started.elapsed() < PATIENCE, "no message comes");

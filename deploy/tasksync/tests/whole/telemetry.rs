@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
+use tasksync_common::clock::monotonic;
 use tasksync_common::metrics::catalogue::{self, MetricKind};
 use tasksync_loadtest::trial::{Ledger, Service};
 
@@ -70,7 +71,7 @@ fn settings(port: u16) -> String {
 
 /// Repeats `sample` until it finds something.
 async fn eventually<T>(what: &str, mut poll: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let started = Instant::now();
+    let started = monotonic();
     loop {
         match poll().await {
             Ok(found) => return found,
@@ -317,7 +318,7 @@ async fn without_its_receiver_the_service_works_on_and_says_so_once() {
             .collect::<Vec<_>>()
     };
     assert_eq!(warnings(&service).len(), 1, "{:?}", warnings(&service));
-    let asked = Instant::now();
+    let asked = monotonic();
     assert_eq!(service.terminate().await, Ok(Some(0)), "{}", service.log_tail(20));
     assert!(asked.elapsed() < Duration::from_mins(1));
     assert_eq!(warnings(&service).len(), 1, "{:?}", warnings(&service));

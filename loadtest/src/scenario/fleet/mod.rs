@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use self::settings::{settings, stores};
 use super::file::{DeploymentMode, Method, Scenario, Victim};
+use crate::machine_clock::monotonic;
 use crate::population::Tenant;
 use crate::services::{Postgres, RabbitMq, Redis, Services, ServicesPlan, Signal};
 use crate::trial::{Farm, ProcessSpec, TOKEN, TasksyncProcess};
@@ -197,6 +198,10 @@ impl Fleet {
         Err(last)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the harness calls a service that it started"
+    )]
     async fn ask(
         &self,
         api: &str,
@@ -339,7 +344,7 @@ impl Fleet {
         };
         let process = Arc::clone(found.ok_or("there was no process to hit")?);
         hit.name.clone_from(&process.spec.name);
-        let hit_at = Instant::now();
+        let hit_at = monotonic();
         match hit.how {
             Method::Terminate => {
                 process.terminate().await?;
@@ -386,12 +391,12 @@ impl Fleet {
     }
 
     async fn wait_for_leader(&self) -> Option<&Arc<TasksyncProcess>> {
-        let deadline = Instant::now() + LEADER_PATIENCE;
+        let deadline = monotonic() + LEADER_PATIENCE;
         loop {
             if let Some(leader) = self.leader().await {
                 return Some(leader);
             }
-            if Instant::now() > deadline {
+            if monotonic() > deadline {
                 return None;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -418,7 +423,7 @@ impl Fleet {
     async fn hit_store(&self, hit: &mut Hit, down: Duration) -> Result<(), String> {
         let services = self.services.as_ref().ok_or("there are no stores")?;
         hit.name = format!("{:?}", hit.what).to_lowercase();
-        let struck = Instant::now();
+        let struck = monotonic();
         // The servers have three types with the same methods.
         macro_rules! strike {
             ($server:expr) => {{

@@ -10,6 +10,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use tasksync_common::error::{self, Code, ErrorClass, Failure};
 use tasksync_common::metrics::record::Server;
+use tasksync_common::random::ordered_id;
 
 use super::batch::{self, BatchRequest, PartAnswer};
 use super::client::{Outgoing, SharePointClient, SingleJudge, words_of};
@@ -108,7 +109,7 @@ impl SharePointClient {
         requests: &[RestRequest],
     ) -> Result<Vec<Result<RestAnswer, SharePointRefusal>>, SharePointRefusal> {
         let name = format!("POST {site}/_api/$batch");
-        let boundary = format!("batch_{}", uuid::Uuid::now_v7().simple());
+        let boundary = format!("batch_{}", ordered_id().simple());
         let parts: Vec<BatchRequest> = requests
             .iter()
             .map(|ask| BatchRequest {

@@ -1,5 +1,6 @@
 use jiff::SignedDuration;
 use tasksync_common::clock::{Clock as _, ManualClock};
+use tasksync_common::tasks::spawn;
 
 use super::*;
 
@@ -46,7 +47,7 @@ async fn the_limit_of_a_server_is_kept_when_it_is_filled() {
         }
     );
     // A waiting caller gets the permit that becomes free.
-    let waiting = tokio::spawn({
+    let waiting = spawn({
         let (server, deadline) = (Arc::clone(&server), after(&clock, 60_000));
         async move {
             server
@@ -83,7 +84,7 @@ async fn a_pause_is_shared_and_lasts_to_the_millisecond() {
     let servers = Servers::new(1, clock.clone());
     let server = servers.limits_of(&url("sp.contoso.example"), Server::SharePoint, "");
     let permit = server.acquire(clock.now()).await.unwrap();
-    let waiting = tokio::spawn({
+    let waiting = spawn({
         let (server, deadline) = (Arc::clone(&server), after(&clock, 60_000));
         async move { server.acquire(deadline).await.map(|_| ()) }
     });

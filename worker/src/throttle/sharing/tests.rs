@@ -3,10 +3,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::Clock;
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::fleet::{Fleet, Heartbeat, Member, MemoryFleet, Role, ServerName, ServerPause};
 use tasksync_common::metrics::record::Server;
 use tasksync_common::model::TenantId;
+use tasksync_common::tasks::spawn;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -75,7 +77,7 @@ struct Bench {
 }
 
 fn bench() -> Bench {
-    let clock = Arc::new(TokioClock(Instant::now()));
+    let clock = Arc::new(TokioClock(monotonic()));
     Bench {
         fleet: Arc::new(SilenceableFleet {
             fleet: MemoryFleet::with_shared_limits(clock.clone()),
@@ -103,7 +105,7 @@ impl Bench {
         };
         let stop = CancellationToken::new();
         let beating = stop.clone();
-        tokio::spawn(async move { heartbeat.run(beating).await });
+        spawn(async move { heartbeat.run(beating).await }).detach();
         Process { servers, stop }
     }
 }
@@ -136,7 +138,7 @@ fn start_callers(bench: &Bench, process: &Process, callers: usize, counts: &Arc<
     for caller in 0..callers {
         let (server, clock) = (server(process), bench.clock.clone());
         let (counts, ended, stop) = (counts.clone(), ended.clone(), process.stop.clone());
-        tokio::spawn(async move {
+        spawn(async move {
             while !stop.is_cancelled() {
                 let deadline = clock.now() + SignedDuration::from_secs(600);
                 let permit = server.acquire(deadline).await.unwrap();
@@ -147,7 +149,8 @@ fn start_callers(bench: &Bench, process: &Process, callers: usize, counts: &Arc<
                 drop(permit);
                 ended.fetch_add(1, Ordering::SeqCst);
             }
-        });
+        })
+        .detach();
     }
     ended
 }

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use tasksync_common::clock::SystemClock;
+use tasksync_common::clock::monotonic;
 use tasksync_common::fleet::MemoryFleet;
 use tasksync_common::settings::Settings;
 
@@ -51,7 +52,7 @@ async fn each_sync_has_a_budget_of_bytes_of_its_own() {
         users: ["ana", "ben"].map(|name| name.parse().unwrap()).to_vec(),
         serial: false,
         permission: Permission::Closed,
-        started: Instant::now(),
+        started: monotonic(),
     };
     let (ended, mut ends) = mpsc::channel(2);
     work(tools, batch, &CancellationToken::new(), ended).await;

@@ -1,3 +1,4 @@
+use tasksync_common::clock::monotonic;
 use tasksync_common::error::Code;
 
 use super::*;
@@ -16,7 +17,7 @@ fn refused() -> Failure {
 async fn a_circuit_opens_probes_grows_and_closes() {
     let circuits = Circuits::new(STEP);
     let tenant: TenantId = "contoso".parse().unwrap();
-    let start = Instant::now();
+    let start = monotonic();
     assert_eq!(circuits.ask(&tenant, false, start), Permission::Closed);
     assert_eq!(
         circuits.record_failure(&tenant, &refused(), start, start + PROBE),
@@ -74,7 +75,7 @@ async fn users_who_come_during_a_probe_wait_no_longer_than_a_user_between_two_sy
     let step = Duration::from_secs(1);
     let circuits = Circuits::new(step);
     let tenant: TenantId = "contoso".parse().unwrap();
-    let start = Instant::now();
+    let start = monotonic();
     circuits.record_failure(&tenant, &refused(), start, start);
     let now = start + step;
     assert_eq!(circuits.ask(&tenant, false, now), Permission::Probe);
@@ -100,7 +101,7 @@ async fn an_outage_raises_an_alert_when_a_probe_failed_too() {
     let circuits = Circuits::new(STEP);
     let tenant: TenantId = "contoso".parse().unwrap();
     let down = Failure::new(ErrorClass::Transient, Code::ExchangeUnreachable, "refused");
-    let start = Instant::now();
+    let start = monotonic();
     let first = circuits.record_failure(&tenant, &down, start, start + PROBE);
     assert!(first.first && !first.alert);
     let later = start + STEP + PROBE * 2;
@@ -138,7 +139,7 @@ fn several_people_in_a_row_with_the_same_failure_show_that_it_is_the_servers() {
         assert_eq!(weighed(user).stops(), Stops::Person, "{user}");
     }
     // A success between them shows that the server works.
-    circuits.record_success(&tenant, Instant::now());
+    circuits.record_success(&tenant, monotonic());
     for user in ["ben", "cid"] {
         assert_eq!(weighed(user).stops(), Stops::Person, "{user}");
     }
@@ -217,14 +218,14 @@ mod shared {
                 circuits: Vec::new(),
                 circuits_version: self.circuits_version,
             };
-            self.circuits.add_to_report(&mut report, Instant::now());
+            self.circuits.add_to_report(&mut report, monotonic());
             report
         }
 
         async fn exchange(&mut self, fleet: &MemoryFleet) {
             let report = self.report();
             let answer = fleet.exchange(&report).await.unwrap();
-            self.circuits.adopt(&report, &answer, Instant::now());
+            self.circuits.adopt(&report, &answer, monotonic());
             self.circuits_version = answer.circuits_version;
         }
     }
@@ -239,7 +240,7 @@ mod shared {
         let (_clock, fleet) = fleet();
         let tenant: TenantId = "contoso".parse().unwrap();
         let (mut one, mut other) = (Process::new("a"), Process::new("b"));
-        let start = Instant::now();
+        let start = monotonic();
         assert!(
             one.circuits
                 .record_failure(&tenant, &refused(), start, start)
@@ -271,7 +272,7 @@ mod shared {
         let (_clock, fleet) = fleet();
         let tenant: TenantId = "contoso".parse().unwrap();
         let (mut one, mut other) = (Process::new("a"), Process::new("b"));
-        let start = Instant::now();
+        let start = monotonic();
         one.circuits.record_failure(&tenant, &refused(), start, start);
         one.exchange(&fleet).await;
         other.exchange(&fleet).await;
@@ -296,7 +297,7 @@ mod shared {
         let (_clock, fleet) = fleet();
         let contoso: TenantId = "contoso".parse().unwrap();
         let mut one = Process::new("a");
-        let start = Instant::now();
+        let start = monotonic();
         for tenant in ["fabrikam", "adatum"] {
             one.circuits
                 .record_failure(&tenant.parse().unwrap(), &refused(), start, start);

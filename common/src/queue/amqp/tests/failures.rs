@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::error::{Code, ErrorClass};
+use crate::random::unique_id;
 use crate::settings::DeclareQueues;
+use crate::tasks::spawn;
 
 async fn open_failure(settings: &QueueSettings) -> Failure {
     match AmqpQueue::open(settings, CLAIM).await {
@@ -53,11 +55,12 @@ async fn a_server_that_says_nothing_is_given_up_and_cut_off() {
 async fn a_server_without_tls_is_reported() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
+    spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, b"AMQP\0\0\x09\x01").await;
         }
-    });
+    })
+    .detach();
     let settings = QueueSettings {
         url: format!("amqps://task:geheim@localhost:{}", address.port()),
         ..QueueSettings::default()
@@ -71,7 +74,7 @@ async fn a_server_without_tls_is_reported() {
 #[tokio::test]
 async fn a_wrong_password_a_missing_vhost_and_a_missing_permission_need_the_operator() {
     let Some(node) = Node::new() else { return };
-    let user = format!("task-{}", Uuid::new_v4());
+    let user = format!("task-{}", unique_id());
     node.add_user(&user, "geheim");
     let at = |url: String| QueueSettings {
         url,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::queue::amqp::address::AmqpAddress;
+use crate::random::unique_id;
 use crate::settings::QueueSettings;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ impl Node {
         let node = Self {
             base: format!("{scheme}://{authority}"),
             api: Api::new(&api),
-            vhost: format!("tasksync-test-{}", Uuid::new_v4()),
+            vhost: format!("tasksync-test-{}", unique_id()),
         };
         node.api.call("PUT", &format!("/api/vhosts/{}", node.vhost), None);
         let user = AmqpAddress::parse(&url).unwrap().user;

@@ -1,6 +1,7 @@
 //! The behaviour of the PostgreSQL registry alone. Every test has its own database.
 
 use crate::registry::topics::*;
+use crate::tasks::spawn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ async fn many_processes_start_on_an_empty_database_at_once() {
     let database = bench_or_skip!(TestDatabase::new().await);
     let opening = (0..6).map(|_| {
         let settings = database.settings();
-        tokio::spawn(async move { SqlRegistry::open_postgres(&settings).await })
+        spawn(async move { SqlRegistry::open_postgres(&settings).await }).detach()
     });
     for opened in futures::future::join_all(opening).await {
         opened.unwrap().unwrap().check_writable().await.unwrap();
@@ -357,7 +358,7 @@ async fn one_of_many_enrolments_gets_the_mailbox() {
         let enrolling = (0..8).map(|user| {
             let registry = Arc::clone(&bench.registry);
             let wanted = enrolment(&format!("u{user}"), &format!("box{round}@a"));
-            tokio::spawn(async move { registry.enrol(&wanted).await.unwrap() })
+            spawn(async move { registry.enrol(&wanted).await.unwrap() }).detach()
         });
         let mut winners = 0;
         for answer in futures::future::join_all(enrolling).await {
@@ -371,7 +372,7 @@ async fn one_of_many_enrolments_gets_the_mailbox() {
     // A user whom many calls enrol at once is added once.
     let enrolling = (0..8).map(|_| {
         let registry = Arc::clone(&bench.registry);
-        tokio::spawn(async move { registry.enrol(&enrolment("bea", "bea@a")).await.unwrap() })
+        spawn(async move { registry.enrol(&enrolment("bea", "bea@a")).await.unwrap() }).detach()
     });
     let added = futures::future::join_all(enrolling)
         .await
@@ -412,7 +413,7 @@ async fn crossing_writers_all_get_through() {
                 failing: None,
             })
             .collect();
-        tokio::spawn(async move { registry.save_stamps(&tenant_id("a"), &stamps).await })
+        spawn(async move { registry.save_stamps(&tenant_id("a"), &stamps).await }).detach()
     });
     for written in futures::future::join_all(writers).await {
         written.unwrap().unwrap();

@@ -11,7 +11,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
+use crate::random::unique_id;
 use crate::settings::RegistrySettings;
+use crate::tasks::spawn;
 
 /// Variable with a superuser's URL of the server.
 const URL: &str = "TASKSYNC_TEST_POSTGRES_URL";
@@ -49,7 +51,7 @@ impl TestDatabase {
         };
         let database = Self {
             server: server.parse().unwrap(),
-            name: format!("tasksync_test_{}", uuid::Uuid::new_v4().simple()),
+            name: format!("tasksync_test_{}", unique_id().simple()),
         };
         database
             .on_server(&format!("CREATE DATABASE {}", database.name))
@@ -307,7 +309,7 @@ impl Relay {
         let port = listener.local_addr().unwrap().port();
         let sent = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&sent);
-        let serving = tokio::spawn(async move {
+        let serving = spawn(async move {
             let mut open = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let (server, counted) = (server.clone(), Arc::clone(&counted));

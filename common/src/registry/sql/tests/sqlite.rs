@@ -1,6 +1,7 @@
 //! The behaviour of the SQLite registry alone.
 
 use crate::registry::topics::*;
+use crate::tasks::spawn;
 use std::sync::Arc;
 
 use super::super::{Pools, SqlConnection};
@@ -103,7 +104,7 @@ async fn two_processes_share_one_file_and_start_together() {
     // Both write at once; the versions have no gap, and none is given twice.
     let write_twenty = |registry: SqlRegistry| {
         let ana = ana.clone();
-        tokio::spawn(async move {
+        spawn(async move {
             let mut stored = Vec::new();
             while stored.len() < 20 {
                 let version = registry.sync_state(&ana.key).await.unwrap().unwrap().version;
@@ -115,6 +116,7 @@ async fn two_processes_share_one_file_and_start_together() {
             }
             stored
         })
+        .detach()
     };
     let (first, second) = tokio::join!(write_twenty(one.clone()), write_twenty(other));
     let mut versions = [first.unwrap(), second.unwrap()].concat();

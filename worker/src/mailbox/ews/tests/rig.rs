@@ -7,6 +7,7 @@ use tasksync_common::clock::ManualClock;
 use tasksync_common::metrics::record::Server;
 use tasksync_common::registry::{Access, Credentials, SecretRef};
 use tasksync_common::settings::OutboundSettings;
+use tasksync_common::tasks::spawn;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -49,11 +50,11 @@ impl Rig {
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
-        let task = tokio::spawn(async move {
+        let task = spawn(async move {
             let answer = Arc::new(answer);
             while let Ok((mut stream, _)) = listener.accept().await {
                 let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
-                tokio::spawn(async move {
+                spawn(async move {
                     let mut bytes = Vec::new();
                     let mut chunk = [0; 8192];
                     let request = loop {
@@ -88,7 +89,7 @@ impl Rig {
                         let _ = stream.write_all(reply.as_bytes()).await;
                     }
                     let _ = stream.shutdown().await;
-                });
+                }).detach();
             }
         });
         let secrets = tempfile::tempdir().unwrap();

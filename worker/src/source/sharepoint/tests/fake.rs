@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::{fields, odata};
+use tasksync_common::tasks::spawn;
 
 pub(super) const LIST: &str = "3f1c2f0e-0000-4000-8000-000000000001";
 pub(super) const SITE: &str = "00000000-0000-4000-8000-000000000001";
@@ -315,7 +316,7 @@ pub(super) fn error(status: u16, code: &str, message: &str) -> Answer {
 pub(super) async fn serve(fake: Arc<Fake>, listener: tokio::net::TcpListener) {
     while let Ok((mut stream, _)) = listener.accept().await {
         let fake = Arc::clone(&fake);
-        tokio::spawn(async move {
+        spawn(async move {
             let mut buffer = Vec::new();
             loop {
                 let Some(request) = read_request(&mut stream, &mut buffer).await else {
@@ -346,7 +347,8 @@ pub(super) async fn serve(fake: Arc<Fake>, listener: tokio::net::TcpListener) {
                     return;
                 }
             }
-        });
+        })
+        .detach();
     }
 }
 

@@ -23,6 +23,7 @@ use tasksync_common::error::{Code, ErrorClass};
 use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, SourceKey, Status, Task};
 use tasksync_common::registry::{Credentials, SecretRef};
 use tasksync_common::settings::OutboundSettings;
+use tasksync_common::tasks::spawn;
 
 use super::*;
 use crate::source::Absence;
@@ -67,7 +68,7 @@ async fn stage_within(batches: bool, settings: SharePointSettings, maximum_answe
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(Arc::clone(&fake), listener));
+    spawn(serve(Arc::clone(&fake), listener)).detach();
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), "pw").unwrap();
     let clock = ManualClock::at("2026-11-22T14:00:00Z".parse().unwrap());
