@@ -8,8 +8,6 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::tasks::spawn;
-
 /// Exit code of a process that ended in order.
 pub const ENDED: u8 = 0;
 /// Exit code of a process that had to cut running work, or of which a part failed.
@@ -118,6 +116,7 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::spawn;
 
     #[tokio::test(start_paused = true)]
     async fn work_that_does_not_end_is_cut_after_the_drain_time() {

@@ -1,6 +1,6 @@
 //! Starting tasks. A task has an owner; a task without one is detached explicitly.
 
-use tokio_util::task::AbortOnDropHandle;
+pub use tokio_util::task::AbortOnDropHandle;
 
 /// Starts a task and returns its handle. The task is aborted when the handle is dropped, so that it does not outlive
 /// its owner. [`AbortOnDropHandle::detach`] lets it run on.

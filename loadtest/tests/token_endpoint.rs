@@ -1,5 +1,6 @@
 //! The simulated token endpoint over HTTP.
 
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use std::path::Path;

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use tasksync_common::clock::monotonic;
 use tasksync_common::error::Failure;
 use tasksync_common::fleet::{Fleet, Member, Permits};
 use tasksync_common::model::TenantId;
@@ -248,6 +247,7 @@ impl DispatchMemory {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use tasksync_common::clock::monotonic;
     use tasksync_common::fleet::Role;
 
     use super::*;

@@ -9,9 +9,8 @@ use std::time::Duration;
 use tasksync_common::contract::queue::job;
 use tasksync_common::error::Failure;
 use tasksync_common::queue::{JobQueue, QueueName};
-use tasksync_common::tasks::spawn;
+use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 use tasksync_common::trace::TraceContext;
-use tokio::task::JoinHandle;
 
 use super::fixture::in_time;
 
@@ -39,8 +38,8 @@ struct TrafficRecord {
 pub(crate) struct Traffic {
     queue: Arc<dyn JobQueue>,
     book: Arc<TrafficRecord>,
-    publishing: JoinHandle<()>,
-    taking: JoinHandle<()>,
+    publishing: AbortOnDropHandle<()>,
+    taking: AbortOnDropHandle<()>,
 }
 
 impl TrafficRecord {

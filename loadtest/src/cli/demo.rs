@@ -13,7 +13,7 @@ use tasksync_loadtest::trial::{
     Editor, Farm, FarmSpec, Ledger, LedgerCounts, Oracle, OracleReport, Service, ServiceSpec,
 };
 
-use crate::machine_clock::monotonic;
+use tasksync_loadtest::machine_clock::monotonic;
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArguments {

@@ -1,5 +1,7 @@
 //! Wrong answers over real HTTP, between a simple client and both simulated servers.
 
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

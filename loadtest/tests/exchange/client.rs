@@ -1,5 +1,7 @@
 //! A minimal EWS client for the tests of the simulated server. It sends handwritten envelopes over real HTTP.
 
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};

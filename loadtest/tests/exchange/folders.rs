@@ -1,4 +1,7 @@
 //! Folders, rights, faults and envelopes of the simulated Exchange, over HTTP.
+
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

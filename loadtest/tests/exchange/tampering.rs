@@ -1,5 +1,7 @@
 //! Wrong answers on demand from the simulated Exchange.
 
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+
 use crate::client::{ANA, BEN, Bench, TASKS, create_item, envelope, fields, folder_of, get_folder, set};
 use tasksync_loadtest::exchange::{ExchangeSettings, MailboxItemEdit};
 use tasksync_loadtest::sim::answers::{Answer, Tamper, Tape};

@@ -1,5 +1,7 @@
 //! The private RabbitMQ.
 
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};

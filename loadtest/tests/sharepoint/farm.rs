@@ -1,5 +1,7 @@
 //! A simulated farm with one site, and a client that supports both forms of JSON.
 
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+
 use std::sync::Arc;
 
 use reqwest::header::HeaderMap;

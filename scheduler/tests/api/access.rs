@@ -1,6 +1,8 @@
 //! Access to the API and how requests are refused. The matrix is made from the reference page, which is made from the
 //! router.
 
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+
 use serde_json::json;
 
 use crate::harness::{Service, TOKEN, ana, opt_in, tenant};

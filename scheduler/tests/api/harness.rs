@@ -1,5 +1,7 @@
 //! A running API, and a client that reads its answers as JSON.
 
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

@@ -13,9 +13,8 @@ use tasksync_common::redis::{RedisOptions, RedisStore};
 use tasksync_common::schedule::RedisSchedule;
 use tasksync_common::schedule::topics::*;
 use tasksync_common::settings::Settings;
-use tasksync_common::tasks::spawn;
+use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 use tasksync_scheduler::{DispatchLimits, DispatchMetrics, Scheduler, Stores};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::refusing_queue::RefusingQueue;
@@ -38,7 +37,7 @@ pub(crate) struct Process {
     pub(crate) store: RedisStore,
     pub(crate) order: Arc<RedisSchedule>,
     pub(crate) metrics: Arc<DispatchMetrics>,
-    running: JoinHandle<()>,
+    running: AbortOnDropHandle<()>,
     stop: CancellationToken,
 }
 

@@ -7,6 +7,8 @@
 //! tenant's change feed is read once for all users, and with delegate access one `GetFolder` serves ten
 //! mailboxes. So a stricter baseline is reported, too: one EWS call per user and no SharePoint call at all.
 
+#![expect(clippy::disallowed_methods, reason = "the bare loop is a client of its own")]
+
 mod cpu;
 #[path = "../../../common/benches/support/mod.rs"]
 mod ending;

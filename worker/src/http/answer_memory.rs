@@ -6,8 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use tasksync_common::tasks::spawn;
-
 /// Room for all large answers of the process, in KiB.
 pub(super) const ANSWER_MEMORY_KIB: u32 = 192 * 1024;
 
@@ -153,6 +151,8 @@ mod tests {
     use std::time::Duration;
 
     use futures::FutureExt as _;
+
+    use tasksync_common::tasks::spawn;
 
     use super::*;
 

@@ -2,8 +2,6 @@
 
 use std::cell::Cell;
 
-use tasksync_common::tasks::spawn;
-
 tokio::task_local! {
     static LEFT: Cell<usize>;
 }
@@ -41,6 +39,7 @@ mod tests {
     use tasksync_common::error::{Code, ErrorClass};
     use tasksync_common::metrics::record::Server;
     use tasksync_common::settings::OutboundSettings;
+    use tasksync_common::tasks::spawn;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 

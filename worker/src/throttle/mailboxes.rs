@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::TenantId;
-use tasksync_common::tasks::spawn;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::until;
@@ -134,6 +133,7 @@ impl MailboxLocks {
 mod tests {
     use jiff::SignedDuration;
     use tasksync_common::clock::{Clock as _, ManualClock};
+    use tasksync_common::tasks::spawn;
 
     use super::*;
 

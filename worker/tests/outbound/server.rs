@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use futures::future::BoxFuture;
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use tasksync_common::settings::OutboundSettings;
-use tasksync_common::tasks::spawn;
+use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 use tasksync_worker::http::Lookup;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -48,7 +48,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) requests: Arc<Mutex<Vec<String>>>,
     connections: Arc<AtomicUsize>,
-    task: tokio::task::JoinHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 impl Drop for Server {

@@ -1,5 +1,7 @@
 //! Which lists are synced, and what happens to lists as a whole.
 
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+
 use serde_json::{Value, json};
 use tasksync_common::model::LocationKey;
 use tasksync_common::registry::{JournalEntry, JournalKind};

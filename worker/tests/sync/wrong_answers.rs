@@ -18,7 +18,7 @@ use tasksync_loadtest::trial::{Edit, EditKind, EditSide, Editor, Habits, Initial
 use tasksync_loadtest::wrong_answers::{OnlyAnswer, WrongAnswerKind, WrongAnswerSpec, WrongAnswers};
 
 use crate::rig::{Rig, Spec, day};
-use tasksync_common::clock::monotonic;
+use tasksync_loadtest::machine_clock::monotonic;
 
 /// The default kinds of wrong answers: those that can be mistaken for an honest answer.
 const KINDS: [&str; 8] = [

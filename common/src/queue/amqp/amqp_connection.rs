@@ -237,7 +237,8 @@ impl Drop for AmqpConnection {
     }
 }
 
-/// Follows the broker's alarms until the connection ends.
+/// Follows the broker's alarms until the connection ends. The task is detached, because it clears the alarm after the
+/// connection ended.
 fn watch_alarms(
     core: &Arc<BrokerContext>,
     connection: &Connection,

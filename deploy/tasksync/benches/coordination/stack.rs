@@ -15,7 +15,7 @@ use tasksync_common::random::ordered_id;
 use tasksync_common::registry::open_registry;
 use tasksync_common::schedule::{StampSaver, open_schedule};
 use tasksync_common::settings::Settings;
-use tasksync_common::tasks::spawn;
+use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 use tasksync_scheduler::{DispatchLimits, DispatchMetrics, Scheduler, Stores};
 use tasksync_worker::work::{Survey, SyncReport, UserSync, WorkLimits, WorkMetrics, Worker, run};
 use tokio::runtime::Handle;
@@ -55,7 +55,7 @@ impl UserSync for Idle {
 /// Running loops.
 pub(crate) struct Stack {
     stop: CancellationToken,
-    parts: Vec<JoinHandle<()>>,
+    parts: Vec<AbortOnDropHandle<()>>,
     pub(crate) dispatch: Arc<DispatchMetrics>,
     pub(crate) work: Arc<WorkMetrics>,
 }
@@ -159,7 +159,7 @@ fn heartbeat(
 }
 
 /// The tasks of one side, and its counters.
-type Running<M> = (Arc<M>, Vec<JoinHandle<()>>);
+type Running<M> = (Arc<M>, Vec<AbortOnDropHandle<()>>);
 
 async fn schedule(
     settings: Arc<Settings>,

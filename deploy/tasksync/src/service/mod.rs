@@ -24,11 +24,10 @@ use tasksync_common::lifecycle::Lifecycle;
 use tasksync_common::metrics::Metrics;
 use tasksync_common::registry::{Occupancy, RegistrySharing};
 use tasksync_common::settings::{Settings, WorkerSettings};
-use tasksync_common::tasks::spawn;
+use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 use tasksync_common::{settings, telemetry};
 use tasksync_scheduler::api::{self, ApiToken, StartupGate};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use combination::{ServiceRole, check};
@@ -238,7 +237,7 @@ impl RoleProcess {
         parts: Vec<Arc<dyn FleetParticipant>>,
         nudge: Arc<Nudge>,
         worked: &CancellationToken,
-    ) -> JoinHandle<()> {
+    ) -> AbortOnDropHandle<()> {
         let heartbeat = Heartbeat {
             fleet,
             member: Member::new(self.name.clone(), self.role.fleet_role(), self.clock.now()),
@@ -251,23 +250,27 @@ impl RoleProcess {
         self.spawn_vital(async move { heartbeat.run(worked).await })
     }
 
-    fn serve(&self, listener: TcpListener, router: Router, worked: &CancellationToken) -> JoinHandle<()> {
+    fn serve(
+        &self,
+        listener: TcpListener,
+        router: Router,
+        worked: &CancellationToken,
+    ) -> AbortOnDropHandle<()> {
         let worked = worked.clone();
         self.spawn_vital(async move { api::serve(listener, router, worked, API_DRAIN).await })
     }
 
     /// Starts a part that the others cannot do without. If it panics, the guard starts the end of the process.
-    fn spawn_vital(&self, part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    fn spawn_vital(&self, part: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
         let guard = self.lifecycle.soft().clone().drop_guard();
         spawn(async move {
             let _guard = guard;
             part.await;
         })
-        .detach()
     }
 
     /// Waits for a part. If it panicked, the exit code says so.
-    async fn part_ended(&self, part: JoinHandle<()>, name: &str) {
+    async fn part_ended(&self, part: AbortOnDropHandle<()>, name: &str) {
         if let Err(error) = part.await {
             tracing::error!(part = name, %error, "a part of the process panicked");
             self.lifecycle.fail();
@@ -275,7 +278,7 @@ impl RoleProcess {
     }
 
     /// Ends the parts that outlive the work. Dropping `over` stops them.
-    async fn wait_for_end(&self, over: DropGuard, parts: [Option<JoinHandle<()>>; 4]) -> CommandEnd {
+    async fn wait_for_end(&self, over: DropGuard, parts: [Option<AbortOnDropHandle<()>>; 4]) -> CommandEnd {
         drop(over);
         let last = async {
             for part in parts.into_iter().flatten() {

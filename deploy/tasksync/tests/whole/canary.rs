@@ -2,6 +2,8 @@
 //! where secrets do not belong. None may appear in an answer, in a command's output, in a log, in a metric or in a
 //! store.
 
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::rig::{PATIENCE, run, tasksync};
 use tasksync_common::clock::monotonic;
-use tasksync_common::tasks::spawn;
+use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 
 const PASSWORD: &str = "Kanari-password-9c41e7";
 const CLIENT_SECRET: &str = "Kanari-clientsecret-5d02b8";
@@ -370,7 +372,7 @@ async fn call(url: &str, token: &str, method: &str, path: &str, body: Option<&Va
 /// A server that repeats what it was sent, in every form an answer can have, or that grants a token to every client.
 struct Repeater {
     url: String,
-    task: tokio::task::JoinHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 impl Repeater {

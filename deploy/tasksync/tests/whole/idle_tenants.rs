@@ -1,5 +1,7 @@
 //! Tenants without opted-in users cost nothing: no messages, and no calls to their servers.
 
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+
 use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::Method;
 use tasksync_loadtest::trial::{Farm, Installation, TasksyncProcess};

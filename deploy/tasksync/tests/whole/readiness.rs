@@ -1,5 +1,7 @@
 //! Stores that answer but refuse every write: the readiness probe names the store.
 
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+
 use std::time::Duration;
 
 use serde_json::Value;

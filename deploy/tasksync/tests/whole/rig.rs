@@ -11,7 +11,7 @@ use std::time::Duration;
 use tasksync_loadtest::population::PopulationSpec;
 use tasksync_loadtest::trial::{Editor, Farm, FarmSpec, Installation, Ledger, Oracle, Service, ServiceSpec};
 
-use tasksync_common::clock::monotonic;
+use tasksync_loadtest::machine_clock::monotonic;
 
 /// Longest time for everything to arrive; generous, because the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);

@@ -1,6 +1,8 @@
 //! Real stores, named by the environment, that several processes share. Each test has its own database, prefix and
 //! vhost.
 
+#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+
 use std::path::Path;
 use std::time::Duration;
 

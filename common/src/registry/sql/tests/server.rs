@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::random::unique_id;
 use crate::settings::RegistrySettings;
-use crate::tasks::spawn;
+use crate::tasks::{AbortOnDropHandle, spawn};
 
 /// Variable with a superuser's URL of the server.
 const URL: &str = "TASKSYNC_TEST_POSTGRES_URL";
@@ -300,7 +300,7 @@ pub(super) async fn until<F: Future<Output = bool>>(mut check: impl FnMut() -> F
 pub(super) struct Relay {
     pub(super) port: u16,
     sent: Arc<AtomicUsize>,
-    serving: tokio::task::JoinHandle<()>,
+    serving: AbortOnDropHandle<()>,
 }
 
 impl Relay {

@@ -7,7 +7,7 @@ use tasksync_common::clock::ManualClock;
 use tasksync_common::metrics::record::Server;
 use tasksync_common::registry::{Access, Credentials, SecretRef};
 use tasksync_common::settings::OutboundSettings;
-use tasksync_common::tasks::spawn;
+use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -30,7 +30,7 @@ pub(super) struct Rig {
     pub(super) clock: Arc<ManualClock>,
     pub(super) server: Arc<ServerLimits>,
     secrets: tempfile::TempDir,
-    _task: tokio_util::task::AbortOnDropHandle<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Rig {
@@ -129,7 +129,7 @@ impl Rig {
             clock,
             server,
             secrets,
-            _task: tokio_util::task::AbortOnDropHandle::new(task),
+            _task: task,
         }
     }
 
