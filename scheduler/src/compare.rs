@@ -201,8 +201,8 @@ impl Dispatcher {
         self.registry.end_stale_location_alerts(before).await.map(drop)
     }
 
-    /// Raises one alert for each tenant with late users, and ends those of other tenants. A tenant whose circuit is open
-    /// has an alert of its own with the reason.
+    /// Raises one alert for each tenant with late users, and ends those of other tenants. A tenant whose circuit
+    /// is open has an alert of its own with the reason.
     async fn alert_late_users(&self) -> Result<(), Failure> {
         let now = self.clock.now();
         let after = SignedDuration::try_from(self.limits.late_after).unwrap_or(SignedDuration::MAX);

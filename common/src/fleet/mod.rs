@@ -230,8 +230,8 @@ pub struct FleetAnswer {
     pub servers: Vec<ServerAnswer>,
     /// Circuits that changed after [`FleetReport::circuits_version`], oldest change first.
     pub circuits: Vec<CircuitUpdate>,
-    /// Number of the last change of circuits the process knows now. It is smaller than [`FleetReport::circuits_version`] if
-    /// the store lost its data.
+    /// Number of the last change of circuits the process knows now. It is smaller than
+    /// [`FleetReport::circuits_version`] if the store lost its data.
     pub circuits_version: u64,
 }
 

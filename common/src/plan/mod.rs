@@ -2,7 +2,7 @@
 //! compared.
 //!
 //! [`decide()`] looks at one task on both sides and decides what to do about it. [`assemble()`] does so for
-//! all tasks and puts the actions into the order of the service that tasksync replaces. [`Plan::guarded`]
+//! all tasks and puts the actions into the order of the service that tasksync replaces. [`Plan::apply_guard`]
 //! holds deletions back if there are too many. [`Pass`] does the bookkeeping while a plan is carried out. No
 //! function here does I/O or reads a clock.
 

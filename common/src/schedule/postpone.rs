@@ -63,7 +63,8 @@ pub enum AttemptOutcome {
 /// The action to take besides waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FollowUp {
-    /// None. A disabled user who was synced now ([`AttemptOutcome::Worked`], [`AttemptOutcome::Idle`]) is enabled again.
+    /// None. A disabled user who was synced now ([`AttemptOutcome::Worked`], [`AttemptOutcome::Idle`]) is
+    /// enabled again.
     Nothing,
     /// The user is disabled, or stays disabled, and is tested again after `due_after`.
     Disable,

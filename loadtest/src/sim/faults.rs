@@ -38,7 +38,8 @@ pub enum Fault {
     ExpireCursor,
     /// The request is not carried out and gets this answer.
     Instead(Answer),
-    /// The request is carried out and gets this answer: a refusal of a write that happened, another person's answer, …
+    /// The request is carried out and gets this answer: a refusal of a write that happened, another person's
+    /// answer, …
     Afterwards(Answer),
     /// The request is carried out, and the client gets the changed answer.
     Tamper(Tamper),
@@ -52,7 +53,8 @@ pub enum Fault {
 /// Which requests a fault hits, and how many of them.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// Operation name (`SyncFolderItems`, `UpdateItem`, `getchanges`, `items.update`, …); `None` hits every operation.
+    /// Operation name (`SyncFolderItems`, `UpdateItem`, `getchanges`, `items.update`, …); `None` hits every
+    /// operation.
     pub operation: Option<String>,
     /// Mailbox address or site path; `None` hits all of them.
     pub subject: Option<String>,

@@ -150,8 +150,8 @@ impl std::fmt::Debug for WrongAnswers {
 }
 
 impl WrongAnswers {
-    /// Returns a proxy that answers truthfully until [`WrongAnswers::set_active`] is called. It writes its log to `log`, one JSON object per
-    /// line.
+    /// Returns a proxy that answers truthfully until [`WrongAnswers::set_active`] is called. It writes its log
+    /// to `log`, one JSON object per line.
     ///
     /// # Errors
     /// Names the file that cannot be written.

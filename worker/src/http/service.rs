@@ -115,7 +115,7 @@ pub(crate) fn foreign_answer(server: Server, intent: Intent, what: &str) -> Fail
     Failure::new(class, codes(server).foreign, what).about(subject(server, intent))
 }
 
-/// Returns the code of [`foreign`].
+/// Returns the code of [`foreign_answer`].
 pub(crate) fn foreign_code(server: Server) -> Code {
     codes(server).foreign
 }

@@ -6,8 +6,8 @@
 //! always due. What the same processes use while no user is due is measured first and subtracted. The baseline does
 //! the least possible over the same servers, see `bare`.
 //!
-//! `tasksync-loadtest services --redis --rabbitmq --postgres --redis-volatile -- cargo bench -p tasksync --bench coordination`
-//! names the servers and their process ids in the environment. Without PostgreSQL, the registry is an SQLite file.
+//! `tasksync-loadtest services --redis --rabbitmq --postgres --redis-volatile --
+//! cargo bench -p tasksync --bench coordination` names the servers and their process ids in the environment. Without PostgreSQL, the registry is an SQLite file.
 
 mod bare;
 mod cpu;

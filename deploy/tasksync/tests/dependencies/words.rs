@@ -115,3 +115,26 @@ fn product_texts_use_standard_terms() {
     );
     assert!(unused.is_empty(), "exceptions that no line needs: {unused:?}");
 }
+
+/// The longest line of a comment, in columns. rustfmt leaves comments as they are.
+const COLUMNS: usize = 120;
+
+#[test]
+fn lines_of_comments_are_not_too_long() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut long = String::new();
+    for file in listed_files(&root) {
+        if file.extension().is_none_or(|extension| extension != "rs") || !root.join(&file).is_file() {
+            continue;
+        }
+        let text = std::fs::read_to_string(root.join(&file)).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let comment = line.trim_start();
+            let is_table = comment.starts_with("/// |") || comment.starts_with("//! |");
+            if comment.starts_with("//") && !is_table && line.chars().count() > COLUMNS {
+                writeln!(long, "{}:{}", file.display(), number + 1).unwrap();
+            }
+        }
+    }
+    assert!(long.is_empty(), "comments of more than {COLUMNS} columns:\n{long}");
+}

@@ -4,8 +4,8 @@
 //! once: the change feed of each site (`feed`, `log`), the task lists (`lists`, `walk`), and items that
 //! changed (`items`, `reads`). A person's permissions are requested per person and cached (`people`). Answers
 //! are read into bounded memory (`json`, `odata`). An item or list that cannot be read stops nothing else
-//! (`read_failure`), and one that cannot be seen is not gone (`missing_list`). Decisions are pure (`task_presence`, `cursor`,
-//! `fields`, `zone`).
+//! (`read_failure`), and one that cannot be seen is not gone (`missing_list`). Decisions are pure
+//! (`task_presence`, `cursor`, `fields`, `zone`).
 
 mod batch;
 mod body;
