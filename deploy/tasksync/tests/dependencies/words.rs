@@ -136,5 +136,8 @@ fn lines_of_comments_are_not_too_long() {
             }
         }
     }
-    assert!(long.is_empty(), "comments of more than {COLUMNS} columns:\n{long}");
+    assert!(
+        long.is_empty(),
+        "comments of more than {COLUMNS} columns:\n{long}"
+    );
 }
