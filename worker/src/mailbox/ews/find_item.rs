@@ -122,7 +122,7 @@ pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<ResponseMes
                 if kind != "Task" {
                     return xml.skip();
                 }
-                items.extend(found(xml)?);
+                items.extend(read_found_item(xml)?);
                 Ok(())
             })?;
             page.end = end.or(page.end.take());
@@ -131,7 +131,7 @@ pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<ResponseMes
     )
 }
 
-fn found(xml: &mut Xml<'_>) -> Parsed<Option<FoundItem>> {
+fn read_found_item(xml: &mut Xml<'_>) -> Parsed<Option<FoundItem>> {
     let (mut item, mut parent, mut created) = (None, None, None);
     let (mut key, mut owner, mut write_id) = (None, None, None);
     while let Some(part) = xml.child()? {
