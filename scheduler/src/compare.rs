@@ -271,7 +271,7 @@ mod tests {
             (members(1, Some(7)), members(2, Some(8)), false),
             // The registry has not made its digest yet.
             (members(2, Some(7)), members(2, None), false),
-            // The order of work lost its digest, or an earlier build left none.
+            // The schedule lost its digest, or an earlier build left none.
             (members(2, None), members(2, Some(8)), true),
         ];
         for (found, expected, differ) in table {

@@ -118,7 +118,7 @@ pub(super) async fn import(
         Ok::<_, Failure>(())
     };
     done.await.map_err(|failure| {
-        failure.within("the users are enrolled, but not all are in the order of work yet")
+        failure.within("the users are enrolled, but not all are in the schedule yet")
     })?;
     Ok(Json(result))
 }

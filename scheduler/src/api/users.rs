@@ -152,7 +152,7 @@ pub(super) async fn opt_in(
     if tenant.enabled {
         enrolment::make_due(parts, &key)
             .await
-            .map_err(|failure| failure.within("the user is enrolled, but not in the order of work yet"))?;
+            .map_err(|failure| failure.within("the user is enrolled, but not in the schedule yet"))?;
     }
     let (status, result) = if added {
         (StatusCode::CREATED, "added")
@@ -204,7 +204,7 @@ pub(super) async fn sync_now(
     let result = match parts.requests.sync_now(&key, Reason::Requested).await? {
         SyncNowResult::Sent => "sent",
         SyncNowResult::Due => "due",
-        // Enrolled, but not in the order of work: it was lost or is being rebuilt.
+        // Enrolled, but not in the schedule: it was lost or is being rebuilt.
         SyncNowResult::NotEnrolled => {
             enrolment::make_due(parts, &key).await?;
             "due"

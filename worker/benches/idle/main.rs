@@ -67,7 +67,7 @@ async fn run() -> Result<(), String> {
     say("Client CPU per idle user sync, against a bare keep-alive loop with the same HTTP client");
     say(&format!(
         "(median of {ROUNDS} alternating rounds; {} people with about {} tasks each; surveys in groups of {GROUP}, looked up by {BATCH}, counted:\n\
-         registry (SQLite), change feed, probe, parsing, comparing; not counted: queue and order of work.\n\
+         registry (SQLite), change feed, probe, parsing, comparing; not counted: queue and schedule.\n\
          last figure: the cost with look-ups by {GROUP}, as a multiple of that;\n\
          bare 1+1: one SharePoint GET and one EWS call per user; bare 0+1: the EWS call alone)\n",
         farm::TENANTS * farm::USERS,

@@ -26,7 +26,7 @@ pub(super) async fn raise_alerts(registry: &dyn Registry, loaded: &Loaded) -> Re
         };
         let is_new = !before.without_dates.contains_key(location) || before.unread.contains_key(location);
         if reached.full || is_new {
-            tracing::warn!(tenant = %loaded.user.tenant, user = %loaded.user.user, %location, %failure, "a list has no dates");
+            tracing::warn!(tenant = %loaded.user.tenant, user = %loaded.user.user, %location, %failure, "the dates of a list are not synced");
             raise_alert(registry, loaded, location, failure, Code::ListWithoutDates).await?;
         }
     }
