@@ -1,5 +1,7 @@
 //! All checks of the doctor, and the page about them.
 
+use std::fmt::Write as _;
+
 /// What one check is about, and what to do when it fails.
 #[derive(Debug)]
 pub(super) struct Definition {
@@ -114,10 +116,11 @@ pub fn markdown() -> String {
          that the check was not made; it is never a silent pass.\n",
     );
     for definition in definitions::ALL {
-        page.push_str(&format!(
-            "\n## {}\n\n{}.\n\n- Applies to: {}\n- If not: {}\n",
+        let _ = writeln!(
+            page,
+            "\n## {}\n\n{}.\n\n- Applies to: {}\n- If not: {}",
             definition.id, definition.what, definition.applies_to, definition.solution
-        ));
+        );
     }
     page
 }
