@@ -10,7 +10,7 @@ use crate::journal::value;
 use crate::show::{cell, entries};
 
 /// The fields of a task in plans, with the names people know.
-const FIELDS: [(&str, &[&str]); 9] = [
+const FIELDS: [(&str, &[&str]); Field::ALL.len()] = [
     ("title", &["title"]),
     ("body", &["body"]),
     ("start", &["start"]),
