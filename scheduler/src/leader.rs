@@ -131,16 +131,13 @@ impl LeaderCandidate {
         if !changed {
             return;
         }
-        match now {
-            Some(epoch) => {
-                self.metrics.leading.set(1);
-                self.metrics.leaderships.add(1);
-                tracing::info!(epoch = epoch.0, "this process leads");
-            }
-            None => {
-                self.metrics.leading.set(0);
-                tracing::info!("this process no longer leads");
-            }
+        if let Some(epoch) = now {
+            self.metrics.leading.set(1);
+            self.metrics.leaderships.add(1);
+            tracing::info!(epoch = epoch.0, "this process leads");
+        } else {
+            self.metrics.leading.set(0);
+            tracing::info!("this process no longer leads");
         }
     }
 }

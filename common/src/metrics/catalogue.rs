@@ -244,13 +244,13 @@ metrics! {
     /// Time that requests waited because their server had as many in flight as allowed.
     THROTTLE_WAIT = Histogram(buckets::FAST), Every, "tasksync_throttle_wait_seconds", "s", "server": ["ews", "sharepoint"];
     /// Pauses that servers asked for.
-    PAUSES = Counter, Every, "tasksync_throttle_pauses_total", "1", "server": ["ews", "sharepoint"];
+    PAUSES = Counter, Every, "tasksync_throttle_pauses_total", "1", "server": ["ews", "sharepoint", "token"];
     /// Requests that were not sent because of a pause that the server asked for.
-    PAUSED = Counter, Every, "tasksync_throttle_paused_requests_total", "{request}", "server": ["ews", "sharepoint"];
+    PAUSED = Counter, Every, "tasksync_throttle_paused_requests_total", "{request}", "server": ["ews", "sharepoint", "token"];
 
     /// Answers that were refused because they belong to another request, or concern another mailbox, folder,
     /// list or item than the requested one.
-    FOREIGN_ANSWERS = Counter, Every, "tasksync_foreign_answers_total", "{answer}", "server": ["ews", "sharepoint"];
+    FOREIGN_ANSWERS = Counter, Every, "tasksync_foreign_answers_total", "{answer}", "server": ["ews", "sharepoint", "token"];
 
     // Stores.
 

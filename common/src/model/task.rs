@@ -140,61 +140,57 @@ pub struct Task {
     pub categories: BTreeSet<String>,
 }
 
-/// A field of a task that is compared and written as one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u16)]
-pub enum Field {
-    /// [`Task::title`].
-    Title = 1,
-    /// [`Task::body`].
-    Body = 2,
-    /// [`Task::start`].
-    Start = 4,
-    /// [`Task::due`].
-    Due = 8,
-    /// [`Task::status`], [`Task::percent`] and [`Task::completed_at`]: they imply each other and are written
-    /// together.
-    Progress = 16,
-    /// [`Task::importance`].
-    Importance = 32,
-    /// [`Task::actual_work`].
-    ActualWork = 64,
-    /// [`Task::total_work`].
-    TotalWork = 128,
-    /// [`Task::categories`].
-    Categories = 256,
+/// Declares [`Field`], its names, and the two constants that hold all of its variants.
+macro_rules! fields {
+    ($($(#[$doc:meta])+ $variant:ident = $bit:literal, $name:literal;)+) => {
+        /// A field of a task that is compared and written as one.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[repr(u16)]
+        pub enum Field {
+            $($(#[$doc])+ $variant = $bit,)+
+        }
+
+        impl Field {
+            /// Every field, in display order.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
+
+            /// Returns the field's name in plans, journal and settings.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+
+        impl FieldSet {
+            /// Every field.
+            pub const ALL: Self = Self($($bit)|+);
+        }
+    };
 }
 
-impl Field {
-    /// Every field, in display order.
-    pub const ALL: [Self; 9] = [
-        Self::Title,
-        Self::Body,
-        Self::Start,
-        Self::Due,
-        Self::Progress,
-        Self::Importance,
-        Self::ActualWork,
-        Self::TotalWork,
-        Self::Categories,
-    ];
-
-    /// Returns the field's name in plans, journal and settings.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Title => "title",
-            Self::Body => "body",
-            Self::Start => "start",
-            Self::Due => "due",
-            Self::Progress => "progress",
-            Self::Importance => "importance",
-            Self::ActualWork => "actual_work",
-            Self::TotalWork => "total_work",
-            Self::Categories => "categories",
-        }
-    }
+fields! {
+    /// [`Task::title`].
+    Title = 1, "title";
+    /// [`Task::body`].
+    Body = 2, "body";
+    /// [`Task::start`].
+    Start = 4, "start";
+    /// [`Task::due`].
+    Due = 8, "due";
+    /// [`Task::status`], [`Task::percent`] and [`Task::completed_at`]: they imply each other and are written
+    /// together.
+    Progress = 16, "progress";
+    /// [`Task::importance`].
+    Importance = 32, "importance";
+    /// [`Task::actual_work`].
+    ActualWork = 64, "actual_work";
+    /// [`Task::total_work`].
+    TotalWork = 128, "total_work";
+    /// [`Task::categories`].
+    Categories = 256, "categories";
 }
 
 /// A set of fields, for example those that a side can hold, or those that changed.
@@ -205,8 +201,6 @@ pub struct FieldSet(u16);
 impl FieldSet {
     /// No field.
     pub const EMPTY: Self = Self(0);
-    /// Every field.
-    pub const ALL: Self = Self(511);
 
     /// Returns the fields that are not in `other`.
     #[must_use]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Deserializer;
-use serde::de::{Error, Visitor};
+use serde::de::{Error, Unexpected, Visitor};
 
 /// Reads a duration with its unit.
 ///
@@ -21,8 +21,17 @@ impl Visitor<'_> for WithUnit {
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(
-            "a whole number and a unit in quotes, such as \"250ms\", \"45s\", \"5min\", \"3h\" or \"30d\"",
+            "a whole number and a unit in quotes, such as \"250ms\", \"45s\", \"5min\", \"3h\" or \"30d\"; or 0",
         )
+    }
+
+    // A 0 without quotes, in the file or in an environment variable.
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Duration, E> {
+        if number == 0 {
+            Ok(Duration::ZERO)
+        } else {
+            Err(E::invalid_type(Unexpected::Signed(number), &self))
+        }
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {

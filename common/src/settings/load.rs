@@ -100,7 +100,7 @@ fn typed(text: &str) -> toml::Value {
     toml::from_str::<toml::Table>(&format!("value = {text}"))
         .ok()
         .and_then(|mut table| table.remove("value"))
-        // Dates and fractions stay text. A bare 0 becomes a number, which a duration refuses: it must be "0" in quotes.
+        // Dates and fractions stay text. A bare 0 becomes a number, which a duration accepts as it accepts "0".
         .filter(|value| !value.is_datetime() && !value.is_float())
         .unwrap_or_else(|| toml::Value::String(text.to_owned()))
 }
@@ -302,6 +302,27 @@ mod tests {
         assert!(error.contains("unit"), "{error}");
         let error = read("", &[("TASKSYNC_WORKER__NONSENSE", "1")]).unwrap_err();
         assert!(error.contains("TASKSYNC_WORKER__NONSENSE"), "{error}");
+    }
+
+    #[test]
+    fn a_zero_duration_needs_neither_unit_nor_quotes_and_other_numbers_do() {
+        let variable = "TASKSYNC_SCHEDULE__TOP_UP_INTERVAL";
+        let file = |value: &str| read(&format!("[schedule]\ntop_up_interval = {value}\n"), &[]);
+        for zero in ["0", "\"0\"", "\"0s\""] {
+            for settings in [file(zero), read("", &[(variable, zero)])] {
+                assert_eq!(
+                    settings.unwrap().schedule.top_up_interval,
+                    Duration::ZERO,
+                    "{zero}"
+                );
+            }
+        }
+        for wrong in ["5", "-1"] {
+            for settings in [file(wrong), read("", &[(variable, wrong)])] {
+                let error = settings.unwrap_err();
+                assert!(error.contains("a unit in quotes"), "{error}");
+            }
+        }
     }
 
     #[test]

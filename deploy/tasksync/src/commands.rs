@@ -23,16 +23,17 @@ pub(crate) async fn run(client: &ApiClient, command: ApiCommand) -> Result<Comma
         ApiCommand::User(command) => user(client, command).await,
         ApiCommand::SyncNow { tenant, user } => {
             let answer = client.post(&["tenants", &tenant, "users", &user, "sync"]).await?;
-            show_answer(client, &answer, || show::sync_now(&answer, &tenant, &user))
+            show_answer(client, &answer, |answer| show::sync_now(answer, &tenant, &user))
         }
         ApiCommand::Status { tenant } => {
             let answer = client.get(&["status"], &tenant_query(tenant.as_deref())).await?;
-            show_answer(client, &answer, || show::status(&answer))
+            show_answer(client, &answer, show::status)
         }
         ApiCommand::Doctor { tenant } => {
             let answer = client.get(&["doctor"], &tenant_query(tenant.as_deref())).await?;
-            show_answer(client, &answer, || show::doctor(&answer))?;
-            Ok(if answer["result"] == "failed" {
+            show_answer(client, &answer, show::doctor)?;
+            let result = answer.get("result").and_then(Value::as_str);
+            Ok(if result == Some("failed") {
                 CommandEnd::BadAnswer
             } else {
                 CommandEnd::Success
@@ -42,7 +43,7 @@ pub(crate) async fn run(client: &ApiClient, command: ApiCommand) -> Result<Comma
             let mut query = tenant_query(tenant.as_deref());
             query.push(("limit", PAGE));
             let answer = client.get(&["alerts"], &query).await?;
-            show_answer(client, &answer, || show::alerts(&answer))
+            show_answer(client, &answer, show::alerts)
         }
         ApiCommand::DeadLetters(command) => dead_letters(client, command).await,
         ApiCommand::Installation(command) => installation(client, command).await,
@@ -57,7 +58,7 @@ async fn installation(client: &ApiClient, command: InstallationCommand) -> Resul
             client.put(&["installation"], &[], &body).await?
         }
     };
-    show_answer(client, &answer, || {
+    show_answer(client, &answer, |answer| {
         format!(
             "installation {}, {} people are opted in\n",
             show::cell(&answer["id"]),
@@ -71,7 +72,7 @@ async fn dead_letters(client: &ApiClient, command: DeadLettersCommand) -> Result
         DeadLettersCommand::List { limit } => {
             let limit = limit.to_string();
             let answer = client.get(&["dead-letters"], &[("limit", &limit)]).await?;
-            show_answer(client, &answer, || show::dead_letters(&answer))
+            show_answer(client, &answer, show::dead_letters)
         }
         DeadLettersCommand::Replay(which) => {
             let answer = match letters(&which) {
@@ -82,7 +83,7 @@ async fn dead_letters(client: &ApiClient, command: DeadLettersCommand) -> Result
                         .await?
                 }
             };
-            show_answer(client, &answer, || {
+            show_answer(client, &answer, |answer| {
                 format!(
                     "{} put back; jobs whose claim is gone do nothing.\n",
                     answer["replayed"]
@@ -98,7 +99,7 @@ async fn dead_letters(client: &ApiClient, command: DeadLettersCommand) -> Result
                         .await?
                 }
             };
-            show_answer(client, &answer, || {
+            show_answer(client, &answer, |answer| {
                 format!("{} removed for good.\n", answer["discarded"])
             })
         }
@@ -118,7 +119,7 @@ async fn tenant(client: &ApiClient, command: TenantCommand) -> Result<CommandEnd
             let body = serde_json::to_value(&tenant)
                 .map_err(|error| CommandError::settings(format!("{}: {error}", file.display())))?;
             let answer = client.put(&["tenants", &id], &[], &body).await?;
-            show_answer(client, &answer, || {
+            show_answer(client, &answer, |answer| {
                 format!(
                     "{id} was {}. Next: `tasksync doctor --tenant {id}`, then `tasksync user opt-in {id} USER …`.\n",
                     answer["result"].as_str().unwrap_or("stored")
@@ -127,28 +128,28 @@ async fn tenant(client: &ApiClient, command: TenantCommand) -> Result<CommandEnd
         }
         TenantCommand::List => {
             let answer = fetch_all_pages(client, &["tenants"], "tenants").await?;
-            show_answer(client, &answer, || show::tenants(&answer))
+            show_answer(client, &answer, show::tenants)
         }
         TenantCommand::Show { tenant } => {
             let answer = client.get(&["tenants", &tenant], &[]).await?;
-            show_answer(client, &answer, || show::tenant(&answer))
+            show_answer(client, &answer, show::tenant)
         }
         TenantCommand::Remove { tenant } => {
             let answer = client.delete(&["tenants", &tenant]).await?;
-            show_answer(client, &answer, || {
+            show_answer(client, &answer, |_| {
                 format!("{tenant} was removed; tasks stay where they are.\n")
             })
         }
         TenantCommand::Pauses { tenant } => {
             let answer = client.get(&["tenants", &tenant, "pauses"], &[]).await?;
-            show_answer(client, &answer, || show::pauses(&answer))
+            show_answer(client, &answer, show::pauses)
         }
         TenantCommand::EndPauses { tenant, server } => {
             let query: Vec<(&str, &str)> = server.iter().map(|server| ("server", server.as_str())).collect();
             let answer = client
                 .delete_with(&["tenants", &tenant, "pauses"], &query)
                 .await?;
-            show_answer(client, &answer, || {
+            show_answer(client, &answer, |answer| {
                 format!(
                     "{} pauses were ended; {} users who waited for that are due now.\n",
                     show::cell(&answer["ended"]),
@@ -202,7 +203,7 @@ async fn user(client: &ApiClient, command: UserCommand) -> Result<CommandEnd, Co
             let answer = client
                 .put(&["tenants", &tenant, "users", &user], query, &body)
                 .await?;
-            show_answer(client, &answer, || {
+            show_answer(client, &answer, |answer| {
                 let what = answer["result"].as_str().unwrap_or("stored");
                 if answer["scheduled"] == false {
                     format!(
@@ -215,23 +216,23 @@ async fn user(client: &ApiClient, command: UserCommand) -> Result<CommandEnd, Co
         }
         UserCommand::OptOut { tenant, user } => {
             let answer = client.delete(&["tenants", &tenant, "users", &user]).await?;
-            show_answer(client, &answer, || {
+            show_answer(client, &answer, |_| {
                 format!("{user} was opted out; tasks stay where they are.\n")
             })
         }
         UserCommand::List { tenant } => {
             let answer = fetch_all_pages(client, &["tenants", &tenant, "users"], "users").await?;
-            show_answer(client, &answer, || show::users(&answer))
+            show_answer(client, &answer, show::users)
         }
         UserCommand::Status { tenant, user } => {
             let answer = client.get(&["tenants", &tenant, "users", &user], &[]).await?;
-            show_answer(client, &answer, || show::user(&answer))
+            show_answer(client, &answer, show::user)
         }
         UserCommand::Plan { tenant, user } => {
             let answer = client
                 .get(&["tenants", &tenant, "users", &user, "plan"], &[])
                 .await?;
-            show_answer(client, &answer, || preview::text(&answer))
+            show_answer(client, &answer, preview::text)
         }
         UserCommand::AllowDeletions { tenant, user, plan } => {
             let query: Vec<(&str, &str)> = plan.iter().map(|plan| ("plan", plan.as_str())).collect();
@@ -241,7 +242,7 @@ async fn user(client: &ApiClient, command: UserCommand) -> Result<CommandEnd, Co
                     &query,
                 )
                 .await?;
-            show_answer(client, &answer, || {
+            show_answer(client, &answer, |answer| {
                 format!(
                     "{} held deletions of {user} may pass, once, until {} (plan {}).\n",
                     show::cell(&answer["deletions"]),
@@ -257,7 +258,7 @@ async fn user(client: &ApiClient, command: UserCommand) -> Result<CommandEnd, Co
                     &[("limit", &limit.to_string())],
                 )
                 .await?;
-            show_answer(client, &answer, || journal::text(&answer))
+            show_answer(client, &answer, journal::text)
         }
     }
 }
@@ -288,10 +289,10 @@ async fn fetch_all_pages(client: &ApiClient, path: &[&str], field: &str) -> Resu
             query.push(("after", after));
         }
         let mut page = client.get(path, &query).await?;
-        if let Some(more) = page[field].as_array_mut() {
+        if let Some(more) = page.get_mut(field).and_then(Value::as_array_mut) {
             entries.append(more);
         }
-        match page["next"].as_str() {
+        match page.get("next").and_then(Value::as_str) {
             Some(next) => after = Some(next.to_owned()),
             None => return Ok(json!({ field: entries })),
         }
@@ -302,11 +303,11 @@ async fn fetch_all_pages(client: &ApiClient, path: &[&str], field: &str) -> Resu
 fn show_answer(
     client: &ApiClient,
     answer: &Value,
-    text: impl FnOnce() -> String,
+    text: impl FnOnce(&Value) -> String,
 ) -> Result<CommandEnd, CommandError> {
     if client.json() {
         print(&pretty(answer))
     } else {
-        print(&text())
+        print(&text(answer))
     }
 }

@@ -1,5 +1,6 @@
 //! `tasksync user opt-in TENANT --file users.csv`: opts in many users.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::client::{ApiClient, pretty};
 use crate::exit::{CommandEnd, CommandError, print};
+use crate::show::entries;
 
 /// Users of one request.
 const AT_ONCE: usize = 500;
@@ -39,13 +41,13 @@ pub(crate) async fn users(client: &ApiClient, tenant: &str, file: &Path) -> Resu
                     "{} users before these were enrolled; {text}",
                     round * AT_ONCE
                 )),
-                other => other,
+                other @ (CommandError::Settings(_) | CommandError::Unreachable(_)) => other,
             })?;
-        let count = |name: &str| answer[name].as_u64().unwrap_or(0);
+        let count = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
         added += count("added");
         updated += count("updated");
-        scheduled &= answer["scheduled"] != false;
-        refused.extend(answer["refused"].as_array().cloned().unwrap_or_default());
+        scheduled &= answer.get("scheduled").and_then(Value::as_bool) != Some(false);
+        refused.extend_from_slice(entries(&answer, "refused"));
     }
     if client.json() {
         let summary =
@@ -81,26 +83,25 @@ fn read(file: &Path) -> Result<Vec<ImportLine>, CommandError> {
 fn summary(tenant: &str, added: u64, updated: u64, scheduled: bool, refused: &[Value]) -> String {
     let mut text = format!("{added} users were added and {updated} updated.\n");
     if !scheduled {
-        text.push_str(&format!(
-            "{tenant} is disabled; nothing is synced until it is enabled.\n"
-        ));
+        let _ = writeln!(
+            text,
+            "{tenant} is disabled; nothing is synced until it is enabled."
+        );
     }
     if !refused.is_empty() {
-        text.push_str(&format!("{} were refused:\n", refused.len()));
+        let _ = writeln!(text, "{} were refused:", refused.len());
         for one in refused.iter().take(NAMED) {
             let field = |name: &str| one[name].as_str().unwrap_or_default();
-            text.push_str(&format!(
-                "  {}: {} [{}]\n",
+            let _ = writeln!(
+                text,
+                "  {}: {} [{}]",
                 field("user"),
                 field("detail"),
                 field("code")
-            ));
+            );
         }
         if refused.len() > NAMED {
-            text.push_str(&format!(
-                "  … and {} more; --json lists all\n",
-                refused.len() - NAMED
-            ));
+            let _ = writeln!(text, "  … and {} more; --json lists all", refused.len() - NAMED);
         }
     }
     text

@@ -1,6 +1,7 @@
 //! Shows the journal as text.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
@@ -17,14 +18,15 @@ pub(crate) fn text(answer: &Value) -> String {
     }
     let mut text = String::new();
     for entry in entries {
-        text.push_str(&format!(
-            "{}  {}  {}\n",
+        let _ = writeln!(
+            text,
+            "{}  {}  {}",
             time(&entry["at"]),
             cell(&entry["kind"]),
             task_name(entry)
-        ));
+        );
         if entry["meaning"].is_string() {
-            text.push_str(&format!("    {}\n", cell(&entry["meaning"])));
+            let _ = writeln!(text, "    {}", cell(&entry["meaning"]));
         }
         text.push_str(&values(entry));
     }
@@ -35,17 +37,18 @@ pub(crate) fn text(answer: &Value) -> String {
 fn values(entry: &Value) -> String {
     let (before, after) = (entry["before"].as_object(), entry["after"].as_object());
     let names: BTreeSet<&String> = before.into_iter().chain(after).flat_map(Map::keys).collect();
-    let mut text = String::new();
-    for name in names {
-        let of = |values: Option<&Map<String, Value>>| Some(value(name, values?.get(name)?));
-        match (of(before), of(after)) {
-            (Some(before), Some(after)) => text.push_str(&format!("    {name}: {before} -> {after}\n")),
-            (Some(before), None) => text.push_str(&format!("    {name}: {before}\n")),
-            (None, Some(after)) => text.push_str(&format!("    {name}: -> {after}\n")),
-            (None, None) => {}
-        }
-    }
-    text
+    names
+        .into_iter()
+        .map(|name| {
+            let of = |values: Option<&Map<String, Value>>| Some(value(name, values?.get(name)?));
+            match (of(before), of(after)) {
+                (Some(before), Some(after)) => format!("    {name}: {before} -> {after}\n"),
+                (Some(before), None) => format!("    {name}: {before}\n"),
+                (None, Some(after)) => format!("    {name}: -> {after}\n"),
+                (None, None) => String::new(),
+            }
+        })
+        .collect()
 }
 
 /// Returns a value of a task for display: the part done in percent, a long description cut.

@@ -1,5 +1,7 @@
 //! The plan of a user's next sync, as JSON and as text.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 use tasksync_common::model::{Field, FieldSet, UserKey};
 use tasksync_common::plan::{Action, HeldDeletions, Memo, Plan, Step, held_digest};
@@ -8,7 +10,7 @@ use crate::journal::value;
 use crate::show::{cell, entries};
 
 /// The fields of a task in plans, with the names people know.
-const FIELDS: [(&str, &[&str]); 9] = [
+const FIELDS: [(&str, &[&str]); Field::ALL.len()] = [
     ("title", &["title"]),
     ("body", &["body"]),
     ("start", &["start"]),
@@ -78,10 +80,7 @@ pub(crate) fn text(answer: &Value) -> String {
         cell(&answer["tenant"])
     );
     for folder in entries(answer, "folders") {
-        text.push_str(&format!(
-            "new_locations        make a folder for {}\n",
-            cell(folder)
-        ));
+        let _ = writeln!(text, "new_locations        make a folder for {}", cell(folder));
     }
     let mut agreed = 0_usize;
     for step in entries(answer, "steps") {
@@ -92,34 +91,37 @@ pub(crate) fn text(answer: &Value) -> String {
         text.push_str(&line(step));
     }
     for deletions in entries(answer, "held") {
-        text.push_str(&format!(
-            "HELD BACK on the side of the {}: {} of {} tasks would be deleted\n",
+        let _ = writeln!(
+            text,
+            "HELD BACK on the side of the {}: {} of {} tasks would be deleted",
             cell(&deletions["side"]),
             entries(deletions, "keys").len(),
             cell(&deletions["of"])
-        ));
+        );
         for key in entries(deletions, "keys") {
-            text.push_str(&format!("    {}\n", cell(key)));
+            let _ = writeln!(text, "    {}", cell(key));
         }
         for location in entries(deletions, "emptied") {
-            text.push_str(&format!("    would lose everything: {}\n", cell(location)));
+            let _ = writeln!(text, "    would lose everything: {}", cell(location));
         }
     }
     if answer["writes_nothing"] == true && entries(answer, "held").is_empty() {
         text.push_str("Nothing.\n");
     }
     if agreed > 0 {
-        text.push_str(&format!(
-            "{agreed} tasks are the same on both sides; only their versions would be remembered.\n"
-        ));
+        let _ = writeln!(
+            text,
+            "{agreed} tasks are the same on both sides; only their versions would be remembered."
+        );
     }
     if !entries(answer, "held").is_empty() {
-        text.push_str(&format!(
-            "If this is meant: tasksync user allow-deletions {} {} --plan {}\n",
+        let _ = writeln!(
+            text,
+            "If this is meant: tasksync user allow-deletions {} {} --plan {}",
             cell(&answer["tenant"]),
             cell(&answer["user"]),
             cell(&answer["held_plan"])
-        ));
+        );
     }
     text
 }
@@ -131,12 +133,13 @@ fn line(step: &Value) -> String {
         words(step),
         cell(&step["key"])
     );
-    let title = &step["task"]["title"];
+    let (task, replaces) = (&step["task"], &step["replaces"]);
+    let title = &task["title"];
     if title.is_string() {
-        text.push_str(&format!(" \"{}\"", cell(title)));
+        let _ = write!(text, " \"{}\"", cell(title));
     }
     if !step["absence"].is_null() {
-        text.push_str(&format!(" ({})", cell(&step["absence"])));
+        let _ = write!(text, " ({})", cell(&step["absence"]));
     }
     if step["not_permitted"] == true {
         text.push_str(
@@ -152,13 +155,12 @@ fn line(step: &Value) -> String {
         let sent = if step["fields"].is_array() {
             named.contains(&field)
         } else {
-            step["action"] == "create_in_mailbox" && has(&step["task"], values)
+            step["action"] == "create_in_mailbox" && has(task, values)
         };
         if !sent {
             continue;
         }
-        text.push_str(&format!("    {field}: {}", format_values(&step["task"], values)));
-        let replaces = &step["replaces"];
+        let _ = write!(text, "    {field}: {}", format_values(task, values));
         let is_value_known = !(replaces["remembered"] == true && field == "body");
         if replaces.is_object() && is_value_known {
             let word = if replaces["standing"] == "agreed" {
@@ -166,10 +168,7 @@ fn line(step: &Value) -> String {
             } else {
                 "loses"
             };
-            text.push_str(&format!(
-                "  ({word}: {})",
-                format_values(&replaces["values"], values)
-            ));
+            let _ = write!(text, "  ({word}: {})", format_values(&replaces["values"], values));
         }
         text.push('\n');
     }
@@ -178,10 +177,10 @@ fn line(step: &Value) -> String {
         .filter_map(Value::as_str)
         .collect();
     for (field, values) in FIELDS.iter().filter(|(field, _)| next.contains(field)) {
-        let sent = format_values(&step["replaces"]["values"], values);
-        text.push_str(&format!("    then written to the source: {field}: {sent}\n"));
+        let sent = format_values(&replaces["values"], values);
+        let _ = writeln!(text, "    then written to the source: {field}: {sent}");
     }
-    if !step["removal"].is_null() && step["replaces"]["standing"] == "edited" {
+    if !step["removal"].is_null() && replaces["standing"] == "edited" {
         text.push_str("    the copy was edited in the mailbox; the edit goes to the journal\n");
     }
     text

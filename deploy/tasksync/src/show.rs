@@ -1,5 +1,7 @@
 //! Shows the service's JSON as text.
 
+use std::fmt::Write as _;
+
 use serde::Deserialize as _;
 use serde_json::Value;
 use tasksync_common::registry::MailboxConnection;
@@ -19,11 +21,9 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
     for row in std::iter::once(&head).chain(rows) {
-        let mut line = String::new();
-        for (width, cell) in widths.iter().zip(row) {
-            line.push_str(&format!("{cell:<width$}  "));
-        }
-        text.push_str(line.trim_end());
+        let cells = widths.iter().zip(row);
+        let padded: Vec<_> = cells.map(|(width, cell)| format!("{cell:<width$}")).collect();
+        text.push_str(padded.join("  ").trim_end());
         text.push('\n');
     }
     text
@@ -38,7 +38,7 @@ pub(crate) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => plain(text),
-        other => plain(&other.to_string()),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => plain(&value.to_string()),
     }
 }
 
@@ -103,17 +103,16 @@ pub(crate) fn tenant(tenant: &Value) -> String {
         cell(&tenant["time_zone"]),
     );
     text.push_str(&mailbox(&tenant["mailbox"]));
-    text.push_str(&format!(
-        "  SharePoint: {}\n",
-        cell(&tenant["source"]["credentials"]["kind"])
-    ));
-    for site in entries(&tenant["source"], "sites") {
-        text.push_str(&format!("    {}\n", cell(site)));
+    let source = &tenant["source"];
+    let credentials = &source["credentials"];
+    let _ = writeln!(text, "  SharePoint: {}", cell(&credentials["kind"]));
+    for site in entries(source, "sites") {
+        let _ = writeln!(text, "    {}", cell(site));
     }
     if let Some(policy) = tenant["policy"].as_object() {
         text.push_str("  Policies:\n");
         for (name, value) in policy {
-            text.push_str(&format!("    {name}: {}\n", cell(value)));
+            let _ = writeln!(text, "    {name}: {}", cell(value));
         }
     }
     text
@@ -126,11 +125,12 @@ fn mailbox(mailbox: &Value) -> String {
         return format!("  mailboxes:  {}\n", cell(mailbox));
     };
     let label = format!("{}:", connection.product());
+    let credentials = &mailbox["credentials"];
     match &connection {
         MailboxConnection::Ews { url, .. } => format!(
             "  {label:<11} {} ({}, access {})\n",
             plain(url.as_str()),
-            cell(&mailbox["credentials"]["kind"]),
+            cell(&credentials["kind"]),
             cell(&mailbox["access"]),
         ),
     }
@@ -164,19 +164,21 @@ pub(crate) fn sync_now(answer: &Value, tenant: &str, user: &str) -> String {
         text.push_str("It is unknown whether a server of the tenant is paused: the store does not answer.\n");
     }
     for pause in entries(answer, "pauses") {
-        text.push_str(&format!(
-            "But {} ({}) is paused until {}: {}.\n",
+        let _ = writeln!(
+            text,
+            "But {} ({}) is paused until {}: {}.",
             cell(&pause["server"]),
             cell(&pause["service"]),
             time(&pause["until"]),
-            cell(&pause["why"]),
-        ));
+            cell(&pause["why"])
+        );
     }
     if !answer["waits_until"].is_null() {
-        text.push_str(&format!(
-            "The sync waits until {}; `tasksync tenant end-pauses {tenant}` ends the pause at once.\n",
+        let _ = writeln!(
+            text,
+            "The sync waits until {}; `tasksync tenant end-pauses {tenant}` ends the pause at once.",
             time(&answer["waits_until"])
-        ));
+        );
     }
     text
 }
@@ -193,14 +195,23 @@ pub(crate) fn users(answer: &Value) -> String {
                 cell(&user["user"]),
                 cell(&user["state"]),
                 cell(&user["mailbox"]),
-                match &user["failing"]["failure"]["code"] {
-                    Value::Null => cell(&user["failure"]["code"]),
-                    code => format!("{} ({} in a row)", cell(code), cell(&user["failing"]["attempts"])),
-                },
+                failure_code(user),
             ]
         })
         .collect();
     table(&["USER", "STATE", "MAILBOX", "REASON"], &rows)
+}
+
+/// Returns the code of the failure that a user's syncs end with now, or else of the one that disabled the user.
+fn failure_code(user: &Value) -> String {
+    let (failing, disabled_by) = (&user["failing"], &user["failure"]);
+    let failure = &failing["failure"];
+    let code = &failure["code"];
+    if code.is_null() {
+        cell(&disabled_by["code"])
+    } else {
+        format!("{} ({} in a row)", cell(code), cell(&failing["attempts"]))
+    }
 }
 
 fn failure(failure: &Value) -> String {
@@ -274,13 +285,14 @@ pub(crate) fn status(answer: &Value) -> String {
         cell(&answer["alerts"]),
     );
     let queues = &answer["queues"];
-    text.push_str(&format!(
-        "Service\n  tenants:      {}\n  leader:       {}\n  workers:      {}\n  dead letters: {}\n\n",
+    let _ = writeln!(
+        text,
+        "Service\n  tenants:      {}\n  leader:       {}\n  workers:      {}\n  dead letters: {}\n",
         cell(&summary["tenants"]),
         leader(&answer["leader"]),
         cell(&answer["workers"]),
-        cell(&queues["dead_letters"]),
-    ));
+        cell(&queues["dead_letters"])
+    );
     let rows: Vec<_> = ["background", "interactive"]
         .iter()
         .map(|name| {
@@ -310,11 +322,12 @@ pub(crate) fn alerts(answer: &Value) -> String {
             (None, Some(location)) => format!("{} of tenant {}", plain(location), cell(&alert["tenant"])),
             (None, None) => format!("tenant {}", cell(&alert["tenant"])),
         };
-        text.push_str(&format!(
-            "{whose}, since {}\n{}\n",
+        let _ = writeln!(
+            text,
+            "{whose}, since {}\n{}",
             time(&alert["since"]),
             failure(&alert["failure"])
-        ));
+        );
     }
     text
 }
@@ -346,11 +359,12 @@ pub(crate) fn doctor(answer: &Value) -> String {
     for check in entries(answer, "checks") {
         let its = check["subject"].as_str().unwrap_or_default();
         if its != subject {
-            text.push_str(&format!(
-                "{}{}\n",
+            let _ = writeln!(
+                text,
+                "{}{}",
                 if subject.is_empty() { "" } else { "\n" },
                 plain(its)
-            ));
+            );
             subject = its;
         }
         let mark = match check["result"].as_str() {
@@ -359,17 +373,18 @@ pub(crate) fn doctor(answer: &Value) -> String {
             Some("failed") => "FAILED  ",
             _ => "n/a     ",
         };
-        text.push_str(&format!(
-            "  {mark}{}: {}\n",
+        let _ = writeln!(
+            text,
+            "  {mark}{}: {}",
             cell(&check["what"]),
             cell(&check["explanation"])
-        ));
+        );
         if matches!(check["result"].as_str(), Some("warning" | "failed")) {
-            text.push_str(&format!("          What to do: {}\n", cell(&check["solution"])));
+            let _ = writeln!(text, "          What to do: {}", cell(&check["solution"]));
             for line in entries(check, "additional_information") {
-                text.push_str(&format!("          {}\n", cell(line)));
+                let _ = writeln!(text, "          {}", cell(line));
             }
-            text.push_str(&format!("          See {}\n", cell(&check["reference"])));
+            let _ = writeln!(text, "          See {}", cell(&check["reference"]));
         }
     }
     let count = |result: &str| {
@@ -378,13 +393,14 @@ pub(crate) fn doctor(answer: &Value) -> String {
             .filter(|check| check["result"] == result)
             .count()
     };
-    text.push_str(&format!(
-        "\n{} ok, {} warnings, {} failed, {} not applicable\n",
+    let _ = writeln!(
+        text,
+        "\n{} ok, {} warnings, {} failed, {} not applicable",
         count("ok"),
         count("warning"),
         count("failed"),
         count("not_applicable")
-    ));
+    );
     text
 }
 

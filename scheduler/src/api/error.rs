@@ -1,7 +1,7 @@
 //! Error answers. They always have the form `{code, message, detail, action}`, from the error catalogue or the API's
 //! own codes.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -194,12 +194,13 @@ pub fn markdown() -> String {
          (422 if a person must act, 503 if the problem may pass by itself), the API has codes of its own.\n",
     );
     for code in ApiCode::ALL {
-        page.push_str(&format!(
-            "\n## {code}\n\n{}.\n\n- HTTP status: {}\n- What to do: {}\n",
+        let _ = writeln!(
+            page,
+            "\n## {code}\n\n{}.\n\n- HTTP status: {}\n- What to do: {}",
             code.message(),
             code.status().as_u16(),
             code.action()
-        ));
+        );
     }
     page
 }

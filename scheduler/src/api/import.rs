@@ -117,8 +117,7 @@ pub(super) async fn import(
         }
         Ok::<_, Failure>(())
     };
-    done.await.map_err(|failure| {
-        failure.within("the users are enrolled, but not all are in the schedule yet")
-    })?;
+    done.await
+        .map_err(|failure| failure.within("the users are enrolled, but not all are in the schedule yet"))?;
     Ok(Json(result))
 }

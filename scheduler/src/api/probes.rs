@@ -40,11 +40,11 @@ async fn live(State(watched): State<ProbeState>, _: QueryParams<NoParams>) -> Re
     if stuck.is_empty() {
         return "alive\n".into_response();
     }
-    let lines: String = stuck
+    let lines: Vec<_> = stuck
         .iter()
         .map(|(name, silent)| format!("{name} has sent no heartbeat for {} s\n", silent.as_secs()))
         .collect();
-    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, lines.concat()).into_response()
 }
 
 async fn ready(State(watched): State<ProbeState>, _: QueryParams<NoParams>) -> (StatusCode, Json<Value>) {

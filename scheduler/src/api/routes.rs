@@ -1,5 +1,6 @@
 //! The table of addresses. The router, the reference page and the tests are all made from it.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,14 +36,36 @@ pub(super) struct Endpoint {
     handler: MethodRouter<ApiState>,
 }
 
-pub(super) fn endpoints() -> Vec<Endpoint> {
-    let endpoint = |method, path, what, time, handler| Endpoint {
+fn endpoint(
+    method: &'static str,
+    path: &'static str,
+    what: &'static str,
+    time: Duration,
+    handler: MethodRouter<ApiState>,
+) -> Endpoint {
+    Endpoint {
         method,
         path,
         what,
         time,
         handler,
-    };
+    }
+}
+
+/// Returns all addresses, in the order of the reference page.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    [
+        tenant_endpoints(),
+        user_endpoints(),
+        service_endpoints(),
+        dead_letter_endpoints(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn tenant_endpoints() -> Vec<Endpoint> {
     vec![
         endpoint(
             "GET",
@@ -86,6 +109,11 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             IMPORT,
             delete(pauses::end),
         ),
+    ]
+}
+
+fn user_endpoints() -> Vec<Endpoint> {
+    vec![
         endpoint(
             "GET",
             "/tenants/{tenant}/users",
@@ -149,6 +177,11 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             STORES_TIMEOUT,
             get(users::journal),
         ),
+    ]
+}
+
+fn service_endpoints() -> Vec<Endpoint> {
+    vec![
         endpoint(
             "GET",
             "/status",
@@ -184,6 +217,11 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             DOCTOR,
             get(status::doctor),
         ),
+    ]
+}
+
+fn dead_letter_endpoints() -> Vec<Endpoint> {
+    vec![
         endpoint(
             "GET",
             "/dead-letters",
@@ -277,10 +315,11 @@ pub fn markdown() -> String {
          | address | what it does |\n|---|---|\n"
     );
     for endpoint in endpoints() {
-        page.push_str(&format!(
-            "| `{} {}` | {} |\n",
+        let _ = writeln!(
+            page,
+            "| `{} {}` | {} |",
             endpoint.method, endpoint.path, endpoint.what
-        ));
+        );
     }
     page
 }

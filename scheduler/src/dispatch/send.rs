@@ -64,7 +64,7 @@ impl Dispatcher {
         }
         let users: Vec<UserId> = users.into_iter().map(|ClaimedUser { user, .. }| user).collect();
         let count = users.len();
-        let job = self.job(now, tenant, reason, token, users);
+        let job = new_job(now, tenant, reason, token, users);
         let remembered = self
             .continuity
             .save_latest_mark(self.schedule.as_ref(), self.registry.as_ref());
@@ -128,26 +128,20 @@ impl Dispatcher {
         }
         published
     }
+}
 
-    fn job(
-        &self,
-        now: Timestamp,
-        tenant: &TenantId,
-        reason: Reason,
-        token: Token,
-        users: Vec<UserId>,
-    ) -> SyncJob {
-        let seconds = u64::try_from(now.as_second()).unwrap_or(0);
-        let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
-        SyncJob {
-            version: VERSION,
-            id: Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanoseconds)),
-            tenant: tenant.clone(),
-            workload: Workload::Tasks,
-            reason,
-            token,
-            users,
-            issued_at: now,
-        }
+/// Returns a new job for users of a tenant.
+fn new_job(now: Timestamp, tenant: &TenantId, reason: Reason, token: Token, users: Vec<UserId>) -> SyncJob {
+    let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+    let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
+    SyncJob {
+        version: VERSION,
+        id: Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanoseconds)),
+        tenant: tenant.clone(),
+        workload: Workload::Tasks,
+        reason,
+        token,
+        users,
+        issued_at: now,
     }
 }

@@ -48,23 +48,6 @@ pub(super) fn judge_sample(
             })
             .collect();
     }
-    let unknown: Vec<_> = sample
-        .iter()
-        .filter_map(|one| one.found.person.as_ref().err().map(|failure| (one, failure)))
-        .collect();
-    let people = match unknown.first() {
-        None => DoctorFinding::new(
-            &check::PEOPLE,
-            subject,
-            CheckResult::Ok,
-            format!("{} people are known", sample.len()),
-        ),
-        Some((_, first)) => {
-            DoctorFinding::of_failure(&check::PEOPLE, subject, first).with_information(unknown.iter().map(
-                |(one, failure)| format!("{} as {}: {failure}", one.user.key.user, one.user.source_login),
-            ))
-        }
-    };
     let closed: Vec<_> = sample
         .iter()
         .filter_map(|one| one.found.mailbox.as_ref().err().map(|failure| (one, failure)))
@@ -87,7 +70,7 @@ pub(super) fn judge_sample(
         ),
     }
     .with_information(open.first().map(|(_, facts)| facts.version.clone()));
-    let mut found = vec![people, mailbox];
+    let mut found = vec![judge_people(subject, sample), mailbox];
     if open.is_empty() {
         found.extend([checks.access, checks.idle_check].map(|definition| {
             DoctorFinding::new(
@@ -137,4 +120,25 @@ pub(super) fn judge_sample(
         .with_information(without)
     });
     found
+}
+
+/// Returns whether the source knows the people of the sample.
+fn judge_people(subject: &str, sample: &[SampledUser]) -> DoctorFinding {
+    let unknown: Vec<_> = sample
+        .iter()
+        .filter_map(|one| one.found.person.as_ref().err().map(|failure| (one, failure)))
+        .collect();
+    match unknown.first() {
+        None => DoctorFinding::new(
+            &check::PEOPLE,
+            subject,
+            CheckResult::Ok,
+            format!("{} people are known", sample.len()),
+        ),
+        Some((_, first)) => {
+            DoctorFinding::of_failure(&check::PEOPLE, subject, first).with_information(unknown.iter().map(
+                |(one, failure)| format!("{} as {}: {failure}", one.user.key.user, one.user.source_login),
+            ))
+        }
+    }
 }

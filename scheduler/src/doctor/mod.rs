@@ -91,16 +91,15 @@ impl DoctorFinding {
     /// Returns the finding of a check that met a failure of the error catalogue. Solution and reference come from
     /// there.
     fn of_failure(definition: &Definition, subject: &str, failure: &Failure) -> Self {
-        let mut finding = Self::new(definition, subject, CheckResult::Failed, failure.to_string());
-        finding.solution = failure.code.action().to_owned();
-        finding.reference = format!("docs/errors.md#{}", failure.code);
-        finding
-            .additional_information
-            .push(format!("Cause: {}", failure.code.cause()));
-        finding
-            .additional_information
-            .push(format!("Who acts: {}", failure.code.actor().name()));
-        finding
+        Self {
+            solution: failure.code.action().to_owned(),
+            reference: format!("docs/errors.md#{}", failure.code),
+            additional_information: vec![
+                format!("Cause: {}", failure.code.cause()),
+                format!("Who acts: {}", failure.code.actor().name()),
+            ],
+            ..Self::new(definition, subject, CheckResult::Failed, failure.to_string())
+        }
     }
 
     fn with_information(mut self, information: impl IntoIterator<Item = String>) -> Self {

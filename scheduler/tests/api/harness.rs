@@ -93,7 +93,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn code(&self) -> &str {
-        self.body["code"].as_str().unwrap_or_default()
+        self.body.get("code").and_then(Value::as_str).unwrap_or_default()
     }
 }
 
@@ -104,7 +104,7 @@ impl Service {
 
     pub(crate) async fn start_with(token: Option<&str>) -> Self {
         let mut settings = Settings::default();
-        settings.registry.url = "sqlite::memory:".to_owned();
+        settings.registry.url = String::from("sqlite::memory:");
         settings.schedule.heartbeat_interval = Duration::from_millis(100);
         let clock: SharedClock = Arc::new(SystemClock);
         let registry = open_registry(&settings.registry).await.unwrap();

@@ -133,9 +133,9 @@ impl Bench {
         let users: Vec<UserId> = (0..count).map(|index| user_id(&format!("u{index:03}"))).collect();
         self.registry.add(tenant, &users, start);
         let mut keys = Vec::new();
-        for (index, user) in users.iter().enumerate() {
+        for (seconds, user) in (0..).zip(&users) {
             let key = key(tenant, user.as_str());
-            let stamp = start + SignedDuration::from_secs(index as i64);
+            let stamp = start + SignedDuration::from_secs(seconds);
             self.order.enrol(&key, stamp, None).await.unwrap();
             keys.push(key);
         }

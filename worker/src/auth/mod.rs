@@ -15,7 +15,7 @@ use base64::Engine as _;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::metrics::record::Server;
+use tasksync_common::metrics::record::{self, Server};
 use tasksync_common::registry::{Credentials, SecretRef};
 use url::Url;
 
@@ -293,6 +293,7 @@ impl Authenticator {
         let mut state = application.state();
         let recorded = state.record(result, now);
         if let (Some(limits), Some(left)) = (limits, state.pause_asked_for(now)) {
+            record::pause(Server::Token);
             let until = SignedDuration::try_from(left)
                 .ok()
                 .and_then(|left| now.checked_add(left).ok());

@@ -156,9 +156,11 @@ impl Bare {
             .basic_publish("".into(), self.queue.as_str().into(), options, &body, properties)
             .await
             .map_err(text)?;
-        match sent.await.map_err(text)? {
-            lapin::Confirmation::Ack(None) => Ok(()),
-            other => Err(format!("a job was not confirmed: {other:?}")),
+        let confirmation = sent.await.map_err(text)?;
+        if confirmation == lapin::Confirmation::Ack(None) {
+            Ok(())
+        } else {
+            Err(format!("a job was not confirmed: {confirmation:?}"))
         }
     }
 

@@ -123,7 +123,7 @@ fn measure() -> Result<(), String> {
         name,
     };
     let mut settings = Settings::default();
-    settings.log.filter = "warn,sqlx=error".to_owned();
+    settings.log.filter = String::from("warn,sqlx=error");
     let _telemetry = telemetry::init(&settings.log, &settings.telemetry, "standalone").map_err(text)?;
     main.block_on(async {
         let measured = bench.run(postgres.as_deref(), folder.path()).await;
@@ -195,7 +195,7 @@ impl Cost {
     /// Returns the microseconds per user of some parts, without their background use.
     fn per_user(&self, parts: &[Part], background: &Usage) -> f64 {
         let anyway = background.sum(parts) * self.elapsed.as_secs_f64();
-        (self.usage.sum(parts) - anyway) * 1e6 / self.users.max(1) as f64
+        (self.usage.sum(parts) - anyway) * 1e6 / float(self.users.max(1))
     }
 }
 
@@ -294,7 +294,7 @@ impl Bench {
         let search = async move { rebuild::reconcile(&*registry, &*schedule, minimum).await };
         self.scheduler.spawn(search).await.map_err(text)?.map_err(text)?;
         let used = self.meter.read()?.since(&before);
-        let per_person = |part| used.of(part) * 1e6 / PEOPLE as f64;
+        let per_person = |part| used.of(part) * 1e6 / float(PEOPLE as u64);
         say(&format!(
             "tenant search (every half an hour), µs of CPU per person: scheduler {:.1}, Redis {:.1}, registry {:.1}",
             per_person(Part::Scheduler) + per_person(Part::Amqp),
@@ -349,7 +349,7 @@ impl Bench {
                 .await
                 .map_err(text)??;
             let used = self.meter.read()?.since(&before);
-            let per_user = |seconds: f64| seconds * 1e6 / users.max(1) as f64;
+            let per_user = |seconds: f64| seconds * 1e6 / float(users.max(1));
             rounds.push([
                 per_user(used.sum(&[Part::Bare, Part::Amqp])),
                 per_user(used.of(Part::Redis)),
@@ -359,7 +359,12 @@ impl Bench {
         rounds.remove(0);
         let bare = Arc::into_inner(bare).ok_or("the baseline is still in use")?;
         self.bare.spawn(bare.close()).await.map_err(text)??;
-        Ok([0, 1, 2].map(|index| median(rounds.iter().map(|round| round[index]))))
+        let median_of = |part: fn(&[f64; 3]) -> f64| median(rounds.iter().map(part));
+        Ok([
+            median_of(|[process, _, _]| *process),
+            median_of(|[_, redis, _]| *redis),
+            median_of(|[_, _, rabbitmq]| *rabbitmq),
+        ])
     }
 
     /// Removes this run's keys and queues.
@@ -416,12 +421,12 @@ fn report(slices: &[Cost], background: &Usage, bare: &[f64; 3]) {
     let rate = median(
         slices
             .iter()
-            .map(|slice| slice.users as f64 / slice.elapsed.as_secs_f64()),
+            .map(|slice| float(slice.users) / slice.elapsed.as_secs_f64()),
     );
     let size = median(
         slices
             .iter()
-            .map(|slice| slice.users as f64 / slice.jobs.max(1) as f64),
+            .map(|slice| float(slice.users) / float(slice.jobs.max(1))),
     );
     say(&format!(
         "{rate:.0} user syncs/s, {size:.1} users per job\n\
@@ -452,6 +457,11 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Returns a count as a floating-point number. No count of this benchmark comes near 4 billion.
+fn float(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 fn text(error: impl Display) -> String {

@@ -1,5 +1,7 @@
 //! One page with the help of every command.
 
+use std::fmt::Write as _;
+
 use clap::{Command, CommandFactory as _};
 
 use crate::cli::Cli;
@@ -16,10 +18,11 @@ pub(super) fn markdown() -> String {
 fn describe(command: &mut Command, name: &str, page: &mut String) {
     let help = command.render_long_help().to_string();
     let help: Vec<_> = help.lines().map(str::trim_end).collect();
-    page.push_str(&format!(
-        "\n## {name}\n\n```text\n{}\n```\n",
+    let _ = writeln!(
+        page,
+        "\n## {name}\n\n```text\n{}\n```",
         help.join("\n").trim_end()
-    ));
+    );
     for inner in command.get_subcommands_mut() {
         if inner.get_name() != "help" {
             let inner_name = format!("{name} {}", inner.get_name());

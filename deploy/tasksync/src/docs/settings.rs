@@ -2,6 +2,7 @@
 //! code.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use tasksync_common::settings::Settings;
 
@@ -28,12 +29,12 @@ pub(super) fn markdown() -> String {
          `TASKSYNC_CONFIG` (the settings file), `TASKSYNC_URL` (where commands find the service).\n",
     );
     for section in fields(&structs, "Settings") {
-        page.push_str(&format!("\n## {}\n\n{}\n\n", section.name, section.meaning));
+        let _ = writeln!(page, "\n## {}\n\n{}\n", section.name, section.meaning);
         page.push_str("| key | default | meaning |\n|---|---|---|\n");
         for field in fields(&structs, &section.kind) {
             let key = format!("{}.{}", section.name, field.name);
             let default = defaults.get(&key).map_or("", String::as_str);
-            page.push_str(&format!("| `{key}` | `{default}` | {} |\n", field.meaning));
+            let _ = writeln!(page, "| `{key}` | `{default}` | {} |", field.meaning);
         }
     }
     page
@@ -86,7 +87,7 @@ fn defaults(debug: &str) -> BTreeMap<String, String> {
             continue;
         };
         match depth {
-            1 => section = key.to_owned(),
+            1 => key.clone_into(&mut section),
             2 => {
                 found.insert(format!("{section}.{key}"), as_toml(value.trim_end_matches(',')));
             }

@@ -1,5 +1,6 @@
 //! The address for probes, and the command that queries it.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -77,7 +78,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
     SocketAddr::new(ip, listen.port())
 }
@@ -98,15 +99,16 @@ fn readiness(answer: &Value) -> String {
     }
     let mut text = "not ready\n".to_owned();
     for missing in entries(answer, "missing") {
-        text.push_str(&format!("  {}", cell(&missing["what"])));
+        let _ = write!(text, "  {}", cell(&missing["what"]));
         if missing["code"].is_string() {
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 ": {} [{}]: {}\n    what to do: {}",
                 cell(&missing["message"]),
                 cell(&missing["code"]),
                 cell(&missing["detail"]),
                 cell(&missing["action"])
-            ));
+            );
         }
         text.push('\n');
     }

@@ -98,7 +98,7 @@ async fn run_with_telemetry(
         lifecycle,
         metrics,
     };
-    let ended = process.run(token).await;
+    let ended = Box::pin(process.run(token)).await;
     signals.abort();
     ended
 }
@@ -128,10 +128,10 @@ impl RoleProcess {
         let nudge: Arc<Nudge> = Arc::default();
         let clients = wiring::connector(settings, &self.clock, &*fleet, &nudge)?;
         // Probes and API stop only after the work has ended: they are needed most while it drains.
-        let worked = CancellationToken::new();
-        let over = worked.clone().drop_guard();
-        let probes = self.listen("health.listen", settings.health.listen).await?;
-        let probed = address(&probes, settings.health.listen);
+        let work_ended = CancellationToken::new();
+        let over = work_ended.clone().drop_guard();
+        let probe_listener = self.listen("health.listen", settings.health.listen).await?;
+        let probe_address = address(&probe_listener, settings.health.listen);
         let gate = StartupGate::default();
         let api = if self.role.schedules() {
             let listener = self.listen("api.listen", settings.api.listen).await?;
@@ -140,19 +140,20 @@ impl RoleProcess {
             None
         };
         let serving_probes = self.serve(
-            probes,
+            probe_listener,
             health::router(self.health.clone(), api::metrics_router(self.metrics.clone())),
-            &worked,
+            &work_ended,
         );
         let (listen, serving_api) = match api {
             Some((listen, listener)) => {
-                let served = self.serve(listener, gate.router(self.health.clone()), &worked);
+                let served = self.serve(listener, gate.router(self.health.clone()), &work_ended);
                 (Some(listen), Some(served))
             }
             None => (None, None),
         };
-        tracing::info!(role = self.role.name(), name = self.name, health = %probed, "tasksync starts");
-        let Some((stores, occupancy)) = stores::open(&self, self.store_sharing, &fleet).await? else {
+        tracing::info!(role = self.role.name(), name = self.name, health = %probe_address, "tasksync starts");
+        let Some((stores, occupancy)) = Box::pin(stores::open(&self, self.store_sharing, &fleet)).await?
+        else {
             // The process was stopped before the stores were open.
             return Ok(self
                 .wait_for_end(over, [serving_api, Some(serving_probes), None, None])
@@ -184,13 +185,13 @@ impl RoleProcess {
                 .as_ref()
                 .map(|worker| Arc::clone(&worker.fleet_member) as Arc<dyn FleetParticipant>),
         );
-        let beating = self.beat(fleet, parts, nudge, &worked);
+        let beating = self.beat(fleet, parts, nudge, &work_ended);
         let saving = worker.as_ref().map(|worker| {
-            let (saver, worked) = (Arc::clone(&worker.stamps), worked.clone());
-            self.spawn_vital(async move { saver.run(worker::STAMP_INTERVAL, worked).await })
+            let (saver, work_ended) = (Arc::clone(&worker.stamps), work_ended.clone());
+            self.spawn_vital(async move { saver.run(worker::STAMP_INTERVAL, work_ended).await })
         });
         let listen = listen.map(tracing::field::display);
-        tracing::info!(role = self.role.name(), name = self.name, listen, health = %probed, "tasksync runs");
+        tracing::info!(role = self.role.name(), name = self.name, listen, health = %probe_address, "tasksync runs");
         let soft = self.lifecycle.soft();
         let scheduling = async {
             if let Some(scheduler) = &scheduler {
@@ -211,7 +212,7 @@ impl RoleProcess {
                 never = kept => match never {},
             }
         };
-        self.lifecycle.hard().run_until_cancelled(work).await;
+        self.lifecycle.hard().run_until_cancelled(Box::pin(work)).await;
         Ok(self
             .wait_for_end(over, [saving, serving_api, Some(serving_probes), Some(beating)])
             .await)
@@ -236,7 +237,7 @@ impl RoleProcess {
         fleet: Arc<dyn Fleet>,
         parts: Vec<Arc<dyn FleetParticipant>>,
         nudge: Arc<Nudge>,
-        worked: &CancellationToken,
+        work_ended: &CancellationToken,
     ) -> AbortOnDropHandle<()> {
         let heartbeat = Heartbeat {
             fleet,
@@ -246,18 +247,18 @@ impl RoleProcess {
             lifetime: self.settings.schedule.heartbeat_lifetime,
             nudge,
         };
-        let worked = worked.clone();
-        self.spawn_vital(async move { heartbeat.run(worked).await })
+        let work_ended = work_ended.clone();
+        self.spawn_vital(async move { heartbeat.run(work_ended).await })
     }
 
     fn serve(
         &self,
         listener: TcpListener,
         router: Router,
-        worked: &CancellationToken,
+        work_ended: &CancellationToken,
     ) -> AbortOnDropHandle<()> {
-        let worked = worked.clone();
-        self.spawn_vital(async move { api::serve(listener, router, worked, API_DRAIN).await })
+        let work_ended = work_ended.clone();
+        self.spawn_vital(async move { api::serve(listener, router, work_ended, API_DRAIN).await })
     }
 
     /// Starts a part that the others cannot do without. If it panics, the guard starts the end of the process.

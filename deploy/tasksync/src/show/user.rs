@@ -1,5 +1,7 @@
 //! Shows one user: enrolment, attempts, alerts, and what the saved state knows of the tasks.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::{cell, entries, failure, time};
@@ -21,26 +23,29 @@ pub(crate) fn user(answer: &Value) -> String {
         next_sync(&answer["next_sync"]),
     );
     if !enrolment["failure"].is_null() {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "\nDisabled since {}:\n{}",
             time(&enrolment["disabled_since"]),
             failure(&enrolment["failure"])
-        ));
+        );
     } else if !schedule["last_failure"].is_null() {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "\nThe last attempt failed ({} in a row):\n{}",
             cell(&schedule["failures"]),
             failure(&schedule["last_failure"])
-        ));
+        );
     }
     for alert in entries(answer, "alerts") {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "\nAlert since {}:\n{}",
             time(&alert["since"]),
             failure(&alert["failure"])
-        ));
+        );
         if !alert["evidence"].is_null() {
-            text.push_str(&format!("{:#}\n", alert["evidence"]));
+            let _ = writeln!(text, "{:#}", alert["evidence"]);
         }
     }
     text.push_str(&tasks(&answer["tasks"]));
@@ -97,9 +102,11 @@ fn tasks(tasks: &Value) -> String {
         )
     }));
     text.push_str(&format_list(tasks, "unfinished", "unfinished_tasks", |task| {
-        let reason = match &task["failure"] {
-            Value::Null => String::new(),
-            reason => failure(reason),
+        let reason = &task["failure"];
+        let reason = if reason.is_null() {
+            String::new()
+        } else {
+            failure(reason)
         };
         format!(
             "Unfinished, checked again in the next sync: {}\n{reason}",
@@ -122,24 +129,27 @@ fn format_list(of: &Value, count: &str, list: &str, show: impl Fn(&Value) -> Str
     let mut text: String = shown.iter().map(show).collect();
     let more = of[count].as_u64().unwrap_or(0).saturating_sub(shown.len() as u64);
     if more > 0 {
-        text.push_str(&format!("and {more} more\n"));
+        let _ = writeln!(text, "and {more} more");
     }
     text
 }
 
 /// Returns a name in quotation marks with its key behind it, or only the key.
 fn format_name(name: &Value, key: &Value) -> String {
-    match name {
-        Value::Null => cell(key),
-        name => format!("\"{}\" ({})", cell(name), cell(key)),
+    if name.is_null() {
+        cell(key)
+    } else {
+        format!("\"{}\" ({})", cell(name), cell(key))
     }
 }
 
 /// Returns a task's title and list, as far as they are known, and its key.
 pub(crate) fn task_name(task: &Value) -> String {
-    let list = match &task["list"] {
-        Value::Null => String::new(),
-        list => format!(" in \"{}\"", cell(list)),
+    let list = &task["list"];
+    let list = if list.is_null() {
+        String::new()
+    } else {
+        format!(" in \"{}\"", cell(list))
     };
     format!("{}{list}", format_name(&task["title"], &task["task"]))
 }

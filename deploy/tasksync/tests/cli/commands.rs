@@ -200,10 +200,9 @@ fn wrong_files_and_names_are_refused_before_anything_is_sent() {
 fn a_file_opts_many_users_in() {
     let (folder, service) = with_tenant();
     let file = folder.path().join("users.csv");
-    let mut text = "user,source_login,mailbox,time_zone\n".to_owned();
-    for at in 0..600 {
-        text.push_str(&format!("user{at},contoso\\user{at},user{at}@contoso.example,\n"));
-    }
+    let mut lines = vec!["user,source_login,mailbox,time_zone".to_owned()];
+    lines.extend((0..600).map(|at| format!("user{at},contoso\\user{at},user{at}@contoso.example,")));
+    let mut text = lines.join("\n") + "\n";
     std::fs::write(&file, &text).unwrap();
     let path = file.to_str().unwrap();
     let ended = service.ask(&["user", "opt-in", "contoso", "--file", path]);

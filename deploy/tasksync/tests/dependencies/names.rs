@@ -24,7 +24,7 @@ fn product_lines() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let is_product = |name: &str| {
         PRODUCT.iter().any(|folder| name.starts_with(folder))
-            && name.ends_with(".rs")
+            && Path::new(name).extension().is_some_and(|extension| extension == "rs")
             && !name.contains("/tests/")
             && !name.ends_with("/tests.rs")
             // The types of earlier builds keep the names that they had there.

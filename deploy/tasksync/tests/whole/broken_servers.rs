@@ -293,6 +293,102 @@ fn resident_megabytes(service: &Service) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
+/// Waits until the status of a user of each broken tenant shows the fault. Meanwhile the healthy tenant's edits arrive
+/// on both sides, round after round.
+async fn wait_until_shown(farm: &Farm, service: &Service, sites: &[Site], healthy: usize) {
+    let started = monotonic();
+    let mut waiting: Vec<usize> = (0..FAULTS.len()).collect();
+    let (mut round, mut healthy_edit) = (1, edit_both_sides(farm, healthy, "round 1"));
+    while round < 6 || !waiting.is_empty() {
+        if is_mirrored(farm, healthy, &healthy_edit) && round < 6 {
+            round += 1;
+            healthy_edit = edit_both_sides(farm, healthy, &format!("round {round}"));
+        }
+        let (mut still, mut not_shown) = (Vec::new(), Vec::new());
+        for at in waiting {
+            let (fault, code, part) = FAULTS[at];
+            let person = &farm.population.tenants[at].people[0];
+            let path = format!(
+                "/api/v1/tenants/{}/users/{}",
+                sites[at].slug,
+                Farm::user_name(person)
+            );
+            let status = service.call(reqwest::Method::GET, &path, None).await.unwrap();
+            let part = part.replace('@', &sites[at].faulty_authority(fault));
+            let shown = shown_failures(&status);
+            if !shown
+                .iter()
+                .any(|(shown_code, detail)| shown_code == code && detail.contains(&part))
+            {
+                not_shown.push(format!(
+                    "{fault:?}: expected {code} with {part:?}, shown {shown:?}"
+                ));
+                still.push(at);
+            }
+        }
+        waiting = still;
+        assert!(
+            started.elapsed() < PATIENCE,
+            "round {round} of the healthy tenant; not shown:\n{}",
+            not_shown.join("\n")
+        );
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// Fails unless the commands and the doctor report the faults, too.
+fn assert_commands_report(farm: &Farm, service: &Service, sites: &[Site]) {
+    let person = Farm::user_name(&farm.population.tenants[0].people[0]);
+    let status = ask(service, &["user", "status", &sites[0].slug, &person]);
+    assert!(
+        status.out.contains("[exchange-bad-answer]") && status.out.contains("What to do:"),
+        "{status:?}"
+    );
+    let shown = ask(
+        service,
+        &[
+            "alerts",
+            "--tenant",
+            &sites[at_of("exchange-sign-in-refused")].slug,
+        ],
+    );
+    assert!(shown.out.contains("[exchange-sign-in-refused]"), "{shown:?}");
+    let doctor = ask(
+        service,
+        &["doctor", "--tenant", &sites[at_of("sharepoint-unreachable")].slug],
+    );
+    assert_eq!(doctor.code, 1, "{doctor:?}");
+    assert!(
+        doctor
+            .out
+            .contains(&sites[at_of("sharepoint-unreachable")].sharepoint.authority()),
+        "{}",
+        doctor.out
+    );
+}
+
+/// Waits until both sides agree again and every edit is on both of them.
+async fn wait_until_recovered(farm: &Farm, service: &Service, edits: &[(String, String)]) {
+    let healed = monotonic();
+    loop {
+        let verdict = Oracle::new(farm).compare_sides();
+        let open: Vec<usize> = (0..FAULTS.len())
+            .filter(|&at| !is_mirrored(farm, at, &edits[at]))
+            .collect();
+        if verdict.agrees() && open.is_empty() {
+            break;
+        }
+        assert!(
+            healed.elapsed() < PATIENCE * 2,
+            "{}\nnot recovered: {:?}\n{}",
+            verdict.lines(20).join("\n"),
+            open.iter().map(|&at| FAULTS[at]).collect::<Vec<_>>(),
+            service.log_tail(20)
+        );
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_of_tenants_are_distinguished_and_recover_while_a_healthy_tenant_goes_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -317,46 +413,7 @@ async fn faults_of_tenants_are_distinguished_and_recover_while_a_healthy_tenant_
         site.breaks(&service, *fault).await;
         edits.push(edit_both_sides(&farm, at, "while broken"));
     }
-    // The healthy tenant's edits arrive while the others are broken, and every fault is reported.
-    let started = monotonic();
-    let mut waiting: Vec<usize> = (0..FAULTS.len()).collect();
-    let (mut round, mut healthy_edit) = (1, edit_both_sides(&farm, healthy, "round 1"));
-    let mut last = String::new();
-    while round < 6 || !waiting.is_empty() {
-        if is_mirrored(&farm, healthy, &healthy_edit) && round < 6 {
-            round += 1;
-            healthy_edit = edit_both_sides(&farm, healthy, &format!("round {round}"));
-        }
-        let mut still = Vec::new();
-        for at in waiting {
-            let (fault, code, part) = FAULTS[at];
-            let person = &farm.population.tenants[at].people[0];
-            let path = format!(
-                "/api/v1/tenants/{}/users/{}",
-                sites[at].slug,
-                Farm::user_name(person)
-            );
-            let status = service.call(reqwest::Method::GET, &path, None).await.unwrap();
-            let part = part.replace('@', &sites[at].faulty_authority(fault));
-            let shown = shown_failures(&status);
-            if !shown
-                .iter()
-                .any(|(shown_code, detail)| shown_code == code && detail.contains(&part))
-            {
-                last.push_str(&format!(
-                    "{fault:?}: expected {code} with {part:?}, shown {shown:?}\n"
-                ));
-                still.push(at);
-            }
-        }
-        waiting = still;
-        assert!(
-            started.elapsed() < PATIENCE,
-            "round {round} of the healthy tenant; not shown:\n{last}"
-        );
-        last.clear();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
+    wait_until_shown(&farm, &service, &sites, healthy).await;
     // Each outage is one alert of its tenant, and no user is disabled for it.
     eventually_async("one alert for each sick tenant", async || {
         let all = alerts(&service).await;
@@ -383,56 +440,12 @@ async fn faults_of_tenants_are_distinguished_and_recover_while_a_healthy_tenant_
         "{} MB",
         resident_megabytes(&service)
     );
-    // The command and the doctor report it, too.
-    let person = Farm::user_name(&farm.population.tenants[0].people[0]);
-    let status = ask(&service, &["user", "status", &sites[0].slug, &person]);
-    assert!(
-        status.out.contains("[exchange-bad-answer]") && status.out.contains("What to do:"),
-        "{status:?}"
-    );
-    let shown = ask(
-        &service,
-        &[
-            "alerts",
-            "--tenant",
-            &sites[at_of("exchange-sign-in-refused")].slug,
-        ],
-    );
-    assert!(shown.out.contains("[exchange-sign-in-refused]"), "{shown:?}");
-    let doctor = ask(
-        &service,
-        &["doctor", "--tenant", &sites[at_of("sharepoint-unreachable")].slug],
-    );
-    assert_eq!(doctor.code, 1, "{doctor:?}");
-    assert!(
-        doctor
-            .out
-            .contains(&sites[at_of("sharepoint-unreachable")].sharepoint.authority()),
-        "{}",
-        doctor.out
-    );
+    assert_commands_report(&farm, &service, &sites);
 
     for site in sick {
         site.heals(&service).await;
     }
-    let healed = monotonic();
-    loop {
-        let verdict = Oracle::new(&farm).compare_sides();
-        let open: Vec<usize> = (0..FAULTS.len())
-            .filter(|&at| !is_mirrored(&farm, at, &edits[at]))
-            .collect();
-        if verdict.agrees() && open.is_empty() {
-            break;
-        }
-        assert!(
-            healed.elapsed() < PATIENCE * 2,
-            "{}\nnot recovered: {:?}\n{}",
-            verdict.lines(20).join("\n"),
-            open.iter().map(|&at| FAULTS[at]).collect::<Vec<_>>(),
-            service.log_tail(20)
-        );
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
+    wait_until_recovered(&farm, &service, &edits).await;
     assert_no_writes(&farm).await;
     assert_eq!(
         alerts(&service).await,

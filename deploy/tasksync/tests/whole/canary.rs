@@ -34,7 +34,7 @@ const TENANTS: [&str; 4] = ["canary-password", "canary-token", "canary-secret", 
 pub(crate) struct Canaries {
     secrets: Vec<(&'static str, String)>,
     outputs: Vec<(String, Vec<u8>)>,
-    _servers: [Repeater; 2],
+    servers: [Repeater; 2],
 }
 
 impl Canaries {
@@ -62,7 +62,7 @@ impl Canaries {
         let mut canaries = Self {
             secrets,
             outputs: Vec::new(),
-            _servers: servers,
+            servers,
         };
         canaries.enrol(url, token, folder, &key).await;
         canaries.provoke(url, token).await;
@@ -85,7 +85,11 @@ impl Canaries {
                 self.record_output(name, std::fs::read(&path).unwrap());
             }
         }
-        assert!(self.outputs.iter().any(|(source, _)| source.ends_with(".log")));
+        assert!(self.outputs.iter().any(|(source, _)| {
+            Path::new(source)
+                .extension()
+                .is_some_and(|extension| extension == "log")
+        }));
     }
 
     /// Requests a sync of every tenant's user.
@@ -104,7 +108,7 @@ impl Canaries {
     }
 
     async fn enrol(&mut self, url: &str, token: &str, folder: &Path, key: &Path) {
-        let (repeater, granter) = (&self._servers[0], &self._servers[1]);
+        let (repeater, granter) = (&self.servers[0], &self.servers[1]);
         let repeating = repeater.url.clone();
         let file = |name: &str, secret: &str| {
             let path = folder.join(name);
@@ -163,8 +167,8 @@ impl Canaries {
             let (status, said) = call(url, token, "PUT", &path, Some(&opt_in)).await;
             assert_eq!(status, 201, "{said}");
         }
-        let refused: String = refused.iter().map(|said| format!("{said}\n")).collect();
-        self.record_output("refused requests", refused);
+        let refused: Vec<String> = refused.iter().map(Value::to_string).collect();
+        self.record_output("refused requests", refused.join("\n"));
     }
 
     /// Waits until every sync has failed with text that a server repeated, then requests everything the service
@@ -262,7 +266,8 @@ impl Forms {
         let mut forms = Self::default();
         for (name, secret) in secrets {
             for part in secret.as_bytes().windows(SHOWN) {
-                let hexadecimal: String = part.iter().map(|byte| format!("{byte:02x}")).collect();
+                let digits: Vec<_> = part.iter().map(|byte| format!("{byte:02x}")).collect();
+                let hexadecimal = digits.concat();
                 forms.add(name, hexadecimal.to_uppercase().into_bytes());
                 forms.add(name, hexadecimal.into_bytes());
                 // Of three consecutive parts, one begins where a group of the encoding begins.
@@ -439,8 +444,8 @@ fn answer(status: u16, kind: &str, body: &str) -> String {
     )
 }
 
-fn repeat_secret(heard: &str, number: usize) -> String {
-    let (head, body) = heard.split_once("\r\n\r\n").unwrap_or_default();
+fn repeat_secret(request: &str, number: usize) -> String {
+    let (head, body) = request.split_once("\r\n\r\n").unwrap_or_default();
     let authorization = head
         .lines()
         .find(|line| line.to_ascii_lowercase().starts_with("authorization"))

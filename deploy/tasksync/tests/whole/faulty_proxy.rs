@@ -80,16 +80,14 @@ async fn serve(
             }
             continue;
         }
-        let open = match listener.take() {
-            Some(open) => open,
-            None => match TcpListener::bind(address).await {
-                Ok(open) => open,
-                // The port is still being released.
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
+        let open = if let Some(open) = listener.take() {
+            open
+        } else if let Ok(open) = TcpListener::bind(address).await {
+            open
+        } else {
+            // The port is still being released.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
         };
         let accepted = tokio::select! {
             accepted = open.accept() => accepted,
@@ -173,7 +171,7 @@ fn chunked(kind: &str) -> String {
 /// Reads one request with its body. Returns false if the connection ended.
 async fn request(client: &mut TcpStream) -> bool {
     let mut seen = Vec::new();
-    let mut chunk = [0_u8; 16 * 1024];
+    let mut chunk = vec![0_u8; 16 * 1024];
     loop {
         match client.read(&mut chunk).await {
             Ok(read) if read > 0 => seen.extend_from_slice(&chunk[..read]),

@@ -2,10 +2,12 @@
 //! them are due, and the list of users shows why they are not synced.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tasksync_loadtest::population::Tenant;
 use tasksync_loadtest::sim::faults::{Fault, Rule};
 use tasksync_loadtest::trial::{Farm, Ledger, Service};
 
@@ -46,6 +48,28 @@ async fn alerts_of_the_tenant(service: &Service) -> Vec<String> {
         .collect()
 }
 
+/// Opts in all people of the tenant by a file.
+fn import_people(service: &Service, tenant: &Tenant, folder: &Path) {
+    let mut lines = vec!["user,source_login,mailbox,time_zone".to_owned()];
+    lines.extend(tenant.people.iter().map(|person| {
+        let user = Farm::user_name(person);
+        format!("{user},{},{},{}", person.login, person.smtp, person.time_zone)
+    }));
+    let file = folder.join("people.csv");
+    std::fs::write(&file, lines.join("\n") + "\n").unwrap();
+    let imported = ask(
+        service,
+        &[
+            "user",
+            "opt-in",
+            &tenant.slug,
+            "--file",
+            &file.display().to_string(),
+        ],
+    );
+    assert_eq!(imported.code, 0, "{imported:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn people_whose_first_sync_was_killed_are_due_at_once_and_their_failures_are_remembered() {
     let folder = tempfile::tempdir().unwrap();
@@ -72,21 +96,7 @@ async fn people_whose_first_sync_was_killed_are_due_at_once_and_their_failures_a
     settings["mailbox"]["url"] = json!(format!("http://{}/EWS/Exchange.asmx", gate.authority()));
     let path = format!("/api/v1/tenants/{slug}");
     service.call(Method::PUT, &path, Some(settings)).await.unwrap();
-    let mut lines = "user,source_login,mailbox,time_zone\n".to_owned();
-    for person in &tenant.people {
-        let user = Farm::user_name(person);
-        lines.push_str(&format!(
-            "{user},{},{},{}\n",
-            person.login, person.smtp, person.time_zone
-        ));
-    }
-    let file = folder.path().join("people.csv");
-    std::fs::write(&file, lines).unwrap();
-    let imported = ask(
-        &service,
-        &["user", "opt-in", slug, "--file", &file.display().to_string()],
-    );
-    assert_eq!(imported.code, 0, "{imported:?}");
+    import_people(&service, tenant, folder.path());
     tokio::time::sleep(Duration::from_secs(1)).await;
     service.kill().await;
     service.restart().await.unwrap();

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::indexing_slicing,
     reason = "helpers of tests fail the test, and only test functions themselves are exempt"
 )]
 

@@ -65,7 +65,7 @@ async fn a_store_that_refuses_writes_is_named_within_ten_seconds_and_forgotten_o
         postgres_fills: true,
         ..ServicesPlan::default()
     };
-    let private = Services::start(&plan).await.unwrap();
+    let private = Box::pin(Services::start(&plan)).await.unwrap();
     let postgres = private.postgres().unwrap();
     stores.schedule = private.redis().unwrap().url();
     stores.registry = create_database(&postgres.url(), stores.name()).await;

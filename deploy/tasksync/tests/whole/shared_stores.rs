@@ -56,7 +56,9 @@ pub(crate) async fn run_scenario(name: &str) -> (ScenarioResult, TempDir) {
         executable: Some(env!("CARGO_BIN_EXE_tasksync").into()),
         folder: Some(folder.path().to_owned()),
     };
-    let outcome = scenario::run(&scenario, &options, &Silent).await.unwrap();
+    let outcome = Box::pin(scenario::run(&scenario, &options, &Silent))
+        .await
+        .unwrap();
     (outcome, folder)
 }
 
@@ -248,22 +250,19 @@ impl SharedStores {
 
 /// Appends every text in an answer of Redis to `content`.
 fn bytes_of(value: &redis::Value, content: &mut Vec<u8>) {
-    match value {
-        redis::Value::BulkString(bytes) => {
-            content.push(b'\n');
-            content.extend_from_slice(bytes);
+    if let redis::Value::BulkString(bytes) = value {
+        content.push(b'\n');
+        content.extend_from_slice(bytes);
+    } else if let redis::Value::Array(values) | redis::Value::Set(values) = value {
+        for value in values {
+            bytes_of(value, content);
         }
-        redis::Value::Array(values) | redis::Value::Set(values) => {
-            for value in values {
-                bytes_of(value, content);
-            }
+    } else if let redis::Value::Map(pairs) = value {
+        for (key, value) in pairs {
+            bytes_of(key, content);
+            bytes_of(value, content);
         }
-        redis::Value::Map(pairs) => {
-            for (key, value) in pairs {
-                bytes_of(key, content);
-                bytes_of(value, content);
-            }
-        }
-        other => content.extend_from_slice(format!("\n{other:?}").as_bytes()),
+    } else {
+        content.extend_from_slice(format!("\n{value:?}").as_bytes());
     }
 }

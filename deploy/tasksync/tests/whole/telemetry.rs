@@ -163,12 +163,12 @@ async fn one_trace_reaches_from_the_tick_to_the_exchange_request_and_every_metri
         for spec in catalogue::ALL {
             let metric = &sent[spec.name.trim_end_matches("_total")];
             assert_eq!(metric["unit"], spec.unit, "{metric}");
-            let form = match spec.kind {
+            let expected = match spec.kind {
                 MetricKind::Counter => "sum",
                 MetricKind::Gauge => "gauge",
                 MetricKind::Histogram(_) => "histogram",
             };
-            assert_eq!(metric["form"], form, "{metric}");
+            assert_eq!(metric["form"], expected, "{metric}");
         }
         Ok(())
     })
