@@ -215,7 +215,7 @@ async fn edit(farm: &Farm, oracle: &Oracle<'_>, arguments: &DemoArguments) -> Re
 async fn idle(farm: &Farm, service: &Service) -> Result<Option<IdleFigures>, String> {
     // The next syncs still see our own last writes; wait until they have.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    let syncs = |status: &Value| status["summary"]["attempts"].as_u64();
+    let syncs = |status: &Value| status.pointer("/summary/attempts").and_then(Value::as_u64);
     let before = service.call(reqwest::Method::GET, "/api/v1/status", None).await?;
     let (exchange, sharepoint) = farm.requests();
     let writes = farm.exchange.stats.snapshot().writes;

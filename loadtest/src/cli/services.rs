@@ -8,7 +8,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use clap::Args;
-use tasksync_loadtest::services::{Binaries, Persistence, Services, ServicesPlan};
+use tasksync_loadtest::services::{Binaries, Persistence, PostgresVolume, Services, ServicesPlan};
 use tokio::process::{Child, Command};
 
 use super::signals::{Signals, ended_by};
@@ -68,8 +68,7 @@ impl ServicesArguments {
             redis_sentinel: (all || self.redis_sentinel).then_some(persistence),
             rabbitmq: all || self.rabbitmq,
             rabbitmq_cluster: self.rabbitmq_cluster,
-            postgres: all || self.postgres,
-            postgres_fills: false,
+            postgres: (all || self.postgres).then_some(PostgresVolume::Folder),
             parent: self.folder.clone(),
             binaries: Binaries {
                 searched_first: self.binary_dirs.clone(),

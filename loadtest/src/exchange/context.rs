@@ -243,16 +243,15 @@ impl<'c, 'a> OperationResponse<'c, 'a> {
             forced.every.clone().or_else(|| forced.first.take())
         };
         let start = self.out.len();
-        let done = match forced {
-            Some(error) => Err(error),
-            None => {
-                let _ = write!(
-                    self.out,
-                    "<m:{}ResponseMessage ResponseClass=\"Success\"><m:ResponseCode>NoError</m:ResponseCode>",
-                    self.operation
-                );
-                work(&mut self.out)
-            }
+        let done = if let Some(error) = forced {
+            Err(error)
+        } else {
+            let _ = write!(
+                self.out,
+                "<m:{}ResponseMessage ResponseClass=\"Success\"><m:ResponseCode>NoError</m:ResponseCode>",
+                self.operation
+            );
+            work(&mut self.out)
         };
         match done {
             Ok(()) => {

@@ -53,13 +53,13 @@ impl ObjectId {
         let malformed = || EwsError::new("ErrorInvalidIdMalformed", "Id is malformed.");
         let bytes = STANDARD.decode(text).map_err(|_| malformed())?;
         let (body, sum) = bytes.split_last_chunk::<8>().ok_or_else(malformed)?;
-        if bytes.len() != LENGTH || check(body) != u64::from_be_bytes(*sum) || !body.starts_with(&MARK) {
+        if bytes.len() != LENGTH || check(body) != u64::from_be_bytes(*sum) {
             return Err(malformed());
         }
-        let kind = match body[3] {
-            0x01 => ObjectKind::Folder,
-            0x02 => ObjectKind::Item,
-            _ => return Err(malformed()),
+        let kind = match body.strip_prefix(&MARK) {
+            Some([0x01, ..]) => ObjectKind::Folder,
+            Some([0x02, ..]) => ObjectKind::Item,
+            Some(_) | None => return Err(malformed()),
         };
         Ok(Self {
             mailbox: number_at(body, 4),

@@ -54,6 +54,10 @@ pub struct ServerVersion {
 
 /// The behaviour of a simulated Exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each one switches one habit of a real server, independently of the others"
+)]
 pub struct ExchangeSettings {
     /// Maximum number of changes in one `SyncFolderItems` answer (1 to 512), whatever the client asks for.
     pub sync_page: usize,

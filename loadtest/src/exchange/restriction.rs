@@ -233,6 +233,13 @@ pub(crate) struct Page {
     pub(crate) last: bool,
 }
 
+impl Page {
+    /// Returns the entries of the page.
+    pub(crate) fn of<'a, T>(&self, found: &'a [T]) -> &'a [T] {
+        found.get(self.start..self.end).unwrap_or_default()
+    }
+}
+
 /// Returns the page that a view asks for, with at most `limit` entries.
 ///
 /// # Errors

@@ -94,14 +94,13 @@ pub(crate) fn check(element: &Element, kind: &Type) -> Result<(), Violation> {
             format!("The required attribute '{}' is missing.", missing.name),
         ));
     }
-    match &kind.content {
-        Content::Any => Ok(()),
-        Content::Empty | Content::Text(_) if !element.children.is_empty() => {
-            let child = &element.children[0];
+    match (&kind.content, element.children.first()) {
+        (Content::Any, _) => Ok(()),
+        (Content::Empty | Content::Text(_), Some(child)) => {
             Err(violation(child, unexpected(element, child, &[])))
         }
-        Content::Empty => blank(element),
-        Content::Text(kind) => simple(&element.text, *kind).map_err(|reason| {
+        (Content::Empty, None) => blank(element),
+        (Content::Text(kind), None) => simple(&element.text, *kind).map_err(|reason| {
             let text = format!(
                 "The '{}' element is invalid - The value '{}' is invalid according to its datatype - {reason}",
                 qualified(element.ns, &element.name),
@@ -109,7 +108,7 @@ pub(crate) fn check(element: &Element, kind: &Type) -> Result<(), Violation> {
             );
             violation(element, text)
         }),
-        Content::Elements(particles) => {
+        (Content::Elements(particles), _) => {
             blank(element)?;
             sequence(element, particles)
         }
@@ -144,7 +143,7 @@ fn sequence(element: &Element, particles: &[Particle]) -> Result<(), Violation> 
         let Some(kind) = found else {
             return Err(violation(
                 child,
-                unexpected(element, child, &particles[position.min(particles.len())..]),
+                unexpected(element, child, particles.get(position..).unwrap_or_default()),
             ));
         };
         check(child, kind)?;

@@ -84,8 +84,9 @@ impl ExchangeStats {
     }
 
     pub(crate) fn count_operation(&self, name: &str) {
-        if let Some(index) = OPERATIONS.iter().position(|known| *known == name) {
-            self.operations[index].fetch_add(1, Ordering::Relaxed);
+        let mut counters = OPERATIONS.iter().zip(&self.operations);
+        if let Some((_, counter)) = counters.find(|(known, _)| **known == name) {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 

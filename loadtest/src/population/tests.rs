@@ -46,7 +46,7 @@ fn the_mean_of_tasks_holds_and_from_one_on_each_person_has_one() {
             ..Default::default()
         };
         let population = Population::generate(&spec);
-        let found = population.tasks() as f64 / 4_000.0;
+        let found = f64::from(u32::try_from(population.tasks()).unwrap()) / 4_000.0;
         assert!((found / mean - 1.0).abs() < 0.05, "{found} instead of {mean}");
         let mut owners: Vec<usize> = population.tenants[0]
             .lists

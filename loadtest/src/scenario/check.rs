@@ -83,27 +83,39 @@ impl Scenario {
         for (at, kill) in self.kills.iter().enumerate() {
             self.check_kill(&format!("kills[{at}]"), kill)?;
         }
-        if !self.steps.is_empty() {
-            if self.mode == DeploymentMode::Standalone {
-                return Err(wrong("steps", "need mode = \"distributed\""));
-            }
-            if !self.kills.is_empty() {
-                return Err(wrong("steps", "cannot be combined with kills"));
-            }
-            if let Some(step) = self
-                .steps
-                .iter()
-                .find(|step| !(1..=MAXIMUM_PROCESSES).contains(&step.workers))
-            {
-                return Err(wrong(
-                    "steps",
-                    format!(
-                        "{} workers are not between 1 and {MAXIMUM_PROCESSES}",
-                        step.workers
-                    ),
-                ));
-            }
+        self.check_steps()?;
+        self.check_edits()?;
+        self.check_settings()?;
+        self.check_expectations()
+    }
+
+    fn check_steps(&self) -> Result<(), ScenarioError> {
+        if self.steps.is_empty() {
+            return Ok(());
         }
+        if self.mode == DeploymentMode::Standalone {
+            return Err(wrong("steps", "need mode = \"distributed\""));
+        }
+        if !self.kills.is_empty() {
+            return Err(wrong("steps", "cannot be combined with kills"));
+        }
+        if let Some(step) = self
+            .steps
+            .iter()
+            .find(|step| !(1..=MAXIMUM_PROCESSES).contains(&step.workers))
+        {
+            return Err(wrong(
+                "steps",
+                format!(
+                    "{} workers are not between 1 and {MAXIMUM_PROCESSES}",
+                    step.workers
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_edits(&self) -> Result<(), ScenarioError> {
         if !(0.0..=10_000.0).contains(&self.edits.per_second) {
             return Err(wrong("edits.per_second", "is not between 0 and 10,000"));
         }
@@ -120,6 +132,10 @@ impl Scenario {
         {
             return Err(wrong("edits", "the weights must be 0 to 1,000, and not all 0"));
         }
+        Ok(())
+    }
+
+    fn check_settings(&self) -> Result<(), ScenarioError> {
         for key in ["registry", "queue", "api"] {
             if self
                 .settings
@@ -133,6 +149,10 @@ impl Scenario {
                 ));
             }
         }
+        Ok(())
+    }
+
+    fn check_expectations(&self) -> Result<(), ScenarioError> {
         for (at, text) in self.expect.iter().enumerate() {
             let expectation =
                 expect::parse(text).map_err(|problem| wrong(format!("expect[{at}]"), problem))?;

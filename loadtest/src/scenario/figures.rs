@@ -17,115 +17,137 @@ fn ratio(over: f64, under: f64) -> Option<f64> {
     (under > 0.0).then(|| over / under)
 }
 
+/// A figure, or `None` if it was not measured.
+type MetricValue = (Metric, Option<f64>);
+
 /// Returns the figures. Figures that were not measured are absent.
 pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures {
-    let mut figures = Figures::new();
-    let mut put = |metric: Metric, value: Option<f64>| {
-        if let Some(value) = value.filter(|value| value.is_finite()) {
-            figures.insert(metric, value);
-        }
-    };
+    let comparison = baseline.map(|baseline| comparison_figures(trial, baseline));
+    correctness_figures(trial)
+        .into_iter()
+        .chain(speed_figures(trial))
+        .chain(comparison.into_iter().flatten())
+        .chain(cost_figures(trial))
+        .filter_map(|(metric, value)| Some((metric, value.filter(|value| value.is_finite())?)))
+        .collect()
+}
+
+/// Returns the figures about tasks that are not as they must be, and about users whom no sync reached.
+fn correctness_figures(trial: &TrialResult) -> [MetricValue; 14] {
     let verdict = &trial.verdict;
-    put(
-        Metric::Lost,
-        Some(count(
-            verdict.missing_count + trial.edits.saturating_sub(trial.mirrored),
-        )),
-    );
-    put(Metric::Doubled, Some(count(verdict.doubled_count)));
-    put(Metric::LeftOver, Some(count(verdict.extra_count)));
-    put(Metric::Differing, Some(count(verdict.differing_count)));
     let violations = &trial.violations;
-    put(Metric::Shifted, Some(count(violations.shifted_count)));
-    put(Metric::Altered, Some(count(violations.altered_count)));
-    put(Metric::Deleted, Some(count(violations.deleted_count)));
-    put(Metric::Gone, Some(count(violations.gone_count)));
-    put(Metric::Answers, trial.answers.map(number));
-    put(
-        Metric::Lies,
-        trial.answers.map(|_| number(trial.wrong_answers.values().sum())),
-    );
-    put(Metric::NeverSynced, Some(number(trial.never_synced)));
-    put(Metric::Unchecked, trial.unchecked.map(number));
-    put(Metric::Disabled, trial.disabled.map(number));
-    put(Metric::EverybodyWithin, trial.everybody_within);
+    let lost = verdict.missing_count + trial.edits.saturating_sub(trial.mirrored);
+    let unclean = trial.ends.iter().filter(|(_, code)| *code != Some(0)).count();
+    [
+        (Metric::Lost, Some(count(lost))),
+        (Metric::Doubled, Some(count(verdict.doubled_count))),
+        (Metric::LeftOver, Some(count(verdict.extra_count))),
+        (Metric::Differing, Some(count(verdict.differing_count))),
+        (Metric::Shifted, Some(count(violations.shifted_count))),
+        (Metric::Altered, Some(count(violations.altered_count))),
+        (Metric::Deleted, Some(count(violations.deleted_count))),
+        (Metric::Gone, Some(count(violations.gone_count))),
+        (Metric::Answers, trial.answers.map(number)),
+        (
+            Metric::Lies,
+            trial.answers.map(|_| number(trial.wrong_answers.values().sum())),
+        ),
+        (Metric::NeverSynced, Some(number(trial.never_synced))),
+        (Metric::Unchecked, trial.unchecked.map(number)),
+        (Metric::Disabled, trial.disabled.map(number)),
+        (Metric::UncleanEnds, Some(count(unclean))),
+    ]
+}
+
+/// Returns the figures about times and rates.
+fn speed_figures(trial: &TrialResult) -> [MetricValue; 14] {
     let some = |measured: bool, value: f64| measured.then_some(value);
     let intervals = trial.interval.count > 0;
-    put(Metric::IntervalP50, some(intervals, trial.interval.p50));
-    put(Metric::IntervalP99, some(intervals, trial.interval.p99));
-    put(Metric::IntervalMax, some(intervals, trial.interval.max));
-    put(
-        Metric::OvertakingP99,
-        some(trial.overtaking.count > 0, trial.overtaking.p99),
-    );
-    put(
-        Metric::StalenessMax,
-        some(trial.measured_seconds > 0.0, trial.staleness_max),
-    );
-    put(
-        Metric::OthersIntervalP99Ratio,
-        baseline.and_then(|baseline| others_ratio(trial, baseline, |group| group.interval.p99)),
-    );
-    let others = || trial.groups.iter().filter(|group| !group.lied_to);
-    put(
-        Metric::OthersSyncP99,
-        others().map(|group| group.sync.p99).reduce(f64::max),
-    );
-    put(
-        Metric::OthersSyncP50Ratio,
-        baseline.and_then(|baseline| others_ratio(trial, baseline, |group| group.sync.p50)),
-    );
-    put(
-        Metric::OthersSyncP99Ratio,
-        baseline.and_then(|baseline| others_ratio(trial, baseline, |group| group.sync.p99)),
-    );
-    put(
-        Metric::Throughput,
-        ratio(number(trial.measured_syncs), trial.measured_seconds),
-    );
-    put(Metric::ThroughputRatio, steps_ratio(trial));
-    put(Metric::MirroredP50, trial.mirrored_p50);
-    put(Metric::MirroredP99, trial.mirrored_p99);
-    // If no process took over after a leader was hit, the figure stays absent, so that the expectation fails.
-    let killed: Vec<_> = trial
+    let others = trial.groups.iter().filter(|group| !group.lied_to);
+    let users: u64 = trial.groups.iter().map(|group| group.users).sum();
+    [
+        (Metric::EverybodyWithin, trial.everybody_within),
+        (Metric::IntervalP50, some(intervals, trial.interval.p50)),
+        (Metric::IntervalP99, some(intervals, trial.interval.p99)),
+        (Metric::IntervalMax, some(intervals, trial.interval.max)),
+        (
+            Metric::OvertakingP99,
+            some(trial.overtaking.count > 0, trial.overtaking.p99),
+        ),
+        (
+            Metric::StalenessMax,
+            some(trial.measured_seconds > 0.0, trial.staleness_max),
+        ),
+        (
+            Metric::OthersSyncP99,
+            others.map(|group| group.sync.p99).reduce(f64::max),
+        ),
+        (
+            Metric::Throughput,
+            ratio(number(trial.measured_syncs), trial.measured_seconds),
+        ),
+        (Metric::ThroughputRatio, steps_ratio(trial)),
+        (Metric::MirroredP50, trial.mirrored_p50),
+        (Metric::MirroredP99, trial.mirrored_p99),
+        (Metric::Failover, failover(trial)),
+        (Metric::SettledWithin, trial.settled_within),
+        (
+            Metric::EnrolledPerSecond,
+            ratio(number(users), trial.enrol_seconds),
+        ),
+    ]
+}
+
+/// Returns the figures that compare the run with its baseline.
+fn comparison_figures(trial: &TrialResult, baseline: &TrialResult) -> [MetricValue; 4] {
+    let memory = memory_max(baseline).and_then(|before| ratio(memory_max(trial)?, before));
+    [
+        (
+            Metric::OthersIntervalP99Ratio,
+            others_ratio(trial, baseline, |group| group.interval.p99),
+        ),
+        (
+            Metric::OthersSyncP50Ratio,
+            others_ratio(trial, baseline, |group| group.sync.p50),
+        ),
+        (
+            Metric::OthersSyncP99Ratio,
+            others_ratio(trial, baseline, |group| group.sync.p99),
+        ),
+        (Metric::MemoryRatio, memory),
+    ]
+}
+
+/// Returns the figures about requests, CPU time and memory.
+fn cost_figures(trial: &TrialResult) -> [MetricValue; 5] {
+    let idle = trial.idle.as_ref();
+    [
+        (Metric::IdleWrites, idle.map(|idle| number(idle.writes))),
+        (
+            Metric::IdleExchangeRequests,
+            idle.and_then(|idle| ratio(number(idle.exchange_requests), number(idle.syncs))),
+        ),
+        (
+            Metric::IdleSharepointRequests,
+            idle.and_then(|idle| ratio(number(idle.sharepoint_requests), number(idle.syncs))),
+        ),
+        (
+            Metric::CpuPerSync,
+            ratio(trial.measured_cpu_seconds, number(trial.measured_syncs)),
+        ),
+        (Metric::MemoryMax, memory_max(trial)),
+    ]
+}
+
+/// Returns the longest time without a leader after a leader was hit. If no process took over after one of the hits,
+/// the figure stays absent, so that the expectation fails.
+fn failover(trial: &TrialResult) -> Option<f64> {
+    let hits = trial
         .hits
         .iter()
-        .filter(|hit| hit.what == super::file::Victim::Leader)
-        .collect();
-    if !killed.is_empty() && killed.iter().all(|hit| hit.failover.is_some()) {
-        let longest = killed.iter().filter_map(|hit| hit.failover).fold(0.0, f64::max);
-        put(Metric::Failover, Some(longest));
-    }
-    put(Metric::SettledWithin, trial.settled_within);
-    if let Some(idle) = &trial.idle {
-        put(Metric::IdleWrites, Some(number(idle.writes)));
-        put(
-            Metric::IdleExchangeRequests,
-            ratio(number(idle.exchange_requests), number(idle.syncs)),
-        );
-        put(
-            Metric::IdleSharepointRequests,
-            ratio(number(idle.sharepoint_requests), number(idle.syncs)),
-        );
-    }
-    let users: u64 = trial.groups.iter().map(|group| group.users).sum();
-    put(
-        Metric::EnrolledPerSecond,
-        ratio(number(users), trial.enrol_seconds),
-    );
-    put(
-        Metric::CpuPerSync,
-        ratio(trial.measured_cpu_seconds, number(trial.measured_syncs)),
-    );
-    put(Metric::MemoryMax, memory_max(trial));
-    let before = baseline.and_then(memory_max);
-    put(
-        Metric::MemoryRatio,
-        before.and_then(|before| ratio(memory_max(trial)?, before)),
-    );
-    let unclean = trial.ends.iter().filter(|(_, code)| *code != Some(0)).count();
-    put(Metric::UncleanEnds, Some(count(unclean)));
-    figures
+        .filter(|hit| hit.what == super::file::Victim::Leader);
+    let times: Vec<f64> = hits.map(|hit| hit.failover).collect::<Option<_>>()?;
+    times.into_iter().reduce(f64::max)
 }
 
 /// Returns the largest ratio of a group's figure to its figure in the baseline, among the groups that get no wrong

@@ -3,6 +3,7 @@
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::fleet::Fleet;
 use crate::trial::Farm;
@@ -25,9 +26,10 @@ async fn query_users(fleet: &Fleet, farm: &Farm) -> Vec<QueriedUser> {
     });
     let shown = futures::stream::iter(people).map(|(tenant, user)| async move {
         let person = fleet.person(&tenant, &user).await.unwrap_or_default();
-        let full_check = person["tasks"]["full_check_at"].as_str();
+        let full_check = person.pointer("/tasks/full_check_at").and_then(Value::as_str);
+        let state = person.pointer("/enrolment/state").and_then(Value::as_str);
         QueriedUser {
-            disabled: person["enrolment"]["state"] == "disabled",
+            disabled: state == Some("disabled"),
             full_check: full_check.and_then(|time| time.parse().ok()),
             tenant,
             user,

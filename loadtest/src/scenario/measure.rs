@@ -91,7 +91,7 @@ impl TrialMonitor {
     pub(crate) async fn take_sample(&mut self, fleet: &Fleet) -> MonitorSample {
         if self.samples_taken.is_multiple_of(STATUS_EVERY) {
             let status = fleet.status().await;
-            self.due = status.and_then(|status| status["summary"]["due"].as_u64());
+            self.due = status.and_then(|status| status.pointer("/summary/due")?.as_u64());
         }
         self.samples_taken += 1;
         let waits = self.visits.scan();

@@ -253,20 +253,23 @@ impl TrialResult {
         self.hits
             .iter()
             .map(|hit| {
-                let mut line = format!(
-                    "{:>7.1} s  {} {:?}, back after {}",
+                let failover = if hit.what == Victim::Leader {
+                    format!(", without a leader for {}", seconds(hit.failover))
+                } else {
+                    String::new()
+                };
+                let problem = hit
+                    .problem
+                    .as_ref()
+                    .map(|problem| format!(": {problem}"))
+                    .unwrap_or_default();
+                format!(
+                    "{:>7.1} s  {} {:?}, back after {}{failover}{problem}",
                     hit.at,
                     hit.name,
                     hit.how,
                     seconds(hit.back_after)
-                );
-                if hit.what == Victim::Leader {
-                    line.push_str(&format!(", without a leader for {}", seconds(hit.failover)));
-                }
-                if let Some(problem) = &hit.problem {
-                    line.push_str(&format!(": {problem}"));
-                }
-                line
+                )
             })
             .collect()
     }

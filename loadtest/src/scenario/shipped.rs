@@ -75,7 +75,8 @@ mod page {
                 let what: Vec<_> = metric.what().split_whitespace().collect();
                 format!("| `{}` | {} |\n", metric.name(), what.join(" "))
             })
-            .collect();
+            .collect::<Vec<_>>()
+            .concat();
         assert!(PAGE.ends_with(&rows), "the table of figures must be:\n{rows}");
     }
 

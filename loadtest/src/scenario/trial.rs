@@ -425,7 +425,7 @@ impl<'a> Trial<'a> {
         // The status is briefly unavailable while the leader examines all users.
         for _ in 0..STATUS_TRIES {
             let status = self.fleet.status().await;
-            self.disabled = status.and_then(|status| status["disabled"].as_u64());
+            self.disabled = status.and_then(|status| status.get("disabled")?.as_u64());
             if self.disabled.is_some() {
                 break;
             }

@@ -24,7 +24,7 @@ impl Binaries {
             self.epmd()?;
             self.rabbitmq_server()?;
         }
-        if plan.postgres {
+        if plan.postgres.is_some() {
             self.postgres("initdb")?;
             self.postgres("postgres")?;
         }

@@ -38,7 +38,7 @@ pub use authority::{PrivateAuthority, ServerCertificate};
 pub use binaries::Binaries;
 pub use error::{ServiceError, started_or_skipped};
 pub use folder::ServiceFolder;
-pub use postgres::Postgres;
+pub use postgres::{Postgres, PostgresVolume};
 pub(crate) use process::Signal;
 pub use rabbitmq::RabbitMq;
 pub use rabbitmq_cluster::RabbitMqCluster;

@@ -25,6 +25,15 @@ const INITIALISE_LIMIT: Duration = Duration::from_mins(2);
 /// A private PostgreSQL server with `fsync` on, so that committed data survives a kill.
 pub type Postgres = Server<PostgresRecipe>;
 
+/// Where a PostgreSQL server keeps its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PostgresVolume {
+    /// In a plain folder.
+    Folder,
+    /// On a volume that can be made to look full.
+    Limited,
+}
+
 /// How a PostgreSQL server is started.
 #[derive(Debug)]
 pub struct PostgresRecipe {
@@ -32,8 +41,7 @@ pub struct PostgresRecipe {
     password: String,
     /// User and group that the server runs as, if they differ from those of this process.
     account: Option<(u32, u32)>,
-    /// Whether the volume can be made to look full.
-    fills: bool,
+    volume: PostgresVolume,
 }
 
 impl Postgres {
@@ -42,18 +50,14 @@ impl Postgres {
     /// # Errors
     /// Reports why it does not start, with the last lines of its log.
     pub async fn start(folder: &Arc<ServiceFolder>) -> Result<Self, ServiceError> {
-        Self::start_as(folder, false).await
+        Self::start_on(folder, PostgresVolume::Folder).await
     }
 
-    /// Does the same on a volume that [`Self::fill_volume`] can make look full.
+    /// Does the same on either kind of volume. [`Self::fill_volume`] can make a limited one look full.
     ///
     /// # Errors
-    /// As [`Self::start`], and if there is no C compiler.
-    pub async fn start_on_volume(folder: &Arc<ServiceFolder>) -> Result<Self, ServiceError> {
-        Self::start_as(folder, true).await
-    }
-
-    async fn start_as(folder: &Arc<ServiceFolder>, fills: bool) -> Result<Self, ServiceError> {
+    /// As [`Self::start`], and on a limited volume if there is no C compiler.
+    pub async fn start_on(folder: &Arc<ServiceFolder>, volume: PostgresVolume) -> Result<Self, ServiceError> {
         let account = if folder.is_root() {
             folder.open_to_others()?;
             let accounts =
@@ -67,7 +71,7 @@ impl Postgres {
                 port: ports::free_port()?,
                 password: unique_id().simple().to_string(),
                 account,
-                fills,
+                volume,
             })
         })
         .await
@@ -175,7 +179,7 @@ impl Recipe for PostgresRecipe {
     const START_LIMIT: Duration = Duration::from_mins(2);
 
     async fn prepare(&self, home: &Home, folder: &Arc<ServiceFolder>) -> Result<(), ServiceError> {
-        if self.fills {
+        if self.volume == PostgresVolume::Limited {
             volume::make_library(&home.path)?;
         }
         if home.data().join("PG_VERSION").exists() {
@@ -202,7 +206,7 @@ impl Recipe for PostgresRecipe {
             command.extend(["-c".into(), setting.into()]);
         }
         let mut launch = Launch::new(command, home.path.clone(), home.log(), Self::DISCARD);
-        if self.fills {
+        if self.volume == PostgresVolume::Limited {
             let library = volume::library(&home.path);
             launch.environment.push(("LD_PRELOAD", library.into()));
         }

@@ -220,7 +220,7 @@ impl RabbitMqRecipe {
             },
             ..
         } = self;
-        let mut text = format!(
+        let mut parts = vec![format!(
             "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
              management.tcp.ip = 127.0.0.1\n\
              management.tcp.port = {management}\n\
@@ -231,21 +231,22 @@ impl RabbitMqRecipe {
              log.console = true\n\
              log.console.level = info\n\
              log.file = false\n"
+        )];
+        parts.extend(
+            (1..)
+                .zip(cluster)
+                .map(|(number, node)| format!("cluster_formation.classic_config.nodes.{number} = {node}\n")),
         );
-        for (number, node) in (1..).zip(cluster) {
-            text.push_str(&format!(
-                "cluster_formation.classic_config.nodes.{number} = {node}\n"
-            ));
-        }
         if !cluster.is_empty() {
             // The same values as in deploy/rabbitmq/rabbitmq.conf.
-            text.push_str(
+            parts.push(
                 "cluster_formation.peer_discovery_backend = classic_config\n\
-                 cluster_partition_handling = pause_minority\n",
+                 cluster_partition_handling = pause_minority\n"
+                    .to_owned(),
             );
         }
         if let Some(tls) = &self.tls {
-            text.push_str(&format!(
+            parts.push(format!(
                 "listeners.ssl.1 = 127.0.0.1:{}\n\
                  ssl_options.certfile = {}\n\
                  ssl_options.keyfile = {}\n\
@@ -256,7 +257,7 @@ impl RabbitMqRecipe {
                 home.path.join(KEY).display()
             ));
         }
-        text
+        parts.concat()
     }
 
     async fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {

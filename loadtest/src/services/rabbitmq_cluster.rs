@@ -62,11 +62,10 @@ impl RabbitMqCluster {
     /// the default virtual host.
     #[must_use]
     pub fn url(&self) -> String {
-        let mut url = self.nodes.first().map(RabbitMq::url).unwrap_or_default();
-        for node in self.nodes.iter().skip(1) {
-            url.push_str(&format!(",127.0.0.1:{}", node.port()));
-        }
-        url
+        let first = self.nodes.first().map(RabbitMq::url);
+        let others = self.nodes.iter().skip(1);
+        let others = others.map(|node| format!("127.0.0.1:{}", node.port()));
+        first.into_iter().chain(others).collect::<Vec<_>>().join(",")
     }
 
     /// Kills all nodes at once.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures::future::OptionFuture;
 
 use super::{
-    Binaries, Persistence, Postgres, RabbitMq, RabbitMqCluster, Redis, RedisCluster, RedisSentinel,
-    ServiceError, ServiceFolder,
+    Binaries, Persistence, Postgres, PostgresVolume, RabbitMq, RabbitMqCluster, Redis, RedisCluster,
+    RedisSentinel, ServiceError, ServiceFolder,
 };
 
 /// Which servers to start, and where.
@@ -24,9 +24,7 @@ pub struct ServicesPlan {
     /// A RabbitMQ cluster of three nodes.
     pub rabbitmq_cluster: bool,
     /// A PostgreSQL server.
-    pub postgres: bool,
-    /// Whether PostgreSQL's volume can be made to look full.
-    pub postgres_fills: bool,
+    pub postgres: Option<PostgresVolume>,
     /// Folder in which the temporary folder is created; the system's when not given.
     pub parent: Option<PathBuf>,
     /// Additional folders with the servers' programs.
@@ -43,7 +41,7 @@ impl ServicesPlan {
             redis_cluster: Some(Persistence::default()),
             redis_sentinel: Some(Persistence::default()),
             rabbitmq: true,
-            postgres: true,
+            postgres: Some(PostgresVolume::Folder),
             ..Self::default()
         }
     }
@@ -81,28 +79,31 @@ impl Services {
         plan.binaries.check(plan)?;
         let folder = Arc::new(ServiceFolder::new(plan.parent.as_deref(), plan.binaries.clone())?);
         let optional = |wanted: bool| wanted.then_some(&folder);
-        let (redis, redis_cluster, redis_sentinel, rabbitmq, rabbitmq_cluster, postgres, filling) = futures::try_join!(
-            transposed(plan.redis.map(|persistence| Redis::start(&folder, persistence))),
-            transposed(
-                plan.redis_cluster
-                    .map(|persistence| RedisCluster::start(&folder, persistence))
-            ),
-            transposed(
-                plan.redis_sentinel
-                    .map(|persistence| RedisSentinel::start(&folder, persistence))
-            ),
-            transposed(optional(plan.rabbitmq).map(RabbitMq::start)),
-            transposed(optional(plan.rabbitmq_cluster).map(RabbitMqCluster::start)),
-            transposed(optional(plan.postgres && !plan.postgres_fills).map(Postgres::start)),
-            transposed(optional(plan.postgres && plan.postgres_fills).map(Postgres::start_on_volume)),
-        )?;
+        // The futures of all servers together take 20 KB. On the heap they do not enlarge the future of every caller.
+        let start_all = Box::pin(async {
+            futures::try_join!(
+                transposed(plan.redis.map(|persistence| Redis::start(&folder, persistence))),
+                transposed(
+                    plan.redis_cluster
+                        .map(|persistence| RedisCluster::start(&folder, persistence))
+                ),
+                transposed(
+                    plan.redis_sentinel
+                        .map(|persistence| RedisSentinel::start(&folder, persistence))
+                ),
+                transposed(optional(plan.rabbitmq).map(RabbitMq::start)),
+                transposed(optional(plan.rabbitmq_cluster).map(RabbitMqCluster::start)),
+                transposed(plan.postgres.map(|volume| Postgres::start_on(&folder, volume))),
+            )
+        });
+        let (redis, redis_cluster, redis_sentinel, rabbitmq, rabbitmq_cluster, postgres) = start_all.await?;
         Ok(Self {
             redis,
             redis_cluster,
             redis_sentinel,
             rabbitmq,
             rabbitmq_cluster,
-            postgres: postgres.or(filling),
+            postgres,
             folder,
         })
     }

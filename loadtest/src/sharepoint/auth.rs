@@ -127,7 +127,8 @@ impl SharePoint {
     fn digest_mac(&self, caller: &str, time: &str) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.settings.seed.to_be_bytes());
         let tag = hmac::sign(&key, format!("{}\n{time}", caller.to_lowercase()).as_bytes());
-        tag.as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
+        let digits = tag.as_ref().iter().map(|byte| format!("{byte:02X}"));
+        digits.collect::<Vec<_>>().concat()
     }
 }
 

@@ -67,7 +67,7 @@ impl SharePoint {
                         .map(|(name, value)| (name.as_str(), value.as_str()));
                     push_part(&mut body, &boundary, answer.status, headers, &answer.body);
                 }
-                other => return other,
+                result @ (RequestResult::Cut | RequestResult::Huge(_)) => return result,
             }
         }
         body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
@@ -273,16 +273,16 @@ fn push_part<'a>(
     let reason = hyper::StatusCode::from_u16(status)
         .ok()
         .and_then(|status| status.canonical_reason());
-    let mut head = format!(
+    let head = format!(
         "--{boundary}\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\nHTTP/1.1 {} {}\r\n",
         status,
         reason.unwrap_or("Unknown")
     );
-    for (name, value) in headers {
-        head.push_str(&format!("{}: {value}\r\n", name.to_ascii_uppercase()));
-    }
-    head.push_str("\r\n");
     out.extend_from_slice(head.as_bytes());
+    for (name, value) in headers {
+        out.extend_from_slice(format!("{}: {value}\r\n", name.to_ascii_uppercase()).as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
     out.extend_from_slice(body);
     out.extend_from_slice(b"\r\n");
 }

@@ -219,6 +219,10 @@ fn parse_token(text: &str, scope: ChangeScope) -> Result<ChangeToken, SpError> {
 
 /// The members of `SP.ChangeQuery` that this server supports.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the members of SP.ChangeQuery are independent flags"
+)]
 pub(crate) struct ChangeQuery {
     item: bool,
     list: bool,
@@ -326,7 +330,9 @@ fn token_value(value: &Value) -> Result<Option<String>, SpError> {
             Some(Value::Null) | None => Ok(None),
             Some(_) => Err(SpError::token_invalid()),
         },
-        _ => Err(SpError::token_invalid()),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(SpError::token_invalid())
+        }
     }
 }
 

@@ -95,6 +95,10 @@ pub(crate) const UI_VERSION: &str = "OData__UIVersionString";
 
 /// The properties of a list that determine its columns and texts.
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "real lists combine these properties freely"
+)]
 pub(crate) struct Schema {
     pub(crate) template: u16,
     pub(crate) task: bool,
@@ -129,113 +133,42 @@ impl Schema {
     /// Returns all columns in the order of the `fields` collection.
     pub(crate) fn fields(&self) -> Vec<Field> {
         use Column as C;
-        let mut fields = vec![Field {
-            column: C::Title,
-            name: "Title",
-        }];
+        let field = |column, name| Field { column, name };
+        let mut fields = vec![field(C::Title, "Title")];
         if self.task {
             fields.extend([
-                Field {
-                    column: C::Start,
-                    name: "StartDate",
-                },
-                Field {
-                    column: C::Due,
-                    name: if self.renamed { "TaskDueDate" } else { "DueDate" },
-                },
-                Field {
-                    column: C::AssignedTo,
-                    name: "AssignedTo",
-                },
-                Field {
-                    column: C::Percent,
-                    name: "PercentComplete",
-                },
-                Field {
-                    column: C::Body,
-                    name: "Body",
-                },
-                Field {
-                    column: C::Priority,
-                    name: "Priority",
-                },
-                Field {
-                    column: C::Status,
-                    name: if self.renamed { "TaskStatus" } else { "Status" },
-                },
+                field(C::Start, "StartDate"),
+                field(C::Due, if self.renamed { "TaskDueDate" } else { "DueDate" }),
+                field(C::AssignedTo, "AssignedTo"),
+                field(C::Percent, "PercentComplete"),
+                field(C::Body, "Body"),
+                field(C::Priority, "Priority"),
+                field(C::Status, if self.renamed { "TaskStatus" } else { "Status" }),
             ]);
             if self.template == 171 {
-                fields.push(Field {
-                    column: C::Checkmark,
-                    name: "Checkmark",
-                });
+                fields.push(field(C::Checkmark, "Checkmark"));
             }
             if self.with_completed {
-                fields.push(Field {
-                    column: C::Completed,
-                    name: "DateCompleted",
-                });
+                fields.push(field(C::Completed, "DateCompleted"));
             }
             if self.with_work {
-                fields.push(Field {
-                    column: C::ActualWork,
-                    name: "ActualWork",
-                });
-                fields.push(Field {
-                    column: C::TotalWork,
-                    name: "TotalWork",
-                });
+                fields.push(field(C::ActualWork, "ActualWork"));
+                fields.push(field(C::TotalWork, "TotalWork"));
             }
         }
         fields.extend([
-            Field {
-                column: C::Id,
-                name: "ID",
-            },
-            Field {
-                column: C::ContentTypeId,
-                name: "ContentTypeId",
-            },
-            Field {
-                column: C::Modified,
-                name: "Modified",
-            },
-            Field {
-                column: C::Created,
-                name: "Created",
-            },
-            Field {
-                column: C::Author,
-                name: "Author",
-            },
-            Field {
-                column: C::Editor,
-                name: "Editor",
-            },
-            Field {
-                column: C::Version,
-                name: "owshiddenversion",
-            },
-            Field {
-                column: C::UiVersion,
-                name: "_UIVersionString",
-            },
-            Field {
-                column: C::Attachments,
-                name: "Attachments",
-            },
-            Field {
-                column: C::Guid,
-                name: "GUID",
-            },
-            Field {
-                column: C::UniqueId,
-                name: "UniqueId",
-            },
-            Field {
-                column: C::ObjectType,
-                name: "FSObjType",
-            },
+            field(C::Id, "ID"),
+            field(C::ContentTypeId, "ContentTypeId"),
+            field(C::Modified, "Modified"),
+            field(C::Created, "Created"),
+            field(C::Author, "Author"),
+            field(C::Editor, "Editor"),
+            field(C::Version, "owshiddenversion"),
+            field(C::UiVersion, "_UIVersionString"),
+            field(C::Attachments, "Attachments"),
+            field(C::Guid, "GUID"),
+            field(C::UniqueId, "UniqueId"),
+            field(C::ObjectType, "FSObjType"),
         ]);
         fields
     }
@@ -351,10 +284,12 @@ impl Column {
 impl Field {
     /// Returns the choices of a choice column in their order.
     pub(crate) fn choices(&self, schema: &Schema) -> Option<Vec<&'static str>> {
-        match self.column {
-            Column::Status => Some(schema.language.statuses().to_vec()),
-            Column::Priority => Some(schema.language.priorities().to_vec()),
-            _ => None,
+        if self.column == Column::Status {
+            Some(schema.language.statuses().to_vec())
+        } else if self.column == Column::Priority {
+            Some(schema.language.priorities().to_vec())
+        } else {
+            None
         }
     }
 
@@ -362,64 +297,76 @@ impl Field {
         matches!(self.column, Column::Start | Column::Due | Column::Completed)
     }
 
+    /// Returns the attributes that only some columns have.
+    fn own_attributes(&self, schema: &Schema) -> &'static str {
+        match self.column {
+            Column::Title => " Required=\"TRUE\" MaxLength=\"255\"",
+            Column::Body => match schema.rich_text() {
+                RichText::Full => " RichText=\"TRUE\" RichTextMode=\"FullHtml\" NumLines=\"6\"",
+                RichText::Compatible => " RichText=\"TRUE\" RichTextMode=\"Compatible\" NumLines=\"6\"",
+                RichText::Plain => " RichText=\"FALSE\" NumLines=\"6\"",
+            },
+            Column::AssignedTo if schema.multi_person => {
+                " List=\"UserInfo\" ShowField=\"ImnName\" UserSelectionMode=\"PeopleOnly\" Mult=\"TRUE\""
+            }
+            Column::AssignedTo => " List=\"UserInfo\" ShowField=\"ImnName\" UserSelectionMode=\"PeopleOnly\"",
+            Column::Percent => " Percentage=\"TRUE\" Min=\"0\" Max=\"1\"",
+            Column::ActualWork | Column::TotalWork => " Min=\"0\" Decimals=\"0\"",
+            Column::Start | Column::Due | Column::Completed => " Format=\"DateOnly\"",
+            Column::Status
+            | Column::Priority
+            | Column::Checkmark
+            | Column::Id
+            | Column::Created
+            | Column::Modified
+            | Column::Author
+            | Column::Editor
+            | Column::ContentTypeId
+            | Column::Version
+            | Column::Guid
+            | Column::UniqueId
+            | Column::ObjectType
+            | Column::UiVersion
+            | Column::Attachments => "",
+        }
+    }
+
     /// Returns the column's schema as SharePoint writes it.
     pub(crate) fn schema_xml(&self, schema: &Schema, list: &str) -> String {
         let column = self.column;
-        let mut xml = format!(
-            "<Field ID=\"{{{}}}\" Type=\"{}\" Name=\"{}\" StaticName=\"{}\" DisplayName=\"{}\" SourceID=\"{{{list}}}\"",
+        let head = format!(
+            "<Field ID=\"{{{}}}\" Type=\"{}\" Name=\"{}\" StaticName=\"{}\" DisplayName=\"{}\" SourceID=\"{{{list}}}\"{}{}",
             column.guid(),
             column.type_name(schema),
             self.name,
             self.name,
             escape(column.display_name(schema.language)),
-        );
-        match column {
-            Column::Title => xml.push_str(" Required=\"TRUE\" MaxLength=\"255\""),
-            Column::Body => match schema.rich_text() {
-                RichText::Full => xml.push_str(" RichText=\"TRUE\" RichTextMode=\"FullHtml\" NumLines=\"6\""),
-                RichText::Compatible => {
-                    xml.push_str(" RichText=\"TRUE\" RichTextMode=\"Compatible\" NumLines=\"6\"");
-                }
-                RichText::Plain => xml.push_str(" RichText=\"FALSE\" NumLines=\"6\""),
+            self.own_attributes(schema),
+            if column.read_only() {
+                " ReadOnly=\"TRUE\""
+            } else {
+                ""
             },
-            Column::AssignedTo => {
-                xml.push_str(" List=\"UserInfo\" ShowField=\"ImnName\" UserSelectionMode=\"PeopleOnly\"");
-                if schema.multi_person {
-                    xml.push_str(" Mult=\"TRUE\"");
-                }
-            }
-            Column::Percent => xml.push_str(" Percentage=\"TRUE\" Min=\"0\" Max=\"1\""),
-            Column::ActualWork | Column::TotalWork => xml.push_str(" Min=\"0\" Decimals=\"0\""),
-            _ if self.date_only() => xml.push_str(" Format=\"DateOnly\""),
-            _ => {}
-        }
-        if column.read_only() {
-            xml.push_str(" ReadOnly=\"TRUE\"");
-        }
+        );
         let Some(choices) = self.choices(schema) else {
-            xml.push_str(" />");
-            return xml;
+            return format!("{head} />");
         };
-        xml.push_str("><CHOICES>");
-        for choice in &choices {
-            xml.push_str(&format!("<CHOICE>{}</CHOICE>", escape(choice)));
-        }
-        xml.push_str("</CHOICES>");
-        if schema.mappings {
-            xml.push_str("<MAPPINGS>");
-            for (at, choice) in choices.iter().enumerate() {
-                xml.push_str(&format!(
-                    "<MAPPING Value=\"{}\">{}</MAPPING>",
-                    at + 1,
-                    escape(choice)
-                ));
-            }
-            xml.push_str("</MAPPINGS>");
-        }
+        let elements = choices
+            .iter()
+            .map(|choice| format!("<CHOICE>{}</CHOICE>", escape(choice)))
+            .collect::<Vec<_>>()
+            .concat();
+        let mappings = if schema.mappings {
+            let mappings = (1..)
+                .zip(&choices)
+                .map(|(number, choice)| format!("<MAPPING Value=\"{number}\">{}</MAPPING>", escape(choice)));
+            format!("<MAPPINGS>{}</MAPPINGS>", mappings.collect::<Vec<_>>().concat())
+        } else {
+            String::new()
+        };
         let default = usize::from(column == Column::Priority);
-        let default = choices.get(default).copied().unwrap_or_default();
-        xml.push_str(&format!("<Default>{}</Default></Field>", escape(default)));
-        xml
+        let default = escape(choices.get(default).copied().unwrap_or_default());
+        format!("{head}><CHOICES>{elements}</CHOICES>{mappings}<Default>{default}</Default></Field>")
     }
 
     /// Returns the column as a resource of `fields`.
@@ -487,9 +434,10 @@ impl Field {
 
     /// Returns the name of the column in the JSON of items.
     pub(crate) fn entity_name(&self) -> &'static str {
-        match self.column {
-            Column::UiVersion => UI_VERSION,
-            _ => self.name,
+        if self.column == Column::UiVersion {
+            UI_VERSION
+        } else {
+            self.name
         }
     }
 }

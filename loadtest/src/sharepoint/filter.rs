@@ -101,9 +101,10 @@ impl Test {
 }
 
 fn text_of(cell: &Cell) -> Option<String> {
-    match cell {
-        Cell::Text(text) => Some(text.to_lowercase()),
-        _ => None,
+    if let Cell::Text(text) = cell {
+        Some(text.to_lowercase())
+    } else {
+        None
     }
 }
 
@@ -139,7 +140,11 @@ fn compare(cell: &Cell, comparison: Comparison, wanted: &Cell) -> bool {
                 .iter()
                 .all(|cell| compare(cell, Comparison::NotEqual, wanted)),
             Comparison::Equal if *wanted == Cell::Null => cells.is_empty(),
-            _ => cells.iter().any(|cell| compare(cell, comparison, wanted)),
+            Comparison::Equal
+            | Comparison::Greater
+            | Comparison::GreaterOrEqual
+            | Comparison::Less
+            | Comparison::LessOrEqual => cells.iter().any(|cell| compare(cell, comparison, wanted)),
         };
     }
     // Null is equal only to null, and neither greater nor less than any value, as in SQL.
@@ -176,9 +181,9 @@ pub(crate) fn parse(text: &str) -> Result<Test, SpError> {
     }
     let words = words(text).ok_or_else(invalid)?;
     let mut parser = Parser { words: &words, at: 0 };
-    let test = parser.either(0).ok_or_else(invalid)?;
+    let condition = parser.either(0).ok_or_else(invalid)?;
     if parser.at == words.len() {
-        Ok(test)
+        Ok(condition)
     } else {
         Err(invalid())
     }

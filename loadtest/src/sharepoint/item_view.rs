@@ -198,18 +198,17 @@ impl ItemContext<'_> {
     fn node(&self, item: &ListItem, property: Property) -> Node {
         match property {
             Property::Field(column) => self.field_node(item, column),
-            Property::PersonId(column) => match column {
-                Column::AssignedTo if self.list.schema.multi_person => {
-                    if item.assigned_to.is_empty() {
-                        return Value::Null.into();
-                    }
-                    Node::Primitives(
-                        "Edm.Int32",
-                        item.assigned_to.iter().copied().map(Value::from).collect(),
-                    )
+            Property::PersonId(column) => {
+                let ids = person_ids(item, column);
+                if column == Column::AssignedTo && self.list.schema.multi_person {
+                    return if ids.is_empty() {
+                        Value::Null.into()
+                    } else {
+                        Node::Primitives("Edm.Int32", ids.into_iter().map(Value::from).collect())
+                    };
                 }
-                _ => person_ids(item, column).first().copied().into(),
-            },
+                ids.first().copied().into()
+            }
             Property::PersonStringId(column) => {
                 let ids: Vec<Value> = person_ids(item, column)
                     .iter()
@@ -386,7 +385,27 @@ fn person_ids(item: &ListItem, column: Column) -> Vec<i32> {
         Column::AssignedTo => item.assigned_to.clone(),
         Column::Author => vec![item.author],
         Column::Editor => vec![item.editor],
-        _ => Vec::new(),
+        Column::Title
+        | Column::Body
+        | Column::Start
+        | Column::Due
+        | Column::Status
+        | Column::Percent
+        | Column::Priority
+        | Column::Completed
+        | Column::ActualWork
+        | Column::TotalWork
+        | Column::Checkmark
+        | Column::Id
+        | Column::Created
+        | Column::Modified
+        | Column::ContentTypeId
+        | Column::Version
+        | Column::Guid
+        | Column::UniqueId
+        | Column::ObjectType
+        | Column::UiVersion
+        | Column::Attachments => Vec::new(),
     }
 }
 

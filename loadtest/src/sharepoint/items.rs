@@ -60,7 +60,7 @@ impl SharePoint {
         let id = id
             .parse::<i32>()
             .map_err(|_| SpError::query("The item id is not a number."))?;
-        self.visible_item(site, list_id, id, call)?;
+        visible_item(site, list_id, id, call)?;
         let step = tail.first();
         match (call.method, step.map(|segment| segment.name.as_str())) {
             ("GET", None) => one_item(site, list_id, id, call, &call.select()),
@@ -78,12 +78,12 @@ impl SharePoint {
             }
             ("GET", Some(_)) => item_property(site, list_id, id, call, tail),
             ("POST", Some("recycle")) => {
-                self.may_edit_item(site, list_id, id, call)?;
+                may_edit_item(site, list_id, id, call)?;
                 site.recycle_item(list_id, id, call.if_match, self.clock.unique())?;
                 Ok(OperationOutcome::named("Recycle", self.new_id().to_string()))
             }
             ("DELETE", None) => {
-                self.may_edit_item(site, list_id, id, call)?;
+                may_edit_item(site, list_id, id, call)?;
                 site.recycle_item(list_id, id, call.if_match, self.clock.unique())?;
                 Ok(OperationOutcome {
                     status: 200,
@@ -94,34 +94,13 @@ impl SharePoint {
             }
             // A POST to one item without X-HTTP-Method is also an update.
             ("MERGE" | "POST", None) => {
-                self.may_edit_item(site, list_id, id, call)?;
+                may_edit_item(site, list_id, id, call)?;
                 let patch = write::parse(site.list(list_id)?, &site.zone, call.body, call.verbose_body)?;
                 let now = self.clock.unique();
                 let etag = site.update_item(list_id, id, call.if_match, patch, call.caller.user, now)?;
                 Ok(OperationOutcome::no_content(Some(etag)))
             }
             _ => Err(call.nothing_here()),
-        }
-    }
-
-    fn visible_item(&self, site: &Site, list_id: Uuid, id: i32, call: &Call<'_>) -> Result<(), SpError> {
-        let list = site.list(list_id)?;
-        let item = list.item(id)?;
-        // To a caller, an item that the caller may not see does not exist.
-        if item_context(site, list, call).visible(item) {
-            Ok(())
-        } else {
-            Err(SpError::no_item())
-        }
-    }
-
-    fn may_edit_item(&self, site: &Site, list_id: Uuid, id: i32, call: &Call<'_>) -> Result<(), SpError> {
-        let list = site.list(list_id)?;
-        let access = site.access(list, Some(list.item(id)?), call.caller.user);
-        if call.caller.full || access == super::Access::Edit {
-            Ok(())
-        } else {
-            Err(SpError::access_denied())
         }
     }
 
@@ -172,7 +151,7 @@ impl SharePoint {
         }
         let top = match call.address.option("$top") {
             None => DEFAULT_PAGE,
-            Some(text) => match text.parse::<usize>() {
+            Some(number) => match number.parse::<usize>() {
                 Ok(0) | Err(_) => return Err(SpError::query("The value of $top is not valid.")),
                 Ok(top) => top.min(MAXIMUM_PAGE),
             },
@@ -287,6 +266,29 @@ fn item_context<'a>(site: &'a Site, list: &'a List, call: &'a Call<'_>) -> ItemC
         list,
         service: &call.service,
         me: (call.caller.user, call.caller.full),
+    }
+}
+
+/// Refuses an item that does not exist for the caller.
+fn visible_item(site: &Site, list_id: Uuid, id: i32, call: &Call<'_>) -> Result<(), SpError> {
+    let list = site.list(list_id)?;
+    let item = list.item(id)?;
+    // To a caller, an item that the caller may not see does not exist.
+    if item_context(site, list, call).visible(item) {
+        Ok(())
+    } else {
+        Err(SpError::no_item())
+    }
+}
+
+/// Refuses a caller who may not change the item.
+fn may_edit_item(site: &Site, list_id: Uuid, id: i32, call: &Call<'_>) -> Result<(), SpError> {
+    let list = site.list(list_id)?;
+    let access = site.access(list, Some(list.item(id)?), call.caller.user);
+    if call.caller.full || access == super::Access::Edit {
+        Ok(())
+    } else {
+        Err(SpError::access_denied())
     }
 }
 
@@ -446,10 +448,9 @@ impl Query {
     fn compare(&self, context: &ItemContext<'_>, left: &ListItem, right: &ListItem) -> Ordering {
         for (name, ascending) in &self.order {
             let order = filter::order(&sort_cell(context, left, name), &sort_cell(context, right, name));
-            match order.unwrap_or(Ordering::Equal) {
-                Ordering::Equal => {}
-                order if *ascending => return order,
-                order => return order.reverse(),
+            let order = order.unwrap_or(Ordering::Equal);
+            if order.is_ne() {
+                return if *ascending { order } else { order.reverse() };
             }
         }
         left.id.cmp(&right.id)
@@ -469,9 +470,9 @@ impl Query {
                 None | Some("") => Cell::Null,
                 Some(text) => Cell::Text(text.to_owned()),
             };
-            match filter::order(&sort_cell(context, item, name), &wanted).unwrap_or(Ordering::Equal) {
-                Ordering::Equal => {}
-                order => return order.is_gt() == *ascending,
+            let order = filter::order(&sort_cell(context, item, name), &wanted).unwrap_or(Ordering::Equal);
+            if order.is_ne() {
+                return order.is_gt() == *ascending;
             }
         }
         item.id > after.id
@@ -479,12 +480,8 @@ impl Query {
 
     /// Returns the position after an item as text.
     fn token(&self, context: &ItemContext<'_>, last: &ListItem) -> String {
-        let mut token = "Paged=TRUE".to_owned();
-        for (name, _) in self
-            .order
-            .iter()
-            .filter(|(name, _)| !name.eq_ignore_ascii_case("ID"))
-        {
+        let names = self.order.iter().map(|(name, _)| name);
+        let fields = names.filter(|name| !name.eq_ignore_ascii_case("ID")).map(|name| {
             let value = match sort_cell(context, last, name) {
                 Cell::Number(number) => number.to_string(),
                 Cell::Text(text) => text,
@@ -492,9 +489,13 @@ impl Query {
                 Cell::Flag(flag) => u8::from(flag).to_string(),
                 Cell::Null | Cell::Many(_) => String::new(),
             };
-            token.push_str(&format!("&p_{}={}", percent_encode(name), percent_encode(&value)));
-        }
-        format!("{token}&p_ID={}", last.id)
+            format!("&p_{}={}", percent_encode(name), percent_encode(&value))
+        });
+        format!(
+            "Paged=TRUE{}&p_ID={}",
+            fields.collect::<Vec<_>>().concat(),
+            last.id
+        )
     }
 }
 
@@ -505,8 +506,8 @@ fn candidates(list: &List, test: &Test) -> Option<BTreeSet<i32>> {
         Cell::Number(number) if number.fract() == 0.0 && number.abs() < 2e9 => {
             format!("{number:.0}").parse().ok()
         }
-        Cell::Text(text) => text.parse::<i32>().ok(),
-        _ => None,
+        Cell::Text(digits) => digits.parse::<i32>().ok(),
+        Cell::Null | Cell::Flag(_) | Cell::Number(_) | Cell::Time(_) | Cell::Many(_) => None,
     };
     let by_id = |name: &str| name.eq_ignore_ascii_case("ID");
     match test {
@@ -524,7 +525,12 @@ fn candidates(list: &List, test: &Test) -> Option<BTreeSet<i32>> {
             let items = list.by_person.get(&id(wanted)?);
             Some(items.into_iter().flatten().copied().collect())
         }
-        _ => None,
+        Test::Always(_)
+        | Test::Not(_)
+        | Test::Compare(..)
+        | Test::In(..)
+        | Test::Contains(..)
+        | Test::StartsWith(..) => None,
     }
 }
 

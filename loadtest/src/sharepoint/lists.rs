@@ -1,6 +1,5 @@
 //! Lists, their columns and content types.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -93,12 +92,10 @@ impl SharePoint {
             .filter(|list| call.caller.full || site.access(list, None, call.caller.user) > Access::None)
             .collect();
         // SharePoint sorts lists by title.
-        lists.sort_by(
-            |left, right| match left.title.to_lowercase().cmp(&right.title.to_lowercase()) {
-                Ordering::Equal => left.id.cmp(&right.id),
-                other => other,
-            },
-        );
+        lists.sort_by(|left, right| {
+            let titles = left.title.to_lowercase().cmp(&right.title.to_lowercase());
+            titles.then_with(|| left.id.cmp(&right.id))
+        });
         let mut entries = Vec::new();
         let top = call.address.option("$top").map(str::parse::<usize>).transpose();
         let top = top

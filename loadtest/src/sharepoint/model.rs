@@ -1,6 +1,7 @@
 //! The store: site collections, webs, lists, items, people and rights.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
@@ -184,7 +185,9 @@ fn encode_name(name: &str) -> String {
         match character {
             'a'..='z' if at == 0 => encoded.push(character.to_ascii_uppercase()),
             'a'..='z' | 'A'..='Z' | '0'..='9' => encoded.push(character),
-            other => encoded.push_str(&format!("_x{:04x}_", u32::from(other))),
+            other => {
+                let _ = write!(encoded, "_x{:04x}_", u32::from(other));
+            }
         }
     }
     encoded

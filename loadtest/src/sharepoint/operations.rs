@@ -54,7 +54,7 @@ operations! {
     ContentTypes => "contenttypes",
     /// Columns of a list.
     Fields => "fields",
-    /// Many items through OData.
+    /// Many items through `OData`.
     ItemsList => "items.list",
     /// One item.
     ItemsGet => "items.get",

@@ -175,15 +175,12 @@ pub(crate) fn percent_decode(text: &str) -> String {
                 let digits = std::str::from_utf8(digits).ok()?;
                 u8::from_str_radix(digits, 16).ok()
             });
-        match decoded {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(first);
-                rest = tail;
-            }
+        if let Some(byte) = decoded {
+            bytes.push(byte);
+            rest = tail.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(first);
+            rest = tail;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

@@ -11,7 +11,7 @@ use super::model::{Access, Closed, List, ListItem, Restrictions, Site, Web};
 pub use super::specs::{
     ItemId, ListId, ListItemEdit, ListItemView, ListSpec, ListView, RightsTarget, SiteSpec, UserId,
 };
-use super::write::Patch;
+use super::write::{CellChange, Patch};
 use super::zones::SiteZone;
 use super::{SharePoint, lock};
 use crate::sim::conditions::GroupId;
@@ -452,11 +452,11 @@ fn patch(site: &Site, list: ListId, edit: ListItemEdit) -> Result<Patch, SpError
     let choice = |index: u8, texts: &[&str], field: &str| match usize::from(index).checked_sub(1) {
         Some(at) => texts
             .get(at)
-            .map(|text| Some((*text).to_owned()))
+            .map(|text| CellChange::Set((*text).to_owned()))
             .ok_or_else(|| SpError::bad_value(field)),
-        None => Ok(None),
+        None => Ok(CellChange::Clear),
     };
-    let midnight = |date: Option<Date>| date.map(|date| site.zone.midnight(date));
+    let midnight = |date: Option<Date>| CellChange::replace_with(date.map(|date| site.zone.midnight(date)));
     if edit.assigned_to.as_ref().is_some_and(|people| people.len() > 1) && !list.schema.multi_person {
         return Err(SpError::bad_value("AssignedTo"));
     }
@@ -467,26 +467,26 @@ fn patch(site: &Site, list: ListId, edit: ListItemEdit) -> Result<Patch, SpError
     {
         return Err(SpError::text_too_long());
     }
-    let status = edit
-        .status
-        .map(|index| choice(index, &site.language.statuses(), "Status"))
-        .transpose()?;
-    let priority = edit
-        .priority
-        .map(|index| choice(index, &site.language.priorities(), "Priority"))
-        .transpose()?;
+    let status = edit.status.map_or(Ok(CellChange::Keep), |index| {
+        choice(index, &site.language.statuses(), "Status")
+    })?;
+    let priority = edit.priority.map_or(Ok(CellChange::Keep), |index| {
+        choice(index, &site.language.priorities(), "Priority")
+    })?;
     Ok(Patch {
         title: edit.title,
         body: edit.body,
-        start: edit.start.map(midnight),
-        due: edit.due.map(midnight),
+        start: edit.start.map_or(CellChange::Keep, midnight),
+        due: edit.due.map_or(CellChange::Keep, midnight),
         status,
-        percent: edit.percent.map(Some),
+        percent: edit.percent.map_or(CellChange::Keep, CellChange::Set),
         priority,
         assigned_to: edit.assigned_to,
-        actual_work: edit.actual_work,
-        total_work: edit.total_work,
-        completed: edit.date_completed.map(midnight),
+        actual_work: edit
+            .actual_work
+            .map_or(CellChange::Keep, CellChange::replace_with),
+        total_work: edit.total_work.map_or(CellChange::Keep, CellChange::replace_with),
+        completed: edit.date_completed.map_or(CellChange::Keep, midnight),
     })
 }
 

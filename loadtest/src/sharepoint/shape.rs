@@ -149,7 +149,9 @@ impl Entity {
                         .collect::<Result<_, _>>()?,
                 ),
                 Node::Set(_) => Node::Deferred(format!("{}/{name}", self.uri)),
-                other => other,
+                node @ (Node::Plain(_) | Node::Primitives(..) | Node::Complex(..) | Node::Deferred(_)) => {
+                    node
+                }
             };
             kept.push((name, node));
         }
@@ -166,7 +168,9 @@ impl Entity {
         Some(match node {
             Node::Entity(entity) => AnswerContent::Entity(entity),
             Node::Set(entries) => AnswerContent::Feed { entries, next: None },
-            other => AnswerContent::Named(name, other),
+            node @ (Node::Plain(_) | Node::Primitives(..) | Node::Complex(..) | Node::Deferred(_)) => {
+                AnswerContent::Named(name, node)
+            }
         })
     }
 }
@@ -256,9 +260,6 @@ impl Entity {
         }
         for (name, node) in self.properties {
             match (mode, node) {
-                (MetadataMode::Verbose, node) => {
-                    map.insert(name.into_owned(), node.render(mode));
-                }
                 (MetadataMode::Minimal, Node::Deferred(uri)) => {
                     map.insert(format!("{name}@odata.navigationLinkUrl"), uri.into());
                 }

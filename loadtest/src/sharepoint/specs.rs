@@ -28,6 +28,10 @@ pub struct SiteSpec {
 
 /// A new list.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "real lists combine these properties freely"
+)]
 pub struct ListSpec {
     /// Title. The list's address and type name are derived from it.
     pub title: String,

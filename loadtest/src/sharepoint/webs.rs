@@ -318,7 +318,7 @@ pub(crate) fn select_or_property(
         AnswerContent::Entity(inner) => {
             AnswerContent::Entity(inner.select(&call.select(), &call.expand(), ONLY_ON_REQUEST)?)
         }
-        other => other,
+        answer @ (AnswerContent::Feed { .. } | AnswerContent::Named(..)) => answer,
     }))
 }
 
@@ -409,17 +409,16 @@ fn ensure_user(
         .or_else(|| body.get("logonName").and_then(Value::as_str).map(str::to_owned))
         .ok_or_else(|| SpError::query("The parameter logonName is missing."))?;
     let existing = site.find_user(&name).map(|user| user.id);
-    let id = match existing {
-        Some(id) => id,
-        None => {
-            let entry = site
-                .directory
-                .iter()
-                .find(|(login, _, email)| login_matches(login, email, &name))
-                .cloned();
-            let (login, title, email) = entry.ok_or_else(SpError::user_not_unique)?;
-            site.add_user(&login, &title, &email)
-        }
+    let id = if let Some(id) = existing {
+        id
+    } else {
+        let entry = site
+            .directory
+            .iter()
+            .find(|(login, _, email)| login_matches(login, email, &name))
+            .cloned();
+        let (login, title, email) = entry.ok_or_else(SpError::user_not_unique)?;
+        site.add_user(&login, &title, &email)
     };
     let user = site.users.get(&id).ok_or_else(SpError::no_user)?;
     select_or_property(user_entity(user, call), &[], call)

@@ -15,20 +15,47 @@ const MAXIMUM_TITLE: usize = 255;
 /// Largest length of a body, in bytes.
 const MAXIMUM_BODY: usize = 4 * 1024 * 1024;
 
+/// The change of a column that may be empty.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum CellChange<T> {
+    /// The column stays as it is.
+    #[default]
+    Keep,
+    /// The column becomes empty.
+    Clear,
+    /// The column gets this value.
+    Set(T),
+}
+
+impl<T> CellChange<T> {
+    /// Returns the change to a value, or to no value.
+    pub(crate) fn replace_with(value: Option<T>) -> Self {
+        value.map_or(Self::Clear, Self::Set)
+    }
+
+    fn apply(self, cell: &mut Option<T>) {
+        match self {
+            Self::Keep => {}
+            Self::Clear => *cell = None,
+            Self::Set(value) => *cell = Some(value),
+        }
+    }
+}
+
 /// New values for some columns of an item. `None` leaves a column as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Patch {
     pub(crate) title: Option<String>,
     pub(crate) body: Option<String>,
-    pub(crate) start: Option<Option<Timestamp>>,
-    pub(crate) due: Option<Option<Timestamp>>,
-    pub(crate) status: Option<Option<String>>,
-    pub(crate) percent: Option<Option<f64>>,
-    pub(crate) priority: Option<Option<String>>,
+    pub(crate) start: CellChange<Timestamp>,
+    pub(crate) due: CellChange<Timestamp>,
+    pub(crate) status: CellChange<String>,
+    pub(crate) percent: CellChange<f64>,
+    pub(crate) priority: CellChange<String>,
     pub(crate) assigned_to: Option<Vec<i32>>,
-    pub(crate) actual_work: Option<Option<f64>>,
-    pub(crate) total_work: Option<Option<f64>>,
-    pub(crate) completed: Option<Option<Timestamp>>,
+    pub(crate) actual_work: CellChange<f64>,
+    pub(crate) total_work: CellChange<f64>,
+    pub(crate) completed: CellChange<Timestamp>,
 }
 
 /// Parses the values of a create or update. `verbose` is the form of the request's body.
@@ -57,21 +84,38 @@ pub(crate) fn parse(list: &List, zone: &SiteZone, body: &[u8], verbose: bool) ->
         }
         let field = list.fields.iter().find(|field| field.entity_name() == name);
         let field = field.ok_or_else(|| SpError::no_property(name, &kind))?;
-        let date = || date(value, zone, name);
+        let date = || date(value, zone, name).map(CellChange::replace_with);
+        let choice = || choice(value, name).map(CellChange::replace_with);
+        let number = |maximum| number(value, name, maximum).map(CellChange::replace_with);
         match field.column {
             Column::Title => patch.title = Some(text(value, name)?.unwrap_or_default()),
             Column::Body => patch.body = Some(text(value, name)?.unwrap_or_default()),
-            Column::Start => patch.start = Some(date()?),
-            Column::Due => patch.due = Some(date()?),
-            Column::Completed => patch.completed = Some(date()?),
-            Column::Status => patch.status = Some(text(value, name)?.filter(|text| !text.is_empty())),
-            Column::Priority => patch.priority = Some(text(value, name)?.filter(|text| !text.is_empty())),
-            Column::Percent => patch.percent = Some(number(value, name, 1.0)?),
-            Column::ActualWork => patch.actual_work = Some(number(value, name, f64::MAX)?),
-            Column::TotalWork => patch.total_work = Some(number(value, name, f64::MAX)?),
+            Column::Start => patch.start = date()?,
+            Column::Due => patch.due = date()?,
+            Column::Completed => patch.completed = date()?,
+            Column::Status => patch.status = choice()?,
+            Column::Priority => patch.priority = choice()?,
+            Column::Percent => patch.percent = number(1.0)?,
+            Column::ActualWork => patch.actual_work = number(f64::MAX)?,
+            Column::TotalWork => patch.total_work = number(f64::MAX)?,
             // The content type cannot be changed here. A request may repeat it; the value is ignored.
             Column::ContentTypeId => {}
-            _ => return Err(SpError::query(format!("The property '{name}' is read-only."))),
+            // A request names the people by `AssignedToId`.
+            Column::AssignedTo
+            | Column::Checkmark
+            | Column::Id
+            | Column::Created
+            | Column::Modified
+            | Column::Author
+            | Column::Editor
+            | Column::Version
+            | Column::Guid
+            | Column::UniqueId
+            | Column::ObjectType
+            | Column::UiVersion
+            | Column::Attachments => {
+                return Err(SpError::query(format!("The property '{name}' is read-only.")));
+            }
         }
     }
     if patch
@@ -107,8 +151,15 @@ fn text(value: &Value, name: &str) -> Result<Option<String>, SpError> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text.clone())),
-        _ => Err(SpError::bad_value(name)),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err(SpError::bad_value(name))
+        }
     }
+}
+
+/// Returns the text of a choice column. An empty text is no choice.
+fn choice(value: &Value, name: &str) -> Result<Option<String>, SpError> {
+    Ok(text(value, name)?.filter(|text| !text.is_empty()))
 }
 
 fn number(value: &Value, name: &str, maximum: f64) -> Result<Option<f64>, SpError> {
@@ -116,7 +167,7 @@ fn number(value: &Value, name: &str, maximum: f64) -> Result<Option<f64>, SpErro
         Value::Null => return Ok(None),
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.parse().ok(),
-        _ => None,
+        Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     };
     match number {
         Some(number) if (0.0..=maximum).contains(&number) => Ok(Some(number)),
@@ -133,7 +184,9 @@ fn date(value: &Value, zone: &SiteZone, name: &str) -> Result<Option<Timestamp>,
     let text = match value {
         Value::Null => return Ok(None),
         Value::String(text) => text,
-        _ => return Err(SpError::bad_value(name)),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            return Err(SpError::bad_value(name));
+        }
     };
     let instant = parse_instant(text, zone).ok_or_else(|| SpError::bad_value(name))?;
     if !(1900..8900).contains(&zone.date(instant).year()) {
@@ -220,18 +273,14 @@ fn apply(item: &mut ListItem, patch: Patch, mode: RichText) {
     if let Some(body) = body {
         item.body = stored_body(mode, &body, item.unique_id);
     }
-    item.start = start.unwrap_or(item.start);
-    item.due = due.unwrap_or(item.due);
-    item.percent = percent.unwrap_or(item.percent);
-    item.actual_work = actual_work.unwrap_or(item.actual_work);
-    item.total_work = total_work.unwrap_or(item.total_work);
-    item.completed = completed.unwrap_or(item.completed);
-    if let Some(status) = status {
-        item.status = status;
-    }
-    if let Some(priority) = priority {
-        item.priority = priority;
-    }
+    start.apply(&mut item.start);
+    due.apply(&mut item.due);
+    status.apply(&mut item.status);
+    percent.apply(&mut item.percent);
+    priority.apply(&mut item.priority);
+    actual_work.apply(&mut item.actual_work);
+    total_work.apply(&mut item.total_work);
+    completed.apply(&mut item.completed);
     if let Some(assigned_to) = assigned_to {
         item.assigned_to = assigned_to;
     }

@@ -246,6 +246,7 @@ async fn read_body(body: hyper::body::Incoming) -> Option<Bytes> {
 }
 
 /// Returns an answer with a plain text body.
+#[must_use]
 pub fn plain(status: u16, text: &'static str) -> Response<axum::body::Body> {
     let mut response = Response::new(axum::body::Body::from(text));
     *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::OK);
@@ -264,12 +265,13 @@ fn partial(response: Response<Bytes>, keep: usize) -> Response<axum::body::Body>
 }
 
 fn huge(prefix: Bytes, length: u64, content_type: &'static str) -> Response<axum::body::Body> {
-    const CHUNK: u64 = 64 * 1024;
-    let filler = Bytes::from(vec![b' '; CHUNK as usize]);
+    const CHUNK: usize = 64 * 1024;
+    let filler = Bytes::from(vec![b' '; CHUNK]);
     let rest = length.saturating_sub(prefix.len() as u64);
-    let chunks = futures::stream::iter(0..rest.div_ceil(CHUNK)).map(move |index| {
-        let left = (rest - index * CHUNK).min(CHUNK) as usize;
-        filler.slice(0..left)
+    let chunk = CHUNK as u64;
+    let chunks = futures::stream::iter(0..rest.div_ceil(chunk)).map(move |index| {
+        let left = usize::try_from(rest - index * chunk).unwrap_or(CHUNK);
+        filler.slice(..left.min(CHUNK))
     });
     let stream = futures::stream::iter([prefix])
         .chain(chunks)

@@ -28,6 +28,13 @@ pub(super) fn free_port() -> Result<u16, String> {
         .map_err(|error| format!("no free port: {error}"))
 }
 
+/// Returns whether a scheduler's status says that it is the leader.
+pub(crate) fn is_leading(status: &Value) -> bool {
+    status
+        .pointer("/leader/state")
+        .is_some_and(|state| state == "leading")
+}
+
 /// Calls the API at `url` once. Returns the JSON of the answer.
 #[expect(
     clippy::disallowed_methods,

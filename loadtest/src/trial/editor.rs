@@ -173,8 +173,8 @@ impl Editor {
             let at = self.tenant(farm);
             let (tenant, applied) = (farm.population.tenants.get(at)?, farm.applied.get(at)?);
             let list = applied.lists.get(self.roll(applied.lists.len()))?.0;
-            let last = usize::try_from(farm.sharepoint.last_item(&tenant.site, list)).unwrap_or(0);
-            let from = i32::try_from(self.roll(last) + 1).unwrap_or(1);
+            let highest = usize::try_from(farm.sharepoint.last_item(&tenant.site, list)).unwrap_or(0);
+            let from = i32::try_from(self.roll(highest) + 1).unwrap_or(1);
             let Some(original) = farm.sharepoint.item_from(&tenant.site, list, from) else {
                 continue;
             };
@@ -195,7 +195,7 @@ impl Editor {
                 original,
                 person,
             };
-            if self.copy_of(farm, &target).is_some() {
+            if copy_of(farm, &target).is_some() {
                 return Some(target);
             }
         }
@@ -215,22 +215,6 @@ impl Editor {
         }
         let person = self.roll(self.people.last().copied().unwrap_or(0));
         self.people.partition_point(|sum| *sum <= person)
-    }
-
-    /// Returns the address of the person's mailbox, and the id of their copy in it.
-    fn copy_of(&self, farm: &Farm, target: &EditTarget) -> Option<(String, String)> {
-        let person = farm
-            .population
-            .tenants
-            .get(target.tenant)?
-            .people
-            .get(target.person)?;
-        let key = Farm::key(target.list, target.original.id);
-        farm.exchange
-            .items(&person.smtp)
-            .into_iter()
-            .find(|copy| !copy.in_deleted_items && copy.named.get("TaskSyncSourceKey") == Some(&key))
-            .map(|copy| (person.smtp.clone(), copy.id))
     }
 
     fn change(&mut self) -> EditKind {
@@ -271,7 +255,7 @@ impl Editor {
         target: &EditTarget,
     ) -> Result<Option<(i32, EditSide, EditKind)>, String> {
         let kind = self.change();
-        let Some((smtp, id)) = self.copy_of(farm, target) else {
+        let Some((smtp, id)) = copy_of(farm, target) else {
             return Ok(None);
         };
         apply_in_mailbox(farm, &smtp, &id, &kind)?;
@@ -308,7 +292,7 @@ impl Editor {
         // deleted there.
         self.deletions += 1;
         if self.deletions.is_multiple_of(2) && target.original.assigned_to.len() == 1 {
-            let Some((smtp, id)) = self.copy_of(farm, target) else {
+            let Some((smtp, id)) = copy_of(farm, target) else {
                 return Ok(None);
             };
             farm.exchange
@@ -352,7 +336,7 @@ impl Editor {
         target: &EditTarget,
     ) -> Result<Option<(i32, EditSide, EditKind)>, String> {
         let (first, second) = (EditKind::Title(self.title()), EditKind::Title(self.title()));
-        let Some((smtp, id)) = self.copy_of(farm, target) else {
+        let Some((smtp, id)) = copy_of(farm, target) else {
             return Ok(None);
         };
         apply_at_source(farm, target, &first)?;
@@ -421,4 +405,20 @@ fn apply_in_mailbox(farm: &Farm, smtp: &str, id: &str, kind: &EditKind) -> Resul
         .person_edits(smtp, id, edit)
         .map(drop)
         .map_err(|error| error.to_string())
+}
+
+/// Returns the address of the person's mailbox, and the id of their copy in it.
+fn copy_of(farm: &Farm, target: &EditTarget) -> Option<(String, String)> {
+    let person = farm
+        .population
+        .tenants
+        .get(target.tenant)?
+        .people
+        .get(target.person)?;
+    let key = Farm::key(target.list, target.original.id);
+    farm.exchange
+        .items(&person.smtp)
+        .into_iter()
+        .find(|copy| !copy.in_deleted_items && copy.named.get("TaskSyncSourceKey") == Some(&key))
+        .map(|copy| (person.smtp.clone(), copy.id))
 }

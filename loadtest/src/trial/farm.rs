@@ -81,8 +81,8 @@ pub struct Farm {
 impl Farm {
     /// Starts both servers on free loopback ports and fills them.
     ///
+    /// # Errors
     /// Names what could not be started or filled.
-    /// Says what could not be started or filled.
     pub async fn start(spec: FarmSpec) -> Result<Self, String> {
         let tls = if spec.tls { Some(SimTls::generate()?) } else { None };
         let exchange = Exchange::new(spec.exchange);

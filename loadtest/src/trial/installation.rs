@@ -146,7 +146,7 @@ impl Installation {
             let status = self
                 .call(number, reqwest::Method::GET, "/api/v1/status", None)
                 .await;
-            if status.is_ok_and(|status| status["leader"]["state"] == "leading") {
+            if status.is_ok_and(|status| api::is_leading(&status)) {
                 return Some(number);
             }
         }
@@ -158,7 +158,8 @@ impl Installation {
     pub fn log_tail(&self, lines: usize) -> String {
         self.processes()
             .map(|process| format!("{}:\n{}\n", process.spec.log.display(), process.log_tail(lines)))
-            .collect()
+            .collect::<Vec<_>>()
+            .concat()
     }
 }
 

@@ -12,7 +12,7 @@ mod process;
 mod service;
 mod violations;
 
-pub(crate) use api::TOKEN;
+pub(crate) use api::{TOKEN, is_leading};
 pub use editor::{Editor, Habits};
 pub use farm::{Farm, FarmSpec, TenantPlan};
 pub use installation::{Installation, InstallationSpec};

@@ -33,9 +33,10 @@ impl ServiceSpec {
     pub(super) fn write_settings(&self, farm: &Farm) -> Result<PathBuf, String> {
         let (authority, _) = farm.write_secrets(&self.folder)?;
         let settings = self.folder.join("settings.toml");
-        let authorities = authority
-            .map(|path| format!("authorities = \"{}\"\n", path.display()))
-            .unwrap_or_else(|| "allow_plain_http = true\n".to_owned());
+        let authorities = authority.map_or_else(
+            || "allow_plain_http = true\n".to_owned(),
+            |path| format!("authorities = \"{}\"\n", path.display()),
+        );
         let milliseconds = |duration: Duration| format!("\"{}ms\"", duration.as_millis());
         let text = format!(
             "[registry]\nurl = \"sqlite:{}\"\n\n[schedule]\nrun_interval = \"1s\"\ntop_up_interval = {}\n\

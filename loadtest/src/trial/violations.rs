@@ -76,10 +76,11 @@ impl InitialTasks {
         let mut last: BTreeMap<(usize, Uuid, i32, &'static str), &Edit> = BTreeMap::new();
         let mut deleted_by_edit: BTreeSet<(usize, Uuid, i32)> = BTreeSet::new();
         for edit in edits {
-            let name = match edit.kind {
-                // The title set at creation counts as a title edit.
-                EditKind::Created(_) => "title",
-                _ => edit.kind.name(),
+            // The title set at creation counts as a title edit.
+            let name = if matches!(edit.kind, EditKind::Created(_)) {
+                "title"
+            } else {
+                edit.kind.name()
             };
             last.insert((edit.tenant, edit.list, edit.item, name), edit);
             if edit.kind == EditKind::Deleted {

@@ -77,7 +77,7 @@ fn change_answer(
         let mut parts = BatchParts::read(true_answer)?;
         // One change in four concerns whole parts.
         let part_change = dice.chance(25).then(|| match change {
-            ElementChange::Drop => parts.drop_one(dice),
+            ElementChange::Drop => Some(parts.drop_one(dice)),
             ElementChange::Double => parts.double_one(dice),
             ElementChange::Alter => parts.swap(dice),
         });

@@ -104,7 +104,13 @@ fn spans(text: &str) -> Option<Vec<Span>> {
                 }
             }
             Event::Eof => return open.is_empty().then_some(spans),
-            _ => {}
+            Event::Text(_)
+            | Event::CData(_)
+            | Event::Comment(_)
+            | Event::Decl(_)
+            | Event::PI(_)
+            | Event::DocType(_)
+            | Event::GeneralRef(_) => {}
         }
     }
 }

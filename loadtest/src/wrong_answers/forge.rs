@@ -52,10 +52,11 @@ fn exchange_success(request: &ParsedRequest, dice: &mut Dice) -> Option<Answer> 
         return None;
     }
     let operation = &request.operation;
-    let messages: String = messages
+    let messages = messages
         .iter()
         .map(|inner| format!("<m:{operation}ResponseMessage ResponseClass=\"Success\"><m:ResponseCode>NoError</m:ResponseCode>{inner}</m:{operation}ResponseMessage>"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     Some(soap(operation, &messages))
 }
 

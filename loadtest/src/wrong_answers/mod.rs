@@ -426,7 +426,7 @@ impl<H: Handler> Handler for WrongAnswerProxy<H> {
             }
             let true_answer = match self.forward(request).await {
                 Reply::Answer(response) => Answer::of(response),
-                other => return other,
+                reply @ (Reply::Cut | Reply::Partial { .. } | Reply::Huge { .. }) => return reply,
             };
             self.wrong_answers.remember_answer(&parsed, &true_answer);
             // A request for credentials is not an answer to the operation.

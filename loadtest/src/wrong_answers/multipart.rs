@@ -73,10 +73,10 @@ impl BatchParts {
     }
 
     /// Omits one part.
-    pub(super) fn drop_one(&mut self, dice: &mut Dice) -> Option<String> {
+    pub(super) fn drop_one(&mut self, dice: &mut Dice) -> String {
         let at = dice.below(self.parts.len());
         self.parts.remove(at);
-        Some(format!("part {at} left out"))
+        format!("part {at} left out")
     }
 
     /// Duplicates one part.
@@ -89,11 +89,9 @@ impl BatchParts {
 
     /// Returns the body of the changed answer.
     pub(super) fn write(&self) -> String {
-        let mut out = String::new();
-        for (head, body) in &self.parts {
-            out.push_str(&format!("--{}\r\n{head}{body}", self.boundary));
-        }
-        out.push_str(&format!("--{}--\r\n", self.boundary));
-        out
+        let boundary = &self.boundary;
+        let parts = self.parts.iter();
+        let parts = parts.map(|(head, body)| format!("--{boundary}\r\n{head}{body}"));
+        format!("{}--{boundary}--\r\n", parts.collect::<Vec<_>>().concat())
     }
 }

@@ -119,7 +119,11 @@ impl ParsedRequest {
         let action = match operation {
             Operation::ItemsUpdate | Operation::ItemsRecycle | Operation::ItemsCreate => RequestKind::Write,
             Operation::Batch => RequestKind::Batch,
-            Operation::ItemsList
+            Operation::Lists if address.split('?').next().is_some_and(|path| path.contains('(')) => {
+                RequestKind::Read
+            }
+            Operation::Lists
+            | Operation::ItemsList
             | Operation::GetItems
             | Operation::GetChanges
             | Operation::Webs
@@ -133,10 +137,6 @@ impl ParsedRequest {
             | Operation::EnsureUser
             | Operation::SiteUsers
             | Operation::Permissions => RequestKind::Read,
-            Operation::Lists if address.split('?').next().is_some_and(|path| path.contains('(')) => {
-                RequestKind::Read
-            }
-            Operation::Lists => RequestKind::List,
             Operation::ContextInfo
             | Operation::ListsCreate
             | Operation::ListsUpdate

@@ -181,7 +181,8 @@ impl Bench {
 
     /// Reads tasks of Ana with some properties.
     pub(crate) async fn get(&self, ids: &[&str], properties: &str) -> Reply {
-        let ids: String = ids.iter().map(|id| format!("<t:ItemId {id}/>")).collect();
+        let ids = ids.iter().map(|id| format!("<t:ItemId {id}/>"));
+        let ids = ids.collect::<Vec<_>>().concat();
         self.ana(&format!("<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape>{properties}</m:ItemShape><m:ItemIds>{ids}</m:ItemIds></m:GetItem>")).await
     }
 
@@ -264,10 +265,11 @@ pub(crate) fn set(uri: &str, inner: &str) -> String {
 }
 
 pub(crate) fn fields(uris: &[&str]) -> String {
-    let list: String = uris
+    let list = uris
         .iter()
         .map(|uri| format!("<t:FieldURI FieldURI=\"{uri}\"/>"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     format!("<t:AdditionalProperties>{list}</t:AdditionalProperties>")
 }
 

@@ -121,11 +121,12 @@ async fn one_request_probes_many_mailboxes() {
     let precise = "<t:DateTimePrecision>Milliseconds</t:DateTimePrecision>";
     let first = bench.send("svc", precise, &get_folder(&both)).await;
     assert_eq!(first.codes(), ["NoError", "NoError"]);
-    let ids: String = first
+    let ids = first
         .all("<t:TasksFolder><t:FolderId Id=\"", "\"")
         .iter()
         .map(|id| format!("<t:FolderId Id=\"{id}\"/>"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     let probe = format!(
         "<m:GetFolder><m:FolderShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>{PROBE}</t:AdditionalProperties></m:FolderShape><m:FolderIds>{ids}</m:FolderIds></m:GetFolder>"
     );

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::farm::{Answer, Farm, SHAPES, SITE, Shape};
 use serde_json::{Value, json};
 use tasksync_loadtest::sharepoint::people::{ListItemEdit, ListSpec, RightsTarget};
-use tasksync_loadtest::sharepoint::{Operation, Settings};
+use tasksync_loadtest::sharepoint::{Language, Operation, Settings};
 use tasksync_loadtest::sim::faults::Fault;
 
 fn query(start: Option<&str>) -> Value {
@@ -306,7 +306,7 @@ async fn a_batch_has_limits_and_a_form() {
             batch_limit: 3,
             ..Settings::default()
         },
-        Default::default(),
+        Language::default(),
     )
     .await;
     let web = format!("{}/web", farm.api());

@@ -27,51 +27,7 @@ async fn an_item_lives_and_dies() {
         assert_eq!((seen.status, seen.percent, seen.priority), (2, 0.25, 1));
         assert_eq!(seen.assigned_to, [farm.ana]);
 
-        let select = "?$select=Id,Title,Body,StartDate,DueDate,Status,PercentComplete,AssignedToId,owshiddenversion,UniqueId,\
-                      AssignedTo/Title,AssignedTo/EMail&$expand=AssignedTo";
-        let read = farm
-            .ask(shape)
-            .get(&farm.list_path(&format!("/items(1){select}")))
-            .await;
-        assert_eq!(read.etag(), "\"1\"");
-        let value = read.value();
-        assert_eq!(value["DueDate"], "2026-12-03T23:00:00Z");
-        assert_eq!(value["owshiddenversion"], 1);
-        assert_eq!(value["UniqueId"], seen.unique_id.to_string());
-        let body = value["Body"].as_str().unwrap();
-        assert!(
-            body.starts_with("<div class=\"ExternalClass") && body.contains("<p>soon</p>"),
-            "{body}"
-        );
-        match shape {
-            Shape::Verbose => {
-                assert_eq!(value["AssignedToId"]["results"], json!([farm.ana]));
-                assert_eq!(value["AssignedTo"]["results"][0]["EMail"], "ana@contoso.example");
-                assert_eq!(value["__metadata"]["etag"], "\"1\"");
-                assert_eq!(value["__metadata"]["type"], "SP.Data.TasksListItem");
-            }
-            Shape::Light => {
-                assert_eq!(value["AssignedToId"], json!([farm.ana]));
-                assert_eq!(value["AssignedTo"][0]["Title"], "Ana");
-                assert!(value.get("odata.etag").is_none());
-            }
-        }
-
-        for other in ["/getitembyid(1)", "/items/getbyid(1)"] {
-            assert_eq!(
-                farm.ask(shape).get(&farm.list_path(other)).await.value()["Title"],
-                "Order parts"
-            );
-        }
-        let parent = farm.ask(shape).get(&farm.list_path("/items(1)/parentlist")).await;
-        assert_eq!(parent.value()["Id"], farm.list.to_string());
-        assert_eq!(
-            farm.ask(shape)
-                .get(&farm.list_path("/items(1)/title"))
-                .await
-                .result("Title"),
-            "Order parts"
-        );
+        assert_first_item_reads_back(&farm, shape, seen.unique_id).await;
 
         let item = farm.list_path("/items(1)");
         let updated = farm
@@ -124,6 +80,55 @@ async fn an_item_lives_and_dies() {
         assert_eq!(farm.sharepoint.stats.operations(Operation::ItemsUpdate), 4);
         assert_eq!(farm.sharepoint.stats.item_writes(), 7);
     }
+}
+
+/// Asserts that the first item of the list has the values it was created with, at each of its addresses.
+async fn assert_first_item_reads_back(farm: &Farm, shape: Shape, unique_id: uuid::Uuid) {
+    let select = "?$select=Id,Title,Body,StartDate,DueDate,Status,PercentComplete,AssignedToId,owshiddenversion,UniqueId,\
+                  AssignedTo/Title,AssignedTo/EMail&$expand=AssignedTo";
+    let read = farm
+        .ask(shape)
+        .get(&farm.list_path(&format!("/items(1){select}")))
+        .await;
+    assert_eq!(read.etag(), "\"1\"");
+    let value = read.value();
+    assert_eq!(value["DueDate"], "2026-12-03T23:00:00Z");
+    assert_eq!(value["owshiddenversion"], 1);
+    assert_eq!(value["UniqueId"], unique_id.to_string());
+    let body = value["Body"].as_str().unwrap();
+    assert!(
+        body.starts_with("<div class=\"ExternalClass") && body.contains("<p>soon</p>"),
+        "{body}"
+    );
+    match shape {
+        Shape::Verbose => {
+            assert_eq!(value["AssignedToId"]["results"], json!([farm.ana]));
+            assert_eq!(value["AssignedTo"]["results"][0]["EMail"], "ana@contoso.example");
+            assert_eq!(value["__metadata"]["etag"], "\"1\"");
+            assert_eq!(value["__metadata"]["type"], "SP.Data.TasksListItem");
+        }
+        Shape::Light => {
+            assert_eq!(value["AssignedToId"], json!([farm.ana]));
+            assert_eq!(value["AssignedTo"][0]["Title"], "Ana");
+            assert!(value.get("odata.etag").is_none());
+        }
+    }
+
+    for other in ["/getitembyid(1)", "/items/getbyid(1)"] {
+        assert_eq!(
+            farm.ask(shape).get(&farm.list_path(other)).await.value()["Title"],
+            "Order parts"
+        );
+    }
+    let parent = farm.ask(shape).get(&farm.list_path("/items(1)/parentlist")).await;
+    assert_eq!(parent.value()["Id"], farm.list.to_string());
+    assert_eq!(
+        farm.ask(shape)
+            .get(&farm.list_path("/items(1)/title"))
+            .await
+            .result("Title"),
+        "Order parts"
+    );
 }
 
 #[tokio::test]
@@ -431,6 +436,7 @@ async fn rights_decide_what_a_person_sees_and_does() {
     for shape in SHAPES {
         let farm = Farm::start().await;
         let sharepoint = &farm.sharepoint;
+        let as_ben = || farm.ask(shape).account("ben@contoso.example");
         for name in ["contoso\\ana", "ben@contoso.example"] {
             sharepoint.add_account(name, "pass");
         }
@@ -460,23 +466,8 @@ async fn rights_decide_what_a_person_sees_and_does() {
                 .len(),
             2
         );
-        assert_eq!(
-            farm.ask(shape)
-                .account("ben@contoso.example")
-                .get(&path)
-                .await
-                .entries()
-                .len(),
-            1
-        );
-        assert_eq!(
-            farm.ask(shape)
-                .account("ben@contoso.example")
-                .get(&farm.list_path("/items(1)"))
-                .await
-                .status,
-            404
-        );
+        assert_eq!(as_ben().get(&path).await.entries().len(), 1);
+        assert_eq!(as_ben().get(&farm.list_path("/items(1)")).await.status, 404);
 
         let effective = async |rest: &str| {
             let login = "i%3A0%23.f%7Cmembership%7Cben%40contoso.example";
@@ -500,20 +491,13 @@ async fn rights_decide_what_a_person_sees_and_does() {
             .set_access(SITE, RightsTarget::List(farm.list), farm.ben, Access::Read)
             .unwrap();
         assert_eq!((effective("").await, effective("/items(2)").await), (1, 1));
-        let digest = farm
-            .ask(shape)
-            .account("ben@contoso.example")
-            .post("contextinfo", Value::Null)
-            .await;
+        let digest = as_ben().post("contextinfo", Value::Null).await;
         let digest = match shape {
             Shape::Verbose => digest.value()["GetContextWebInformation"]["FormDigestValue"].clone(),
             Shape::Light => digest.value()["FormDigestValue"].clone(),
         };
         let digest = digest.as_str().unwrap().to_owned();
-        let refused = farm
-            .ask(shape)
-            .account("ben@contoso.example")
-            .header("X-RequestDigest", &digest);
+        let refused = as_ben().header("X-RequestDigest", &digest);
         let refused = refused
             .merge(&farm.list_path("/items(2)"), "*", json!({ "Title": "no" }))
             .await;
@@ -525,7 +509,7 @@ async fn rights_decide_what_a_person_sees_and_does() {
         sharepoint
             .revoke(SITE, RightsTarget::List(farm.list), farm.ben)
             .unwrap();
-        let refused = farm.ask(shape).account("ben@contoso.example").get(&path).await;
+        let refused = as_ben().get(&path).await;
         assert_eq!((refused.status, refused.error().0), (403, -2_147_024_891));
         let unknown = farm
             .ask(shape)

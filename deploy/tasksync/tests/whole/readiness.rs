@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
-use tasksync_loadtest::services::{Persistence, Services, ServicesPlan};
+use tasksync_loadtest::services::{Persistence, PostgresVolume, Services, ServicesPlan};
 use tasksync_loadtest::trial::{Editor, Installation, Ledger, TasksyncProcess};
 use url::Url;
 
@@ -61,8 +61,7 @@ async fn a_store_that_refuses_writes_is_named_within_ten_seconds_and_forgotten_o
     };
     let plan = ServicesPlan {
         redis: Some(Persistence::None),
-        postgres: true,
-        postgres_fills: true,
+        postgres: Some(PostgresVolume::Limited),
         ..ServicesPlan::default()
     };
     let private = Box::pin(Services::start(&plan)).await.unwrap();

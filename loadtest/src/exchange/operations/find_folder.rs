@@ -41,7 +41,7 @@ pub(super) fn run(context: &Context<'_>, request: &Element) -> String {
                 found.len(),
                 page.last
             );
-            for folder in &found[page.start..page.end] {
+            for folder in page.of(&found) {
                 shape.write(out, &style, &store, folder);
             }
             out.push_str("</t:Folders></m:RootFolder>");

@@ -71,7 +71,7 @@ fn find(
         found.len(),
         page.last
     );
-    for item in &found[page.start..page.end] {
+    for item in page.of(&found) {
         shape.write(out, &style, item);
     }
     out.push_str("</t:Items></m:RootFolder>");

@@ -16,7 +16,7 @@ use super::file::{DeploymentMode, Method, Scenario, Victim};
 use crate::machine_clock::monotonic;
 use crate::population::Tenant;
 use crate::services::{Postgres, RabbitMq, Redis, Services, ServicesPlan, Signal};
-use crate::trial::{Farm, ProcessSpec, TOKEN, TasksyncProcess};
+use crate::trial::{Farm, ProcessSpec, TOKEN, TasksyncProcess, is_leading};
 
 /// Users per opt-in request.
 const USERS_PER_IMPORT: usize = 500;
@@ -303,7 +303,7 @@ impl Fleet {
             let status = self
                 .ask(api, reqwest::Method::GET, "/status", None, Duration::from_secs(2))
                 .await;
-            if status.is_ok_and(|status| status["leader"]["state"] == "leading") {
+            if status.is_ok_and(|status| is_leading(&status)) {
                 return Some(process);
             }
         }
@@ -340,7 +340,9 @@ impl Fleet {
         let found = match hit.what {
             Victim::Worker => self.workers.get(turn % self.workers.len().max(1)),
             // While an earlier hit is being repaired, there may be no leader for some time.
-            _ => self.wait_for_leader().await,
+            Victim::Leader | Victim::Rabbitmq | Victim::Redis | Victim::Postgres => {
+                self.wait_for_leader().await
+            }
         };
         let process = Arc::clone(found.ok_or("there was no process to hit")?);
         hit.name.clone_from(&process.spec.name);
@@ -413,7 +415,7 @@ impl Fleet {
             let status = self
                 .ask(api, reqwest::Method::GET, "/status", None, Duration::from_secs(2))
                 .await;
-            if status.is_ok_and(|status| status["leader"]["state"] == "leading") {
+            if status.is_ok_and(|status| is_leading(&status)) {
                 return true;
             }
         }
@@ -491,7 +493,8 @@ impl Fleet {
     pub(crate) fn log_tails(&self, lines: usize) -> String {
         self.processes()
             .map(|process| format!("--- {}\n{}\n", process.spec.name, process.log_tail(lines)))
-            .collect()
+            .collect::<Vec<_>>()
+            .concat()
     }
 }
 

@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn axes_end_at_or_above_the_largest_value_in_round_steps() {
         assert_eq!(ticks(9.3), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-        assert_eq!(ticks(0.0), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
+        assert_eq!(ticks(0.0), [0.0, 0.2, 0.4, 0.600_000_000_000_000_1, 0.8, 1.0]);
         for largest in [0.003, 1.0, 7.0, 99.0, 12_345.0, 9e8] {
             let ticks = ticks(largest);
             assert!(

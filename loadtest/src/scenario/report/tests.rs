@@ -209,7 +209,14 @@ fn the_page_is_well_formed_and_loads_nothing() {
             }
             Event::End(_) => depth -= 1,
             Event::Eof => break,
-            _ => {}
+            Event::Empty(_)
+            | Event::Text(_)
+            | Event::CData(_)
+            | Event::Comment(_)
+            | Event::Decl(_)
+            | Event::PI(_)
+            | Event::DocType(_)
+            | Event::GeneralRef(_) => {}
         }
     }
     assert_eq!(depth, 0);
