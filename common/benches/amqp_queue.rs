@@ -7,6 +7,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a benchmark fails by panicking and prints its result"
 )]
@@ -35,17 +36,17 @@ use uuid::Uuid;
 /// A debug build only rehearses, as the gate does: everything runs once and small, and the figures mean
 /// nothing.
 const REHEARSAL: bool = cfg!(debug_assertions);
-const JOBS: usize = if REHEARSAL { 50 } else { 5_000 };
+const JOBS: u32 = if REHEARSAL { 50 } else { 5_000 };
 const ROUNDS: usize = if REHEARSAL { 1 } else { 5 };
 const WINDOW: usize = 100;
 const PREFETCH: u16 = 100;
 /// Longest wait of a job in the queue.
 const LIFETIME: Duration = Duration::from_hours(1);
 
-fn job(number: usize) -> SyncJob {
+fn job(number: u32) -> SyncJob {
     SyncJob {
         version: VERSION,
-        id: Uuid::from_u128(number as u128),
+        id: Uuid::from_u128(u128::from(number)),
         tenant: "contoso".parse().unwrap(),
         workload: Workload::Tasks,
         reason: Reason::Scheduled,
@@ -129,9 +130,10 @@ fn arguments(settings: &QueueSettings) -> FieldTable {
     let queue = queues.iter().find(|queue| queue["name"] == name).unwrap();
     let mut table = FieldTable::default();
     for (name, value) in queue["arguments"].as_object().unwrap() {
-        let value = match value {
-            Value::String(text) => AMQPValue::LongString(text.as_str().into()),
-            number => AMQPValue::LongLongInt(number.as_i64().unwrap()),
+        let value = if let Value::String(text) = value {
+            AMQPValue::LongString(text.as_str().into())
+        } else {
+            AMQPValue::LongLongInt(value.as_i64().unwrap())
         };
         table.insert(name.as_str().into(), value);
     }
@@ -180,8 +182,8 @@ async fn main() {
     let jobs: Vec<SyncJob> = (0..JOBS).map(job).collect();
     let (mut our_rates, mut bare_rates) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let our = JOBS as f64 / measure_tasksync(&*queue, &jobs).await.as_secs_f64();
-        let bare = JOBS as f64 / bare(&publisher, &taker, &name, &jobs).await.as_secs_f64();
+        let our = f64::from(JOBS) / measure_tasksync(&*queue, &jobs).await.as_secs_f64();
+        let bare = f64::from(JOBS) / bare(&publisher, &taker, &name, &jobs).await.as_secs_f64();
         // The first round warms up both.
         if round > 0 {
             our_rates.push(our);

@@ -189,10 +189,9 @@ async fn load(schedule: &RedisSchedule, shape: Shape, users: usize) -> Result<()
     let keys = (0..users).map(|index| {
         let batch = index / TENANT;
         let tenant = match shape {
-            Shape::Even => batch + 1,
             // Every other batch belongs to the large tenant.
             Shape::OneHalf if batch.is_multiple_of(2) => 0,
-            Shape::OneHalf => batch + 1,
+            Shape::Even | Shape::OneHalf => batch + 1,
         };
         (tenant, index)
     });

@@ -17,7 +17,7 @@ use support::{end, say};
 use tasksync_common::clock::ManualClock;
 use tasksync_common::clock::monotonic;
 use tasksync_common::model::{TenantId, UserId, UserKey};
-use tasksync_common::schedule::select::{SelectionLimits, select};
+use tasksync_common::schedule::select::{BatchLimit, SelectionLimits, select};
 use tasksync_common::schedule::topics::*;
 use tasksync_common::schedule::{ClaimAnswer, Epoch, FinishedAttempt, History, MemorySchedule};
 
@@ -80,7 +80,7 @@ async fn measure(users: usize, tenants: usize) -> Result<String, String> {
             start - SignedDuration::from_micros(i64::try_from(waited).unwrap_or(0))
         })
         .collect();
-    let before = before + (stamps.capacity() * size_of::<Timestamp>()) as f64;
+    let before = before + number(stamps.capacity() * size_of::<Timestamp>());
     for (number, stamp) in stamps.iter().enumerate() {
         let tenant: TenantId = name(&format!("tenant-{:05}", number % tenants))?;
         let user: UserId = name(&format!("user{number:07}@contoso.example"))?;
@@ -89,7 +89,7 @@ async fn measure(users: usize, tenants: usize) -> Result<String, String> {
             .await
             .map_err(text)?;
     }
-    let memory = (resident_bytes()? - before) / users as f64;
+    let memory = (resident_bytes()? - before) / number(users);
     let mut set: BTreeSet<(Timestamp, usize)> = stamps
         .into_iter()
         .enumerate()
@@ -132,7 +132,7 @@ fn dispatch_limits() -> SelectionLimits {
         users_per_batch: 100,
         users: CAPACITY,
         tenant_in_flight: 0,
-        batches: Default::default(),
+        batches: BatchLimit::default(),
     }
 }
 
@@ -150,7 +150,7 @@ async fn only_select(
         users += some(chosen.users())?;
         black_box(&chosen);
     }
-    Ok(started.elapsed().as_nanos() as f64 / users as f64)
+    Ok(nanoseconds_per_user(started.elapsed(), users))
 }
 
 /// Selects, claims and finishes, so that all users have their turns. Returns nanoseconds per user.
@@ -197,7 +197,7 @@ async fn rotate(
             clock.advance(SignedDuration::from_micros(1));
         }
     }
-    Ok(started.elapsed().as_nanos() as f64 / users as f64)
+    Ok(nanoseconds_per_user(started.elapsed(), users))
 }
 
 fn rotate_bare(set: &mut BTreeSet<(Timestamp, usize)>, now: Timestamp) -> f64 {
@@ -208,7 +208,19 @@ fn rotate_bare(set: &mut BTreeSet<(Timestamp, usize)>, now: Timestamp) -> f64 {
             set.insert((now, user));
         }
     }
-    started.elapsed().as_nanos() as f64 / USERS_PER_ROUND as f64
+    nanoseconds_per_user(started.elapsed(), USERS_PER_ROUND)
+}
+
+fn nanoseconds_per_user(elapsed: Duration, users: usize) -> f64 {
+    elapsed.as_secs_f64() * 1e9 / number(users)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "user counts and bytes are far below 2^52"
+)]
+fn number(count: usize) -> f64 {
+    count as f64
 }
 
 fn some(users: usize) -> Result<usize, String> {

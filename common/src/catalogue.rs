@@ -352,20 +352,18 @@ catalogue! {
 /// Returns the catalogue as a Markdown page.
 #[must_use]
 pub fn markdown() -> String {
-    let mut page = String::from(
-        "# Errors\n\nGenerated from the code (`tasksync docs errors`); do not edit.\n\nEvery error a person can meet, by its code.\n",
-    );
-    for code in Code::ALL {
-        page.push_str(&format!(
+    let introduction = "# Errors\n\nGenerated from the code (`tasksync docs errors`); do not edit.\n\nEvery error a person can meet, by its code.\n";
+    let sections = Code::ALL.iter().map(|code| {
+        format!(
             "\n## {code}\n\n{}.\n\n- Cause: {}\n- Stops: {}\n- Who acts: {}\n- What to do: {}\n",
             code.message(),
             code.cause(),
             stops(*code),
             code.actor().name(),
             code.action()
-        ));
-    }
-    page
+        )
+    });
+    std::iter::once(introduction.to_owned()).chain(sections).collect()
 }
 
 /// Returns what a failure with this code stops, in words.

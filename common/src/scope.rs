@@ -184,12 +184,19 @@ mod tests {
         ];
         for class in classes {
             for scope in Scope::ALL {
-                let counts = matches!(class, ErrorClass::Transient | ErrorClass::Refused);
-                let expected = match scope {
-                    Scope::Item | Scope::Container if counts => Stops::Part,
-                    Scope::Mailbox | Scope::Person if counts => Stops::Person,
-                    Scope::Server if counts => Stops::Tenant,
-                    _ => Stops::Nobody,
+                let widest = match scope {
+                    Scope::Item | Scope::Container => Stops::Part,
+                    Scope::Mailbox | Scope::Person => Stops::Person,
+                    Scope::Server => Stops::Tenant,
+                    Scope::Ours => Stops::Nobody,
+                };
+                let expected = match class {
+                    ErrorClass::Transient | ErrorClass::Refused => widest,
+                    ErrorClass::Throttled { .. }
+                    | ErrorClass::Conflict
+                    | ErrorClass::Gone
+                    | ErrorClass::CursorInvalid
+                    | ErrorClass::OutcomeUnknown => Stops::Nobody,
                 };
                 assert_eq!(stops(class, scope), expected, "{class:?} {scope:?}");
             }

@@ -157,7 +157,7 @@ fn side(action: &Action) -> Option<Side> {
     match action {
         Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => Some(Side::Source),
         Action::RemoveFromMailbox { .. } => Some(Side::Mailbox),
-        _ => None,
+        Action::CreateInMailbox { .. } | Action::UpdateSource { .. } | Action::UpdateMailbox { .. } => None,
     }
 }
 
@@ -171,7 +171,7 @@ fn is_inferred(action: &Action) -> bool {
     match action {
         Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => true,
         Action::RemoveFromMailbox { absence, .. } => *absence == Absence::LocationGone,
-        _ => false,
+        Action::CreateInMailbox { .. } | Action::UpdateSource { .. } | Action::UpdateMailbox { .. } => false,
     }
 }
 

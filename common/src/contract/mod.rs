@@ -11,6 +11,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::missing_panics_doc,
     reason = "these functions are tests; they fail by panicking"
 )]
@@ -245,8 +246,8 @@ macro_rules! fleet_contract {
     };
 }
 
-/// Emits one test per function of the queue's suite. The argument is an async function (or closure) that
-/// takes [`crate::settings::QueueSettings`] and returns a [`QueueBench`], or `None` if no queue is available.
+/// Emits one test per function of the queue's suite. The argument is a future of a [`QueueBench`] that was
+/// opened with [`crate::contract::queue::settings`], or of `None` if no queue is available.
 #[macro_export]
 macro_rules! queue_contract {
     ($make:expr) => {
@@ -273,7 +274,7 @@ macro_rules! queue_contract {
         $(
             #[tokio::test]
             async fn $name() {
-                if let Some(bench) = ($make)($crate::contract::queue::settings()).await {
+                if let Some(bench) = $make.await {
                     $crate::contract::queue::$name(&bench).await;
                 }
             }

@@ -79,7 +79,7 @@ impl Heartbeat {
         let mut circuits_version = 0_u64;
         let mut workers = 1_u32;
         // Shares may be used until a sixth of the lifetime before the store takes them back.
-        let usable = self.lifetime - self.lifetime / 6;
+        let usable = self.lifetime.saturating_sub(self.lifetime / 6);
         let mut until = monotonic() + usable;
         let mut store_lost = false;
         let mut failing = false;

@@ -72,12 +72,12 @@ mod tests {
             let given = shares(limit, &demands, turn);
             prop_assert_eq!(given.len(), demands.len());
             let sum: u32 = given.iter().sum();
-            prop_assert_eq!(sum, limit.min(demands.iter().sum()).min(if demands.iter().filter(|d| **d > 0).count() as u32 > limit { limit } else { u32::MAX }));
+            prop_assert_eq!(sum, limit.min(demands.iter().sum()));
             for (share, demand) in given.iter().zip(&demands) {
                 prop_assert!(share <= demand);
             }
-            let wanting = demands.iter().filter(|&&demand| demand > 0).count() as u32;
-            if wanting <= limit {
+            let wanting = demands.iter().filter(|&&demand| demand > 0).count();
+            if wanting <= limit as usize {
                 prop_assert!(given.iter().zip(&demands).all(|(share, demand)| *demand == 0 || *share > 0));
                 // As even as possible: a process that got less than it wanted has at most one less than any
                 // other.

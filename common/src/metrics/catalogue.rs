@@ -293,11 +293,11 @@ metrics! {
 /// Returns the metrics as a Markdown page.
 #[must_use]
 pub fn markdown() -> String {
-    let mut page = String::from(include_str!("page.md"));
-    page.push_str("| name | type | unit | labels | exported by | meaning |\n|---|---|---|---|---|---|\n");
-    for spec in ALL {
+    let introduction = include_str!("page.md");
+    let head = "| name | type | unit | labels | exported by | meaning |\n|---|---|---|---|---|---|\n";
+    let rows = ALL.iter().map(|spec| {
         let labels: Vec<String> = spec.labels.iter().map(label).collect();
-        page.push_str(&format!(
+        format!(
             "| `{}` | {} | {} | {} | {} | {} |\n",
             spec.name,
             spec.kind.name(),
@@ -305,9 +305,12 @@ pub fn markdown() -> String {
             labels.join("; "),
             spec.source.name(),
             spec.meaning.trim(),
-        ));
-    }
-    page
+        )
+    });
+    [introduction.to_owned(), head.to_owned()]
+        .into_iter()
+        .chain(rows)
+        .collect()
 }
 
 fn label(label: &Label) -> String {

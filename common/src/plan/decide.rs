@@ -203,9 +203,21 @@ impl Decider<'_> {
             return self.decide_unagreed(link);
         }
         match (&pair.link, &pair.source, &pair.mailbox) {
+            // --- Nothing to decide ---
+            // Not linked, and the source reported nothing.
+            (None, SourceSide::Unchanged, _)
+            // Linked: neither side reported anything, or the mailbox lost the copy and the source was not read,
+            // so nothing may be deleted or created on a guess.
+            | (
+                Some(_),
+                SourceSide::Unchanged,
+                MailboxSide::Unchanged
+                | MailboxSide::Gone
+                | MailboxSide::FolderGone
+                | MailboxSide::Archived,
+            ) => None,
+
             // --- Not linked ---
-            // Neither side reported anything.
-            (None, SourceSide::Unchanged, _) => None,
             // A new task, or one whose folder was lost together with the state.
             (
                 None,
@@ -266,15 +278,8 @@ impl Decider<'_> {
             (Some(link), SourceSide::Present(source), MailboxSide::Archived) => {
                 Some(self.decide_archived_copy(link, source))
             }
-            // The source was not read, so nothing may be deleted or created on a guess.
-            (
-                Some(_),
-                SourceSide::Unchanged,
-                MailboxSide::Gone | MailboxSide::FolderGone | MailboxSide::Archived,
-            ) => None,
 
             // --- Linked, on both sides ---
-            (Some(_), SourceSide::Unchanged, MailboxSide::Unchanged) => None,
             (Some(link), SourceSide::Present(source), MailboxSide::Unchanged) => {
                 self.source_changed(link, source)
             }

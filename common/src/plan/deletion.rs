@@ -127,8 +127,8 @@ impl Decider<'_> {
     /// Returns how a copy is removed. A task that is no longer the person's always leaves the mailbox.
     pub(super) fn removal(&self, absence: Absence) -> Removal {
         match (absence, self.rules.policy.source_deletions) {
-            (Absence::NotAssigned | Absence::NoAccess, _) => Removal::Delete,
-            (Absence::Deleted | Absence::LocationGone, DeletionPolicy::Propagate) => Removal::Delete,
+            (Absence::NotAssigned | Absence::NoAccess, _)
+            | (Absence::Deleted | Absence::LocationGone, DeletionPolicy::Propagate) => Removal::Delete,
             (Absence::Deleted | Absence::LocationGone, DeletionPolicy::Complete) => Removal::Complete,
             (Absence::Deleted | Absence::LocationGone, DeletionPolicy::Ignore) => Removal::Leave,
         }

@@ -78,9 +78,8 @@ pub(super) fn may_hide_interrupted_write(pair: &Pair) -> bool {
 /// Returns whether the item, linked or perhaps just created, is absent from its place.
 fn is_missing(pair: &Pair, mailbox: &MailboxSide) -> bool {
     match mailbox {
-        MailboxSide::Present(_) => false,
+        MailboxSide::Present(_) | MailboxSide::Archived => false,
         MailboxSide::Unchanged => pair.link.is_none(),
         MailboxSide::Gone | MailboxSide::FolderGone => true,
-        MailboxSide::Archived => false,
     }
 }

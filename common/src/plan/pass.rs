@@ -69,7 +69,8 @@ pub struct Pass {
     unfinished: BTreeMap<SourceKey, Option<Failure>>,
     /// The same for tasks whose second copy was not handled.
     unfinished_twins: BTreeMap<SourceKey, Option<Failure>>,
-    needs_another_pass: bool,
+    /// Whether both sides should be read again soon, because something changed meanwhile.
+    needs_another: bool,
     stopped_by: Option<Failure>,
     failed_writes: FailedWrites,
 }
@@ -90,7 +91,7 @@ impl Pass {
             started,
             unfinished,
             unfinished_twins: BTreeMap::new(),
-            needs_another_pass: false,
+            needs_another: false,
             stopped_by: None,
             failed_writes: FailedWrites::default(),
         }
@@ -172,7 +173,7 @@ impl Pass {
             }
             (Action::UpdateMailbox { link, .. }, ActionResult::Item { id, change_key }) => {
                 // The person's edits are sent to the source in another pass.
-                self.needs_another_pass |= link.unsent;
+                self.needs_another |= link.unsent;
                 self.link(
                     key,
                     Link {
@@ -223,7 +224,7 @@ impl Pass {
                 self.failed_writes.reset_counts();
                 self.record_attempt(action, &failure);
                 self.keep_pending(action, Some(failure));
-                self.needs_another_pass = true;
+                self.needs_another = true;
             }
             ErrorClass::Refused if failure.stops() == Stops::Part => {
                 self.failed_writes.reset_counts();
@@ -457,7 +458,7 @@ impl Pass {
     pub fn outcome(self) -> Result<bool, Failure> {
         match self.stopped_by {
             Some(failure) => Err(failure),
-            None => Ok(self.needs_another_pass),
+            None => Ok(self.needs_another),
         }
     }
 

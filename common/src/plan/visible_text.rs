@@ -74,14 +74,11 @@ fn take_entity<'a>(html: &'a str, text: &mut String) -> &'a str {
         };
         Some((character, html.get(end + 1..)?))
     });
-    match resolved {
-        Some((character, rest)) => {
-            text.push(character);
-            rest
-        }
-        None => {
-            text.push('&');
-            html.get(1..).unwrap_or("")
-        }
+    if let Some((character, rest)) = resolved {
+        text.push(character);
+        rest
+    } else {
+        text.push('&');
+        html.get(1..).unwrap_or("")
     }
 }

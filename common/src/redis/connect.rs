@@ -109,13 +109,12 @@ impl RedisConnector {
                 _ => first,
             }
         };
-        match timeout(limit, call).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                // The server may be gone without notice; the next call opens a new connection.
-                self.drop_connection(None).await;
-                Err(no_answer(limit))
-            }
+        if let Ok(answer) = timeout(limit, call).await {
+            answer
+        } else {
+            // The server may be gone without notice; the next call opens a new connection.
+            self.drop_connection(None);
+            Err(no_answer(limit))
         }
     }
 
@@ -129,7 +128,7 @@ impl RedisConnector {
         if let Err(error) = &answer
             && ends_connection(error)
         {
-            self.drop_connection(Some(number)).await;
+            self.drop_connection(Some(number));
         }
         answer
     }
@@ -194,7 +193,7 @@ impl RedisConnector {
     }
 
     /// Drops the connection, unless a newer one than `number` was opened meanwhile.
-    async fn drop_connection(&self, number: Option<u64>) {
+    fn drop_connection(&self, number: Option<u64>) {
         // A cluster's connection repairs itself node by node, and its other nodes still answer.
         if self.is_cluster() {
             return;

@@ -74,7 +74,13 @@ fn advice(error: &RedisError, tls: bool) -> Option<&'static str> {
         ErrorKind::Io => Some(
             "the connection cannot be opened or was closed: the server is down or restarting, or requires TLS (rediss)",
         ),
-        _ => None,
+        ErrorKind::Client
+        | ErrorKind::Extension
+        | ErrorKind::NoValidReplicasFoundBySentinel
+        | ErrorKind::EmptySentinelList
+        | ErrorKind::Server(_)
+        | ErrorKind::RESP3NotSupported
+        | _ => None,
     }
 }
 

@@ -105,7 +105,7 @@ mod tests {
             share in 0_u32..=1_000,
             number in 0_u32..1_000,
         ) {
-            let due_after = PACE.minimum + (PACE.maximum - PACE.minimum) * share / 1_000;
+            let due_after = PACE.minimum + PACE.maximum.saturating_sub(PACE.minimum) * share / 1_000;
             let now = Timestamp::from_microsecond(now).unwrap();
             let due = gather(PACE, &tenant(number), size(users), now, due_after);
             prop_assert!(due >= PACE.minimum && due <= due_after, "{due:?} for {due_after:?}");

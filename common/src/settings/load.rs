@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Settings;
+use super::{QueueSettings, RegistrySettings, ScheduleSettings, Settings, WorkerSettings};
 
 /// Prefix of environment variables: `TASKSYNC_WORKER__USERS_AT_ONCE` sets `worker.users_at_once`.
 const PREFIX: &str = "TASKSYNC_";
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -110,25 +111,46 @@ fn typed(text: &str) -> toml::Value {
 /// # Errors
 /// Names the first relation that does not hold.
 pub fn check(settings: &Settings) -> Result<(), SettingsError> {
+    check_deadlines(settings)?;
+    check_schedule(&settings.schedule)?;
+    relation(
+        settings.telemetry.metrics_interval >= SECOND,
+        "telemetry.metrics_interval must be at least 1s",
+    )?;
+    check_registry(&settings.registry, &settings.worker)?;
+    relation(
+        (1..=64).contains(&settings.schedule.key_prefix.len())
+            && settings.schedule.key_prefix.chars().all(|character| {
+                character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.' | ':')
+            }),
+        "schedule.key_prefix must be 1 to 64 letters, digits, \"-\", \"_\", \".\" or \":\"",
+    )?;
+    check_counts(settings)?;
+    check_queue(&settings.queue)?;
+    relation(
+        settings.guard.deletions_percent <= 100,
+        "guard.deletions_percent must be between 0 and 100",
+    )
+}
+
+fn relation(holds: bool, text: &str) -> Result<(), SettingsError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(SettingsError::Relation(text.to_owned()))
+    }
+}
+
+/// Checks that deadlines nest: request < user < batch < claim < broker; drain < grace period (ARCHITECTURE,
+/// invariant 10).
+fn check_deadlines(settings: &Settings) -> Result<(), SettingsError> {
     let Settings {
         schedule,
         worker,
         outbound,
-        guard,
         queue,
-        telemetry,
-        registry,
         ..
     } = settings;
-    let relation = |holds: bool, text: &str| {
-        if holds {
-            Ok(())
-        } else {
-            Err(SettingsError::Relation(text.to_owned()))
-        }
-    };
-    let second = Duration::from_secs(1);
-    // Deadlines nest: request < user < batch < claim < broker; drain < grace period (ARCHITECTURE, invariant 10).
     relation(
         outbound.connect_timeout <= outbound.request_timeout,
         "outbound.connect_timeout must not be above outbound.request_timeout",
@@ -156,13 +178,16 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
     relation(
         worker.user_budget < worker.drain,
         "worker.user_budget must be below worker.drain: a running user must be able to end",
-    )?;
+    )
+}
+
+fn check_schedule(schedule: &ScheduleSettings) -> Result<(), SettingsError> {
     relation(
         schedule.minimum_time_between_user_syncs <= schedule.maximum_time_between_user_syncs,
         "schedule.minimum_time_between_user_syncs must not be above schedule.maximum_time_between_user_syncs",
     )?;
     relation(
-        schedule.minimum_time_between_user_syncs >= second,
+        schedule.minimum_time_between_user_syncs >= SECOND,
         "schedule.minimum_time_between_user_syncs must be at least 1s",
     )?;
     relation(
@@ -174,7 +199,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         "schedule.run_interval must be at least 100ms",
     )?;
     relation(
-        schedule.leader_lifetime >= second,
+        schedule.leader_lifetime >= SECOND,
         "schedule.leader_lifetime must be at least 1s",
     )?;
     relation(
@@ -189,27 +214,31 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
     relation(
         schedule.heartbeat_lifetime <= Duration::from_mins(5),
         "schedule.heartbeat_lifetime must not be above 5min",
-    )?;
+    )
+}
+
+fn check_registry(registry: &RegistrySettings, worker: &WorkerSettings) -> Result<(), SettingsError> {
     relation(
-        telemetry.metrics_interval >= second,
-        "telemetry.metrics_interval must be at least 1s",
-    )?;
-    relation(
-        registry.acquire_timeout >= second && registry.statement_timeout >= second,
+        registry.acquire_timeout >= SECOND && registry.statement_timeout >= SECOND,
         "registry.acquire_timeout and registry.statement_timeout must be at least 1s",
     )?;
     relation(
         !registry.url.starts_with("postgres")
             || registry.acquire_timeout + registry.statement_timeout < worker.user_budget,
         "registry.acquire_timeout + registry.statement_timeout must be below worker.user_budget: a sync must be able to save what it did",
-    )?;
-    relation(
-        (1..=64).contains(&schedule.key_prefix.len())
-            && schedule.key_prefix.chars().all(|character| {
-                character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.' | ':')
-            }),
-        "schedule.key_prefix must be 1 to 64 letters, digits, \"-\", \"_\", \".\" or \":\"",
-    )?;
+    )
+}
+
+/// Checks that counts are at least 1 and not above their maximums.
+fn check_counts(settings: &Settings) -> Result<(), SettingsError> {
+    let Settings {
+        schedule,
+        worker,
+        outbound,
+        queue,
+        registry,
+        ..
+    } = settings;
     for (name, value, maximum) in [
         ("schedule.tenants_per_run", schedule.tenants_per_run, 100_000),
         (
@@ -240,8 +269,12 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
             &format!("{name} must be between 1 and {maximum}"),
         )?;
     }
+    Ok(())
+}
+
+fn check_queue(queue: &QueueSettings) -> Result<(), SettingsError> {
     relation(
-        (second..=Duration::from_mins(5)).contains(&queue.heartbeat),
+        (SECOND..=Duration::from_mins(5)).contains(&queue.heartbeat),
         "queue.heartbeat must be between 1s and 5min",
     )?;
     for (name, value) in [
@@ -254,7 +287,7 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
         )?;
     }
     relation(
-        (second..=Duration::from_hours(720)).contains(&queue.dead_letter_lifetime),
+        (SECOND..=Duration::from_hours(720)).contains(&queue.dead_letter_lifetime),
         "queue.dead_letter_lifetime must be between 1s and 30d",
     )?;
     relation(
@@ -264,10 +297,6 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')),
         "queue.name_prefix must be 1 to 100 letters, digits, dashes, underscores and dots",
-    )?;
-    relation(
-        guard.deletions_percent <= 100,
-        "guard.deletions_percent must be between 0 and 100",
     )
 }
 

@@ -27,8 +27,12 @@ impl Ratio {
         f64::from(self.0) / WHOLE
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the share is between 0 and 1, so the rounded product is a whole number up to 1,000,000"
+    )]
     fn of(share: f64) -> Option<Self> {
-        // The share is in range, so the conversion loses nothing that matters.
         (0.0..=1.0)
             .contains(&share)
             .then(|| Self((share * WHOLE).round() as u32))

@@ -75,7 +75,7 @@ pub(super) fn exporting(
             .build(),
     )
     .build();
-    let tracer = SdkTracerProvider::builder()
+    let provider = SdkTracerProvider::builder()
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
             settings.trace_ratio.get(),
         ))))
@@ -88,7 +88,7 @@ pub(super) fn exporting(
     })
     .with_interval(settings.metrics_interval)
     .build();
-    Ok((reader, tracer))
+    Ok((reader, provider))
 }
 
 /// Returns the addresses of traces and metrics below a receiver's base address.

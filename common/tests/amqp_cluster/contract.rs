@@ -65,4 +65,4 @@ async fn bench(settings: QueueSettings) -> Option<Bench> {
     Some(Bench { vhost, queue })
 }
 
-tasksync_common::queue_contract!(bench);
+tasksync_common::queue_contract!(bench(tasksync_common::contract::queue::settings()));

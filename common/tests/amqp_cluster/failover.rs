@@ -140,16 +140,22 @@ async fn one_of_three_confirms_nothing_and_says_so_and_all_goes_on_when_they_are
     // Frozen: the remaining node does not know it yet. It takes jobs and gets no majority for them.
     let connected = vhost.node_of("publish").await;
     let others = vhost.others(connected);
-    others.iter().for_each(|node| node.pause());
+    for node in &others {
+        node.pause();
+    }
     let failure = traffic.failure("two nodes are frozen").await;
     assert_eq!(failure.code, Code::QueueUnavailable, "{failure}");
     assert!(failure.detail.contains("no answer within 3000 ms"), "{failure}");
-    others.iter().for_each(|node| node.resume());
+    for node in &others {
+        node.resume();
+    }
     traffic.wait_for_delivery("the thaw").await;
 
     // Killed: the remaining node stops by itself.
     let others = vhost.others(vhost.node_of("publish").await);
-    others.iter().for_each(|node| node.kill());
+    for node in &others {
+        node.kill();
+    }
     in_time("every node to be refused by name", async || {
         let failure = traffic.failure("two nodes were killed").await;
         assert_eq!(failure.code, Code::QueueUnavailable, "{failure}");

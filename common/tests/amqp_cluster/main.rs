@@ -2,6 +2,7 @@
 //! are killed, frozen and cut off while jobs go through them.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "helpers of tests fail the test, and only test functions themselves are exempt"
 )]
 

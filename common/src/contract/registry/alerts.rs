@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::*;
+use super::{at, with_users};
+use crate::contract::{key, tenant_id, user_id};
+use crate::error::{Code, ErrorClass, Failure};
 use crate::model::LocationKey;
-use crate::registry::Alert;
+use crate::registry::{Alert, Registry};
 
 fn alert(tenant: &str, user: Option<&str>, seconds: i64, code: Code) -> Alert {
     Alert {

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use super::*;
+use super::{at, disabled, enrolment, tenant, with_users};
+use crate::contract::{key, tenant_id, user_id};
+use crate::error::Code;
 use crate::model::UserId;
+use crate::registry::{DeletionPermit, Enrolment, EnrolmentResult, EnrolmentState, Registry};
 
 /// A second enrolment updates the first one. A second withdrawal changes nothing.
 pub async fn a_user_enrols_is_updated_and_withdraws(registry: Arc<dyn Registry>) {

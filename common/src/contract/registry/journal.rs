@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::*;
+use super::at;
+use crate::contract::key;
 use crate::model::SourceKey;
-use crate::registry::{JournalEntry, JournalKind};
+use crate::registry::{JournalEntry, JournalKind, Registry};
 
 fn entry(tenant: &str, user: &str, seconds: i64, kind: &str) -> JournalEntry {
     JournalEntry {

@@ -13,11 +13,11 @@ use jiff::Timestamp;
 
 use crate::error::{Code, ErrorClass, Failure};
 use crate::registry::{
-    Access, Credentials, DeletionPermit, Enrolment, EnrolmentResult, EnrolmentState, MailboxConnection,
-    Registry, SharePointConnection, SourceConnection, Tenant,
+    Access, Credentials, Enrolment, EnrolmentResult, EnrolmentState, MailboxConnection, Registry,
+    SharePointConnection, SourceConnection, Tenant,
 };
 
-use super::{key, tenant_id, user_id};
+use super::{key, tenant_id};
 
 /// Returns a time this many seconds after the beginning of the tests, plus some microseconds, which must not
 /// be lost.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::*;
-use crate::registry::LateUsers;
+use super::{at, disabled, enrolment, failure, tenant, with_users};
+use crate::contract::{key, tenant_id, user_id};
+use crate::registry::{LateUsers, Registry, Tenant};
 use crate::schedule::{FailureStreak, SavedStamp};
 
 fn stamp(user: &str, stamp: i64, last_success: Option<i64>) -> SavedStamp {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::*;
-use crate::registry::{SaveResult, StoredState};
+use super::{at, enrolment, with_users};
+use crate::contract::{key, tenant_id, user_id};
+use crate::registry::{Enrolment, EnrolmentResult, Registry, SaveResult, StoredState};
 use crate::tasks::spawn;
 
 /// The first state is saved over nothing, the next ones over the present version, and none over another

@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use super::*;
+use super::{at, enrolment, failure, tenant, with_users};
+use crate::contract::{key, tenant_id, user_id};
 use crate::model::SourceKey;
-use crate::registry::{Alert, JournalEntry, JournalKind};
+use crate::registry::{Alert, JournalEntry, JournalKind, Registry, Tenant};
 use crate::schedule::{SavedStamp, TenantUsers, digest_of, digest_of_all};
 
 /// A tenant is added once, replaced after that, read as stored, and removed once.
 pub async fn a_tenant_is_added_replaced_read_and_removed(registry: Arc<dyn Registry>) {
-    let mut contoso = tenant("contoso");
+    let contoso = tenant("contoso");
     assert_eq!(registry.tenant(&contoso.id).await.unwrap(), None);
     assert!(registry.put_tenant(&contoso).await.unwrap());
     assert_eq!(registry.tenant(&contoso.id).await.unwrap(), Some(contoso.clone()));
-    contoso.display_name = "Größe & \"Quotes\" '; DROP TABLE tenants".to_owned();
-    contoso.enabled = false;
+    let contoso = Tenant {
+        display_name: "Größe & \"Quotes\" '; DROP TABLE tenants".to_owned(),
+        enabled: false,
+        ..contoso
+    };
     assert!(!registry.put_tenant(&contoso).await.unwrap());
     assert_eq!(registry.tenant(&contoso.id).await.unwrap(), Some(contoso.clone()));
     assert!(registry.remove_tenant(&contoso.id).await.unwrap());

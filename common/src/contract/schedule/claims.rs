@@ -1,6 +1,15 @@
 //! Claims are taken, renewed, finished, released and reclaimed, and no other way changes them.
 
-use super::*;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    LONG, claim, enrol, failed_attempt, leader, renew_claim, stamp, successful_attempt, waiting_users,
+};
+use crate::contract::{ScheduleBench, key, tenant_id, user_id};
+use crate::error::Code;
+use crate::schedule::{ClaimAnswer, ClaimRenewal, History, RenewedUser, Token};
 
 /// Claimed users are out of the order and counted as in flight. They are released with their original stamps.
 pub async fn claimed_users_leave_the_order_and_come_back_with_their_stamp(bench: &dyn ScheduleBench) {

@@ -1,6 +1,9 @@
 //! Summaries.
 
-use super::*;
+use jiff::SignedDuration;
+
+use super::{LONG, claim, enrol, failed_attempt, leader, stamp, successful_attempt};
+use crate::contract::{ScheduleBench, key, tenant_id};
 use crate::schedule::Summary;
 
 /// Waiting users whose stamps are old enough are due. An unknown tenant has an empty summary.

@@ -1,6 +1,8 @@
 //! The leadership.
 
-use super::*;
+use super::{LONG, claim, enrol, stamp, successful_attempt, waiting_users};
+use crate::contract::{ScheduleBench, tenant_id, user_id};
+use crate::schedule::{ClaimAnswer, Epoch};
 
 /// The holder renews the lease with the same epoch, others are refused, and the lease is free after its end.
 pub async fn one_leads_until_the_lease_ends(bench: &dyn ScheduleBench) {

@@ -9,12 +9,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{ScheduleBench, key, tenant_id, user_id};
+use super::{key, tenant_id, user_id};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{TenantId, UserId};
-use crate::schedule::{
-    ClaimAnswer, ClaimRenewal, Epoch, FinishedAttempt, Head, History, RenewedUser, Schedule, Token,
-};
+use crate::schedule::{ClaimAnswer, Epoch, FinishedAttempt, History, RenewedUser, Schedule, Token};
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_hours(24);

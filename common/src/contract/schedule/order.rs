@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::*;
-use crate::schedule::SavedStamp;
-use crate::schedule::UserStatus;
+use jiff::SignedDuration;
+
+use super::{LONG, claim, enrol, leader, renew_claim, stamp, successful_attempt, waiting_users};
+use crate::contract::{ScheduleBench, key, tenant_id, user_id};
+use crate::schedule::{Head, History, SavedStamp, UserStatus};
 
 /// Users are ordered by stamp, ties by name, and tenants by their oldest user. The limit and the youngest
 /// stamp are respected.

@@ -250,20 +250,17 @@ fn watch_alarms(
     spawn(async move {
         let mut alarmed = false;
         while let Some(event) = events.next().await {
-            let reason = match event {
-                Event::ConnectionBlocked(reason) => {
-                    tracing::warn!(%reason, "the broker takes no jobs until its alarm ends");
-                    Some(reason)
-                }
-                Event::ConnectionUnblocked => {
-                    tracing::info!("the broker takes jobs again");
-                    None
-                }
-                Event::Error(error) => {
-                    tracing::debug!(%error, ?purpose, "a connection to the broker ended");
-                    continue;
-                }
-                _ => continue,
+            if let Event::Error(error) = &event {
+                tracing::debug!(%error, ?purpose, "a connection to the broker ended");
+            }
+            let reason = if let Event::ConnectionBlocked(reason) = event {
+                tracing::warn!(%reason, "the broker takes no jobs until its alarm ends");
+                Some(reason)
+            } else if matches!(event, Event::ConnectionUnblocked) {
+                tracing::info!("the broker takes jobs again");
+                None
+            } else {
+                continue;
             };
             alarmed = reason.is_some();
             core.counters.blocked.store(alarmed, Ordering::Relaxed);

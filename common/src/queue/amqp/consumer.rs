@@ -168,9 +168,8 @@ impl AmqpSettlement {
         if self.connection.is_alive() {
             match self.core.answer(doing, settled).await {
                 Ok(true) => return Ok(()),
-                Ok(false) => {}
                 Err(failure) if self.connection.is_alive() => return Err(failure),
-                Err(_) => {}
+                Ok(false) | Err(_) => {}
             }
         }
         self.core.counters.late_settlements.add_one();

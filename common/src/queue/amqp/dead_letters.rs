@@ -221,12 +221,11 @@ impl<'a> DeadLetterReader<'a> {
         }
         self.left -= 1;
         let next = timeout(self.core.request_timeout, self.consumer.as_mut()?.next()).await;
-        match next {
-            Ok(Some(Ok(message))) => Some(DeliveredLetter::new(message)),
-            Ok(Some(Err(_)) | None) | Err(_) => {
-                self.left = 0;
-                None
-            }
+        if let Ok(Some(Ok(message))) = next {
+            Some(DeliveredLetter::new(message))
+        } else {
+            self.left = 0;
+            None
         }
     }
 

@@ -64,16 +64,18 @@ pub(super) fn blocked_failure(reason: &str) -> Failure {
 }
 
 fn classify(kind: &ErrorKind) -> (ErrorClass, Code) {
-    match kind {
-        ErrorKind::ProtocolError(error) => match error.get_id() {
+    if let ErrorKind::ProtocolError(error) = kind {
+        match error.get_id() {
             reply::ACCESS_REFUSED | reply::NOT_ALLOWED => (ErrorClass::Refused, Code::QueueAccessRefused),
             reply::NOT_FOUND => (ErrorClass::Refused, Code::QueueMissing),
             reply::PRECONDITION_FAILED => (ErrorClass::Refused, Code::QueueMismatch),
             _ => (ErrorClass::Transient, Code::QueueUnavailable),
-        },
-        ErrorKind::AuthProviderError(_) => (ErrorClass::Refused, Code::QueueAccessRefused),
+        }
+    } else if matches!(kind, ErrorKind::AuthProviderError(_)) {
+        (ErrorClass::Refused, Code::QueueAccessRefused)
+    } else {
         // The client may add errors; for an unknown one the connection is reopened.
-        _ => (ErrorClass::Transient, Code::QueueUnavailable),
+        (ErrorClass::Transient, Code::QueueUnavailable)
     }
 }
 
@@ -90,7 +92,14 @@ fn describe_kind(kind: &ErrorKind) -> String {
                 .to_owned()
         }
         ErrorKind::MissingHeartbeatError => "the broker was silent for too long".to_owned(),
-        other => lapin::Error::from(other.clone()).to_string(),
+        ErrorKind::ChannelsLimitReached
+        | ErrorKind::InvalidProtocolVersion(_)
+        | ErrorKind::InvalidChannel(_)
+        | ErrorKind::SerialisationError(_)
+        | ErrorKind::AuthProviderError(_)
+        | ErrorKind::FutureCompleted
+        | ErrorKind::NoDefaultRuntime
+        | _ => lapin::Error::from(kind.clone()).to_string(),
     }
 }
 

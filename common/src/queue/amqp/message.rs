@@ -114,9 +114,9 @@ fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPVal
 }
 
 fn text(properties: &BasicProperties, name: &str) -> Option<String> {
-    match header(properties, name)? {
-        AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).ok(),
-        AMQPValue::ShortString(text) => Some(text.to_string()),
+    match header(properties, name) {
+        Some(AMQPValue::LongString(text)) => String::from_utf8(text.as_bytes().to_vec()).ok(),
+        Some(AMQPValue::ShortString(text)) => Some(text.to_string()),
         _ => None,
     }
 }

@@ -63,21 +63,20 @@ impl Publisher {
             return Err(errors::blocked_failure(&reason));
         }
         let sent = self.publish_confirmed(&connection, queue, body, properties).await;
-        match &sent {
-            Ok(()) => self.core.counters.published.add_one(),
-            Err(failure) => match failure.code {
-                Code::QueueFull => self.core.counters.refused.add_one(),
-                // The next connection declares the queue again.
-                Code::QueueMissing => {
-                    self.core.counters.returned.add_one();
-                    connection.retire();
-                }
-                _ if connection.alarm().is_some() => {}
-                _ => {
-                    self.core.counters.unconfirmed_lost.add_one();
-                    connection.retire();
-                }
-            },
+        let counters = &self.core.counters;
+        match sent.as_ref().map_err(|failure| failure.code) {
+            Ok(()) => counters.published.add_one(),
+            Err(Code::QueueFull) => counters.refused.add_one(),
+            // The next connection declares the queue again.
+            Err(Code::QueueMissing) => {
+                counters.returned.add_one();
+                connection.retire();
+            }
+            Err(_) if connection.alarm().is_some() => {}
+            Err(_) => {
+                counters.unconfirmed_lost.add_one();
+                connection.retire();
+            }
         }
         sent
     }

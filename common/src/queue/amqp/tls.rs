@@ -75,7 +75,27 @@ pub(super) fn describe_tls_error(error: &io::Error) -> Option<String> {
              write amqp:// if the network to it is safe"
         }
         // All other kinds keep the library's words.
-        _ => return None,
+        Error::InvalidCertificate(_)
+        | Error::AlertReceived(_)
+        | Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. }
+        | Error::InvalidEncryptedClientHello(_)
+        | Error::NoCertificatesPresented
+        | Error::UnsupportedNameType
+        | Error::DecryptError
+        | Error::EncryptError
+        | Error::PeerMisbehaved(_)
+        | Error::InvalidCertRevocationList(_)
+        | Error::General(_)
+        | Error::FailedToGetCurrentTime
+        | Error::FailedToGetRandomBytes
+        | Error::HandshakeNotComplete
+        | Error::PeerSentOversizedRecord
+        | Error::NoApplicationProtocol
+        | Error::BadMaxFragmentSize
+        | Error::InconsistentKeys(_)
+        | Error::Other(_)
+        | _ => return None,
     };
     Some(words.to_owned())
 }

@@ -134,12 +134,13 @@ impl Topology {
             let declared = channel.queue_declare(queue.name.as_str().into(), options, queue.table());
             if let Err(error) = declared.await {
                 let failure = errors::failure(&error, &format!("{doing} queue {}", queue.name));
-                return Err(match failure.code {
-                    Code::QueueMismatch => Failure {
+                return Err(if failure.code == Code::QueueMismatch {
+                    Failure {
                         detail: format!("{}; needed are {}", failure.detail, queue.describe_arguments()),
                         ..failure
-                    },
-                    _ => failure,
+                    }
+                } else {
+                    failure
                 });
             }
         }

@@ -49,12 +49,11 @@ impl BrokerState {
 
     /// Adds a dead letter. If there are `maximum` of them already, the oldest is dropped.
     fn add_dead_letter(&mut self, queue: QueueName, message: Message, reason: &str, maximum: usize) {
-        let id = match message.job.as_ref() {
-            Ok(job) => job.id.to_string(),
-            Err(_) => {
-                self.last_unreadable += 1;
-                format!("unreadable-{}", self.last_unreadable)
-            }
+        let id = if let Ok(job) = message.job.as_ref() {
+            job.id.to_string()
+        } else {
+            self.last_unreadable += 1;
+            format!("unreadable-{}", self.last_unreadable)
         };
         while self.dead.len() >= maximum.max(1) {
             self.dead.pop_front();

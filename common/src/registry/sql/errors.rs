@@ -156,9 +156,9 @@ mod tests {
     #[test]
     fn extended_codes_mean_what_their_low_byte_means() {
         assert!(primary_meaning(Some(13)).contains("disk is full"));
-        assert!(primary_meaning(Some(8 | (4 << 8))).contains("read-only"));
-        assert!(primary_meaning(Some(517)).contains("locked"));
-        assert!(primary_meaning(Some(11 | (1 << 8))).contains("damaged"));
+        assert!(primary_meaning(Some(0x0408)).contains("read-only"));
+        assert!(primary_meaning(Some(0x0205)).contains("locked"));
+        assert!(primary_meaning(Some(0x010b)).contains("damaged"));
         assert_eq!(primary_meaning(None), "the database refused");
     }
 }

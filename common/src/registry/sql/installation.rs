@@ -15,10 +15,10 @@ const READ: &str = "SELECT id FROM installation WHERE one = 1";
 #[async_trait]
 impl InstallationStore for SqlRegistry {
     async fn installation(&self) -> Result<InstallationId, Failure> {
+        const DOING: &str = "creating the installation's id";
         if let Some(id) = self.stored_installation().await? {
             return Ok(id);
         }
-        const DOING: &str = "creating the installation's id";
         let mut connection = self.single(DOING).await?;
         connection
             .query(MAKE)

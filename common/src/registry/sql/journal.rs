@@ -76,10 +76,10 @@ async fn add(connection: &mut SqlConnection, entries: &[JournalColumns<'_>]) -> 
 impl Journal for SqlRegistry {
     async fn journal(&self, entries: &[JournalEntry]) -> Result<(), Failure> {
         retry_on_conflict(|| async {
+            const DOING: &str = "writing the journal";
             if entries.is_empty() {
                 return Ok(());
             }
-            const DOING: &str = "writing the journal";
             let document = |value: &Option<serde_json::Value>| {
                 value
                     .as_ref()

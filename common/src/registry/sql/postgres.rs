@@ -297,7 +297,7 @@ async fn history(connection: &mut PgConnection, description: &str) -> Result<Mig
         Err(MigrateError::Execute(error)) if is_undefined_table(&error) => {
             return Ok(MigrationHistory::Incomplete);
         }
-        Err(error) => return Err(migration_failure(description, error)),
+        Err(error) => return Err(migration_failure(description, &error)),
     };
     let complete = MIGRATIONS.iter().all(|migration| {
         applied
@@ -330,19 +330,19 @@ async fn migrate(connection: &mut PgConnection, description: &str) -> Result<(),
     migrator
         .run_direct(None, connection, false)
         .await
-        .map_err(|error| migration_failure(description, error))
+        .map_err(|error| migration_failure(description, &error))
 }
 
-fn migration_failure(description: &str, error: MigrateError) -> Failure {
+fn migration_failure(description: &str, error: &MigrateError) -> Failure {
     const DOING: &str = "bringing its tables up to date";
-    match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            classify(Database::Postgres, description, DOING, &error)
-        }
-        MigrateError::VersionMismatch(version) => unavailable(format!(
+    if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = error {
+        classify(Database::Postgres, description, DOING, error)
+    } else if let MigrateError::VersionMismatch(version) = error {
+        unavailable(format!(
             "{description}: migration {version} was applied in another form than this build knows; the database belongs to another \
              build, or the build was changed"
-        )),
-        other => unavailable(format!("{description}, {DOING}: {other}")),
+        ))
+    } else {
+        unavailable(format!("{description}, {DOING}: {error}"))
     }
 }

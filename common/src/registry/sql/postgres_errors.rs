@@ -11,36 +11,36 @@ const AUTHORITIES: &str = "sslrootcert of registry.url";
 
 /// Returns the meaning of the error together with the server's own text.
 pub(super) fn reason(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(database) => {
-            let code = database.code().unwrap_or_default();
-            let hint = database
-                .try_downcast_ref::<PgDatabaseError>()
-                .and_then(PgDatabaseError::hint)
-                .map(|hint| format!("; {hint}"))
-                .unwrap_or_default();
-            format!(
-                "{} ({}{hint}, SQLSTATE {code})",
-                meaning(&code),
-                database.message()
-            )
-        }
-        sqlx::Error::Io(error) => match tls::explain_refusal(&error.to_string(), AUTHORITIES) {
+    if let sqlx::Error::Database(database) = error {
+        let code = database.code().unwrap_or_default();
+        let hint = database
+            .try_downcast_ref::<PgDatabaseError>()
+            .and_then(PgDatabaseError::hint)
+            .map(|hint| format!("; {hint}"))
+            .unwrap_or_default();
+        format!(
+            "{} ({}{hint}, SQLSTATE {code})",
+            meaning(&code),
+            database.message()
+        )
+    } else if let sqlx::Error::Io(error) = error {
+        match tls::explain_refusal(&error.to_string(), AUTHORITIES) {
             Some(refusal) => format!("{refusal} ({error})"),
             None => format!("{} ({error})", io_meaning(error.kind())),
-        },
-        sqlx::Error::Tls(error) => {
-            let said = error.to_string();
-            let meaning = if said.contains("server does not support TLS") {
-                "the server offers no TLS, and sslmode of registry.url requires it: turn it on there (ssl = on)".to_owned()
-            } else {
-                tls::explain_refusal(&said, AUTHORITIES).unwrap_or_else(|| {
-                    "TLS could not be negotiated; check sslmode and sslrootcert of registry.url".to_owned()
-                })
-            };
-            format!("{meaning} ({said})")
         }
-        other => other.to_string(),
+    } else if let sqlx::Error::Tls(error) = error {
+        let said = error.to_string();
+        let meaning = if said.contains("server does not support TLS") {
+            "the server offers no TLS, and sslmode of registry.url requires it: turn it on there (ssl = on)"
+                .to_owned()
+        } else {
+            tls::explain_refusal(&said, AUTHORITIES).unwrap_or_else(|| {
+                "TLS could not be negotiated; check sslmode and sslrootcert of registry.url".to_owned()
+            })
+        };
+        format!("{meaning} ({said})")
+    } else {
+        error.to_string()
     }
 }
 
@@ -82,17 +82,22 @@ fn meaning(code: &str) -> &'static str {
 }
 
 fn io_meaning(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::ConnectionRefused => {
-            "nothing listens there; is the server running, are host and port of registry.url right?"
-        }
-        ErrorKind::TimedOut => "the server did not answer in time",
+    if kind == ErrorKind::ConnectionRefused {
+        "nothing listens there; is the server running, are host and port of registry.url right?"
+    } else if kind == ErrorKind::TimedOut {
+        "the server did not answer in time"
+    } else if matches!(
+        kind,
         ErrorKind::ConnectionReset
-        | ErrorKind::ConnectionAborted
-        | ErrorKind::BrokenPipe
-        | ErrorKind::UnexpectedEof => "the connection broke",
-        ErrorKind::NotFound => "the host's name, the socket or a certificate file is not found",
-        _ => "the server cannot be reached",
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::UnexpectedEof
+    ) {
+        "the connection broke"
+    } else if kind == ErrorKind::NotFound {
+        "the host's name, the socket or a certificate file is not found"
+    } else {
+        "the server cannot be reached"
     }
 }
 
@@ -108,12 +113,15 @@ pub(super) fn is_conflict(error: &sqlx::Error) -> bool {
 /// Returns whether the connection is unusable after this error, because it broke or its server no longer
 /// accepts writes.
 pub(super) fn ends_connection(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+    if let Some(database) = error.as_database_error() {
+        database.code().is_some_and(|code| {
             matches!(&*code, "25006" | "57P01" | "57P02" | "57P03") || code.starts_with("08")
-        }),
-        _ => false,
+        })
+    } else {
+        matches!(
+            error,
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)
+        )
     }
 }
 

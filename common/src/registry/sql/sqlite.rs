@@ -83,13 +83,17 @@ async fn migrate(writer: &SqlitePool, description: &str) -> Result<(), Failure> 
     MIGRATIONS
         .run_direct(None, &mut *transaction, false)
         .await
-        .map_err(|error| match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fail(error),
-            MigrateError::VersionMissing(version) => unavailable(format!(
-                "{description}: its tables have version {version}, which this build does not know; a newer build created it. \
-                 Use that build, or restore a backup"
-            )),
-            other => unavailable(format!("{description}, {DOING}: {other}")),
+        .map_err(|error| {
+            if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = error {
+                fail(error)
+            } else if let MigrateError::VersionMissing(version) = error {
+                unavailable(format!(
+                    "{description}: its tables have version {version}, which this build does not know; a newer build created it. \
+                     Use that build, or restore a backup"
+                ))
+            } else {
+                unavailable(format!("{description}, {DOING}: {error}"))
+            }
         })?;
     transaction.commit().await.map_err(fail)
 }

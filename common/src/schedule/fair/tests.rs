@@ -151,6 +151,10 @@ struct Job {
 const MINIMUM: Duration = Duration::from_mins(5);
 const BUDGET: Duration = Duration::from_secs(45);
 
+fn as_f64(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap())
+}
+
 impl Simulation {
     async fn new(permits: usize, percent: u8, tenants: &[(usize, Duration)]) -> Self {
         let start: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
@@ -160,7 +164,7 @@ impl Simulation {
             for user in 0..*users {
                 // Ages are spread over the time between two syncs, so that the simulation starts in a steady
                 // state.
-                let age = MINIMUM.mul_f64((user as f64 + 0.5) / *users as f64);
+                let age = MINIMUM.mul_f64((as_f64(user) + 0.5) / as_f64(*users));
                 let key = UserKey::new(tenant(number), format!("u{user:04}").parse().unwrap());
                 schedule.enrol(&key, start - age, None).await.unwrap();
             }
@@ -230,15 +234,15 @@ impl Simulation {
             }
             // Groups of ten run one after the other; after the budget no further group starts.
             let groups = users.len().div_ceil(10);
-            let fit = (BUDGET.as_secs_f64() / service.as_secs_f64()).ceil().max(1.0) as usize;
-            let worked = groups.min(fit);
+            let fit = BUDGET.as_nanos().div_ceil(service.as_nanos()).max(1);
+            let worked = groups.min(usize::try_from(fit).unwrap());
             self.usage.record_sent(&batch.tenant, users.len());
             self.running.push(Job {
                 tenant: number,
                 token,
                 done: users.len().min(worked * 10),
                 users: users.into_iter().map(|claimed| claimed.user).collect(),
-                ends: now + service * worked as u32,
+                ends: now + service * u32::try_from(worked).unwrap(),
             });
             started += 1;
         }

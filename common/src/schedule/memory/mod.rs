@@ -304,11 +304,11 @@ mod tests {
         }
     }
 
-    async fn bench() -> Bench {
+    fn bench() -> Bench {
         let clock = ManualClock::at("2026-11-22T14:00:00Z".parse().unwrap());
         let schedule = Arc::new(MemorySchedule::new(clock.clone(), Duration::from_mins(5)));
         Bench { clock, schedule }
     }
 
-    crate::schedule_contract!(bench());
+    crate::schedule_contract!(std::future::ready(bench()));
 }

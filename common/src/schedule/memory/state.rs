@@ -236,16 +236,15 @@ impl ScheduleState {
             success = earlier(success, tenant.oldest_success());
         };
         let mut attempts = self.attempts;
-        let percentiles = match of {
-            Some(id) => self.tenants.get_mut(id).map_or([None, None], |tenant| {
+        let percentiles = if let Some(id) = of {
+            self.tenants.get_mut(id).map_or([None, None], |tenant| {
                 attempts = tenant.attempts;
                 add(tenant);
                 tenant.intervals.percentiles([50, 99])
-            }),
-            None => {
-                self.tenants.values_mut().for_each(&mut add);
-                self.intervals.percentiles([50, 99])
-            }
+            })
+        } else {
+            self.tenants.values_mut().for_each(&mut add);
+            self.intervals.percentiles([50, 99])
         };
         summary.attempts = if of.is_some() && summary.tenants == 0 {
             0

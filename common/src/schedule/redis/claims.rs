@@ -40,6 +40,7 @@ impl Claims for RedisSchedule {
         users: &[UserId],
         lasts: Duration,
     ) -> Result<ClaimAnswer, Failure> {
+        type ClaimReply = (Option<(i64, Vec<Option<f64>>)>, RawTenantReport);
         let mut keys = self.keys.tenant(tenant);
         if self.store.is_cluster() {
             if u64::try_from(self.present_epoch().await?).ok() != Some(epoch.0) {
@@ -50,7 +51,6 @@ impl Claims for RedisSchedule {
         }
         let mut args = vec![arg(epoch.0), arg(micros(lasts))];
         args.extend(users.iter().map(arg));
-        type ClaimReply = (Option<(i64, Vec<Option<f64>>)>, RawTenantReport);
         let (answer, report): ClaimReply = self
             .store
             .script(
@@ -90,11 +90,11 @@ impl Claims for RedisSchedule {
         users: &[UserId],
         lasts: Duration,
     ) -> Result<ClaimRenewal, Failure> {
+        type RenewReply = (i64, Option<Vec<u8>>, Vec<Option<Vec<u8>>>);
         let mut args = vec![arg(token.0), arg(micros(lasts))];
         args.extend(users.iter().map(arg));
         // The index keeps the earlier expiry. It may be too early; then the leader asks the tenant once for
         // nothing.
-        type RenewReply = (i64, Option<Vec<u8>>, Vec<Option<Vec<u8>>>);
         let (tenant_users, batch, records): RenewReply = self
             .store
             .script(

@@ -68,7 +68,7 @@ impl ScheduleBench for Bench {
     }
 }
 
-async fn bench_at(variable: &str) -> Option<Bench> {
+fn bench_at(variable: &str) -> Option<Bench> {
     url_in(variable).map(Bench::at)
 }
 
@@ -76,17 +76,17 @@ mod loss;
 
 mod on_one_server {
     use super::*;
-    crate::schedule_contract!(if available bench_at(SINGLE));
+    crate::schedule_contract!(if available std::future::ready(bench_at(SINGLE)));
 }
 
 mod behind_sentinels {
     use super::*;
-    crate::schedule_contract!(if available bench_at(SENTINEL));
+    crate::schedule_contract!(if available std::future::ready(bench_at(SENTINEL)));
 }
 
 mod on_a_cluster {
     use super::*;
-    crate::schedule_contract!(if available bench_at(CLUSTER));
+    crate::schedule_contract!(if available std::future::ready(bench_at(CLUSTER)));
 }
 
 /// Enrols users `u0`, `u1`, … of a tenant with stamps a second apart, the oldest a day old.
@@ -167,7 +167,7 @@ async fn flush(schedule: &RedisSchedule) {
 #[tokio::test]
 async fn a_change_that_never_reached_the_index_is_found_by_the_inspection() {
     for variable in [SINGLE, CLUSTER] {
-        let Some(bench) = bench_at(variable).await else {
+        let Some(bench) = bench_at(variable) else {
             return;
         };
         let schedule = &bench.schedule;
@@ -212,7 +212,7 @@ async fn a_change_that_never_reached_the_index_is_found_by_the_inspection() {
 
 #[tokio::test]
 async fn a_tenant_the_index_does_not_know_is_found_when_its_users_are_enrolled_again() {
-    let Some(bench) = bench_at(SINGLE).await else {
+    let Some(bench) = bench_at(SINGLE) else {
         return;
     };
     let schedule = &bench.schedule;
@@ -245,7 +245,7 @@ async fn a_tenant_the_index_does_not_know_is_found_when_its_users_are_enrolled_a
 
 #[tokio::test]
 async fn a_report_that_was_overtaken_changes_nothing() {
-    let Some(bench) = bench_at(SINGLE).await else {
+    let Some(bench) = bench_at(SINGLE) else {
         return;
     };
     let schedule = &bench.schedule;
@@ -267,7 +267,7 @@ async fn a_report_that_was_overtaken_changes_nothing() {
 
 #[tokio::test]
 async fn a_tenant_that_vanished_or_was_set_back_is_named() {
-    let Some(bench) = bench_at(CLUSTER).await else {
+    let Some(bench) = bench_at(CLUSTER) else {
         return;
     };
     let schedule = &bench.schedule;
@@ -319,7 +319,7 @@ async fn assert_in_step(schedule: &RedisSchedule) {
 
 #[tokio::test]
 async fn a_withdrawal_on_its_way_is_no_loss() {
-    let Some(bench) = bench_at(SINGLE).await else {
+    let Some(bench) = bench_at(SINGLE) else {
         return;
     };
     let schedule = &bench.schedule;
@@ -339,7 +339,8 @@ async fn a_withdrawal_on_its_way_is_no_loss() {
 
 #[tokio::test]
 async fn on_a_cluster_a_tenant_refuses_an_epoch_older_than_it_has_seen() {
-    let Some(bench) = bench_at(CLUSTER).await else {
+    type ClaimReply = (Option<(i64, Vec<Option<f64>>)>, RawTenantReport);
+    let Some(bench) = bench_at(CLUSTER) else {
         return;
     };
     let schedule = &bench.schedule;
@@ -351,8 +352,7 @@ async fn on_a_cluster_a_tenant_refuses_an_epoch_older_than_it_has_seen() {
     // The old leader read the lease before it was taken over, and claims only now.
     let keys = schedule.keys.tenant(&tenant_id("a"));
     let args = [arg(old.0), arg(1_000_000), arg("u1")];
-    type Answer = (Option<(i64, Vec<Option<f64>>)>, RawTenantReport);
-    let (answer, report): Answer = schedule
+    let (answer, report): ClaimReply = schedule
         .store
         .script("testing", &CLAIM, &keys, &args, Repeat::No)
         .await
@@ -363,7 +363,7 @@ async fn on_a_cluster_a_tenant_refuses_an_epoch_older_than_it_has_seen() {
 
 #[tokio::test]
 async fn long_lists_are_taken_whole_and_small_tenants_stay_small() {
-    let Some(bench) = bench_at(SINGLE).await else {
+    let Some(bench) = bench_at(SINGLE) else {
         return;
     };
     let schedule = &bench.schedule;
@@ -422,7 +422,7 @@ async fn long_lists_are_taken_whole_and_small_tenants_stay_small() {
 
 #[tokio::test]
 async fn nothing_is_left_of_a_tenant_without_users() {
-    let Some(bench) = bench_at(SINGLE).await else {
+    let Some(bench) = bench_at(SINGLE) else {
         return;
     };
     let schedule = &bench.schedule;

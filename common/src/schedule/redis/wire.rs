@@ -33,7 +33,7 @@ pub(super) fn time(score: i64) -> Timestamp {
 
 /// Returns a duration in microseconds; longer ones are cut to a century.
 pub(super) fn micros(duration: Duration) -> i64 {
-    const CENTURY: Duration = Duration::from_hours(876000);
+    const CENTURY: Duration = Duration::from_hours(876_000);
     i64::try_from(duration.min(CENTURY).as_micros()).unwrap_or(LARGEST)
 }
 

@@ -57,7 +57,7 @@ async fn bench(settings: QueueSettings) -> Option<Bench> {
 }
 
 mod contract {
-    crate::queue_contract!(super::bench);
+    crate::queue_contract!(super::bench(crate::contract::queue::settings()));
 }
 
 async fn publish(queue: &AmqpQueue, number: u128) -> Result<(), Failure> {

@@ -17,7 +17,7 @@ use crate::schedule::SavedStamp;
 struct Bench {
     registry: Arc<SqlRegistry>,
     /// Dropped after the registry.
-    _database: TestDatabase,
+    database: TestDatabase,
 }
 
 impl RegistryBench for Bench {
@@ -29,10 +29,7 @@ impl RegistryBench for Bench {
 async fn bench() -> Option<Bench> {
     let database = TestDatabase::new().await?;
     let registry = Arc::new(SqlRegistry::open_postgres(&database.settings()).await.unwrap());
-    Some(Bench {
-        registry,
-        _database: database,
-    })
+    Some(Bench { registry, database })
 }
 
 /// Returns the bench, or ends the test.
@@ -266,10 +263,10 @@ async fn a_call_that_is_cut_off_or_ended_leaves_nothing_behind() {
     }
     // The server ends every connection; each idle one is reported as broken at most once.
     bench
-        ._database
+        .database
         .on_server(&format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
-            bench._database.name()
+            bench.database.name()
         ))
         .await;
     until(|| async {

@@ -116,9 +116,11 @@ impl Drop for TestDatabase {
                     &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
                 ));
         });
-        if dropping.join().is_err() && !std::thread::panicking() {
-            panic!("the database {} stays", self.name);
-        }
+        assert!(
+            dropping.join().is_ok() || std::thread::panicking(),
+            "the database {} stays",
+            self.name
+        );
     }
 }
 
@@ -224,17 +226,17 @@ impl OwnServer {
 
     pub(super) fn start(&self) {
         let folder = self.folder.path().display();
-        let mut options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off",
-            self.port
-        );
-        if self.tls {
+        let tls = if self.tls {
             let file = self.certificate();
             let file = file.display();
-            options.push_str(&format!(
-                " -c ssl=on -c ssl_cert_file={file} -c ssl_key_file={file}"
-            ));
-        }
+            format!(" -c ssl=on -c ssl_cert_file={file} -c ssl_key_file={file}")
+        } else {
+            String::new()
+        };
+        let options = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off{tls}",
+            self.port
+        );
         let log = format!("{folder}/log");
         self.program(
             "pg_ctl",

@@ -194,7 +194,7 @@ async fn waiting_users(schedule: &RedisSchedule, tenant: &str) -> Vec<String> {
 /// No user is lost, and a user whose claim was lost is not due before the claim would have ended.
 #[tokio::test]
 async fn whatever_single_key_is_lost_all_users_are_due_again_and_none_too_early() {
-    let Some(bench) = bench_at(SINGLE).await else {
+    let Some(bench) = bench_at(SINGLE) else {
         return;
     };
     let all: Vec<String> = (0..10).map(|number| format!("u{number}")).collect();
@@ -258,7 +258,7 @@ async fn whatever_single_key_is_lost_all_users_are_due_again_and_none_too_early(
 /// The digest of names follows every change, and is computed anew from the names if it is missing.
 #[tokio::test]
 async fn the_digest_of_names_covers_the_users_in_the_schedule() {
-    let Some(bench) = bench_at(SINGLE).await else {
+    let Some(bench) = bench_at(SINGLE) else {
         return;
     };
     let schedule = &bench.schedule;
@@ -299,7 +299,7 @@ async fn the_digest_of_names_covers_the_users_in_the_schedule() {
 /// Loses one key after the other, each drawn at random, between claims and their ends.
 #[tokio::test]
 async fn a_thousand_lost_keys_lose_no_user() {
-    let Some(bench) = bench_at(SINGLE).await else {
+    let Some(bench) = bench_at(SINGLE) else {
         return;
     };
     let schedule = &bench.schedule;
