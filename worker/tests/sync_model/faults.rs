@@ -89,7 +89,20 @@ impl Faults {
             Fault::ReadFails(at) if at == self.reads => return Err(failure(ErrorClass::Transient)),
             Fault::ReadRefused(at) if at == self.reads => Answer::Refusal,
             Fault::WrongAnswer(at) if at == self.reads => Answer::Omission,
-            _ => return Ok(Answer::Correct),
+            Fault::None
+            | Fault::Crash(_)
+            | Fault::Kill(_)
+            | Fault::LostAnswer(_)
+            | Fault::Busy(_)
+            | Fault::Fails(_)
+            | Fault::Refused(_)
+            | Fault::FalseRefusal(_)
+            | Fault::FalseConflict(_)
+            | Fault::Late(_)
+            | Fault::ReadFails(_)
+            | Fault::ReadRefused(_)
+            | Fault::WrongAnswer(_)
+            | Fault::Endless(_) => return Ok(Answer::Correct),
         };
         self.wrong_or_refused = true;
         Ok(answer)
@@ -110,7 +123,20 @@ impl Faults {
                 self.wrong_or_refused = true;
                 Err(refusal())
             }
-            _ => Ok(()),
+            Fault::None
+            | Fault::Crash(_)
+            | Fault::Kill(_)
+            | Fault::LostAnswer(_)
+            | Fault::Busy(_)
+            | Fault::Fails(_)
+            | Fault::Refused(_)
+            | Fault::FalseRefusal(_)
+            | Fault::FalseConflict(_)
+            | Fault::Late(_)
+            | Fault::ReadFails(_)
+            | Fault::ReadRefused(_)
+            | Fault::WrongAnswer(_)
+            | Fault::Endless(_) => Ok(()),
         }
     }
 
@@ -124,7 +150,20 @@ impl Faults {
                 Err(refusal())
             }
             Fault::FalseConflict(at) if at == self.writes => Err(failure(ErrorClass::Conflict)),
-            _ => Ok(()),
+            Fault::None
+            | Fault::Crash(_)
+            | Fault::Kill(_)
+            | Fault::LostAnswer(_)
+            | Fault::Busy(_)
+            | Fault::Fails(_)
+            | Fault::Refused(_)
+            | Fault::FalseRefusal(_)
+            | Fault::FalseConflict(_)
+            | Fault::Late(_)
+            | Fault::ReadFails(_)
+            | Fault::ReadRefused(_)
+            | Fault::WrongAnswer(_)
+            | Fault::Endless(_) => Ok(()),
         }
     }
 
