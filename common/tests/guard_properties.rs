@@ -157,7 +157,11 @@ fn side(action: &Action) -> Option<Side> {
     match action {
         Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => Some(Side::Source),
         Action::RemoveFromMailbox { .. } => Some(Side::Mailbox),
-        Action::CreateInMailbox { .. } | Action::UpdateSource { .. } | Action::UpdateMailbox { .. } => None,
+        Action::CreateInMailbox { .. }
+        | Action::UpdateSource { .. }
+        | Action::UpdateMailbox { .. }
+        | Action::RemoveTwin { .. }
+        | Action::DisownTwin { .. } => None,
     }
 }
 
@@ -171,7 +175,11 @@ fn is_inferred(action: &Action) -> bool {
     match action {
         Action::DeleteAtSource { .. } | Action::CompleteAtSource { .. } => true,
         Action::RemoveFromMailbox { absence, .. } => *absence == Absence::LocationGone,
-        Action::CreateInMailbox { .. } | Action::UpdateSource { .. } | Action::UpdateMailbox { .. } => false,
+        Action::CreateInMailbox { .. }
+        | Action::UpdateSource { .. }
+        | Action::UpdateMailbox { .. }
+        | Action::RemoveTwin { .. }
+        | Action::DisownTwin { .. } => false,
     }
 }
 

@@ -310,7 +310,9 @@ fn every_row_of_the_table_holds() {
             Action::CompleteAtSource { task, .. } => (None, None, Some((task.status, task.percent))),
             Action::DeleteAtSource { task, .. } => (None, Some(task.title.clone()), None),
             Action::RemoveFromMailbox { replaces, .. } => (None, lost(replaces), None),
-            Action::CreateInMailbox { .. } => (None, None, None),
+            Action::CreateInMailbox { .. } | Action::RemoveTwin { .. } | Action::DisownTwin { .. } => {
+                (None, None, None)
+            }
         };
         if let Action::UpdateSource { link, .. } | Action::UpdateMailbox { link, .. } = action {
             if let Some(wanted) = &row.agreed {

@@ -110,13 +110,12 @@ fn bare(bytes: &[u8]) -> Result<usize, String> {
     let mut reader = Reader::from_str(text);
     let mut events = 0;
     loop {
-        match reader.read_event().map_err(|error| error.to_string())? {
-            Event::Eof => return Ok(events),
-            event => {
-                black_box(&event);
-                events += 1;
-            }
+        let event = reader.read_event().map_err(|error| error.to_string())?;
+        if matches!(event, Event::Eof) {
+            return Ok(events);
         }
+        black_box(&event);
+        events += 1;
     }
 }
 

@@ -343,8 +343,9 @@ mod tests {
 
     #[test]
     fn html_made_to_exhaust_a_parser_is_reduced_to_its_text() {
-        let fonts: String = (0..250).map(|number| format!("<font color=a{number}>")).collect();
-        let attributes: String = (0..100_000).map(|number| format!(" a{number}")).collect();
+        let numbered = |count: usize, text: fn(usize) -> String| (0..count).map(text).collect::<String>();
+        let fonts = numbered(250, |number| format!("<font color=a{number}>"));
+        let attributes = numbered(100_000, |number| format!(" a{number}"));
         let hostile = [
             format!("<a title=\">\"{attributes}>x &amp; 1 < 2 <b>z"),
             format!("{}x &amp; 1 < 2 <b onclick=y>z", "<div>".repeat(100_000)),

@@ -203,13 +203,13 @@ fn person_ids(value: &Value, multi: bool, verbose: bool) -> Result<Vec<i32>, SpE
     let bad = || SpError::bad_value("AssignedToId");
     let id = |value: &Value| value.as_i64().and_then(|id| i32::try_from(id).ok());
     if !multi {
-        return match value {
-            Value::Null => Ok(Vec::new()),
-            value => match id(value).ok_or_else(bad)? {
-                -1 | 0 => Ok(Vec::new()),
-                id => Ok(vec![id]),
-            },
-        };
+        if value.is_null() {
+            return Ok(Vec::new());
+        }
+        return Ok(match id(value).ok_or_else(bad)? {
+            -1 | 0 => Vec::new(),
+            id => vec![id],
+        });
     }
     let ids = match (value, verbose) {
         (Value::Null, _) => return Ok(Vec::new()),

@@ -15,10 +15,10 @@ pub(crate) fn seconds() -> Result<f64, String> {
     // fields 14 and 15.
     let ticks = stat.rsplit_once(')').and_then(|(_, rest)| {
         let mut fields = rest.split_ascii_whitespace().skip(11);
-        let user: u64 = fields.next()?.parse().ok()?;
-        let system: u64 = fields.next()?.parse().ok()?;
-        Some(user + system)
+        let user: u32 = fields.next()?.parse().ok()?;
+        let system: u32 = fields.next()?.parse().ok()?;
+        user.checked_add(system)
     });
     let ticks = ticks.ok_or_else(|| format!("{path} is not as expected"))?;
-    Ok(ticks as f64 / TICKS_PER_SECOND)
+    Ok(f64::from(ticks) / TICKS_PER_SECOND)
 }

@@ -136,8 +136,8 @@ async fn measure(setting: Setting) -> Result<Row, String> {
     let calls = Calls::prepare(&bed).await?;
     let (mut tasksync, mut bare, mut bare_exchange) = (Vec::new(), Vec::new(), Vec::new());
     let (mut ratios, mut stricts, mut by_group) = (Vec::new(), Vec::new(), Vec::new());
-    let mut requests = (0, 0);
-    let mut surveyed = 0;
+    let mut requests = (0_u64, 0_u64);
+    let mut surveyed = 0_usize;
     for round in 0..=ROUNDS {
         let before = bed.requests();
         let (users, survey_cost) = timed(|| survey_everybody(&bed, BATCH)).await?;
@@ -162,8 +162,8 @@ async fn measure(setting: Setting) -> Result<Row, String> {
         return Err("no request to Exchange was counted".to_owned());
     }
     Ok(Row {
-        exchange: requests.0 as f64 / surveyed as f64,
-        sharepoint: requests.1 as f64 / surveyed as f64,
+        exchange: float(requests.0)? / float(surveyed)?,
+        sharepoint: float(requests.1)? / float(surveyed)?,
         tasksync: median(&tasksync),
         bare: median(&bare),
         bare_exchange: median(&bare_exchange),
@@ -173,17 +173,28 @@ async fn measure(setting: Setting) -> Result<Row, String> {
     })
 }
 
+/// Returns a count as a number that can be divided.
+///
+/// # Errors
+/// The count exceeds 32 bits.
+fn float(count: impl TryInto<u32>) -> Result<f64, String> {
+    let count: u32 = count
+        .try_into()
+        .map_err(|_| "a count exceeds 32 bits".to_owned())?;
+    Ok(f64::from(count))
+}
+
 /// Repeats `pass`, which returns the number of users it served, for a round. Returns the users served and the
 /// CPU seconds per user.
 async fn timed<F: Future<Output = Result<usize, String>>>(
     pass: impl Fn() -> F,
 ) -> Result<(usize, f64), String> {
     let (started, cpu) = (monotonic(), cpu::seconds()?);
-    let mut users = 0;
+    let mut users = 0_usize;
     while started.elapsed() < ROUND {
         users += pass().await?;
     }
-    Ok((users, (cpu::seconds()? - cpu) / users as f64))
+    Ok((users, (cpu::seconds()? - cpu) / float(users)?))
 }
 
 /// Syncs until all users are idle.
@@ -425,10 +436,11 @@ fn get_folder(owner: Option<&str>, folders: &[&str]) -> Bytes {
              </t:ConnectingSID></t:ExchangeImpersonation>"
         )
     });
-    let folders: String = folders
+    let folders = folders
         .iter()
         .map(|id| format!("<t:FolderId Id=\"{id}\"/>"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     Bytes::from(format!(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?><s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
          xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\" \

@@ -91,10 +91,12 @@ fn key_pair(pem: &SecretString) -> Result<RsaKeyPair, KeyError> {
     let unusable = |error: ring::error::KeyRejected| {
         KeyError::Key(format!("it is not an RSA key of 2048 to 4096 bits ({error})"))
     };
-    match &der {
-        PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).map_err(unusable),
-        PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()).map_err(unusable),
-        _ => Err(KeyError::Key("it is not an RSA key; PS256 needs one".to_owned())),
+    if let PrivateKeyDer::Pkcs8(key) = &der {
+        RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).map_err(unusable)
+    } else if let PrivateKeyDer::Pkcs1(key) = &der {
+        RsaKeyPair::from_der(key.secret_pkcs1_der()).map_err(unusable)
+    } else {
+        Err(KeyError::Key("it is not an RSA key; PS256 needs one".to_owned()))
     }
 }
 

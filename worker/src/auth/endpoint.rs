@@ -1,5 +1,7 @@
 //! The token endpoint (RFC 6749, section 4.4): its requests and the meaning of its answers.
 
+use std::time::Duration;
+
 use crate::http::header::HeaderMap;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -80,8 +82,13 @@ impl Seconds {
             Self::Number(number) => *number,
             Self::Text(text) => text.trim().parse().ok()?,
         };
-        // Out of bounds the conversion saturates; the lifetime is bounded afterwards.
-        (seconds >= 1.0).then_some(seconds as i64)
+        // A number out of bounds becomes the greatest one; the lifetime is bounded afterwards.
+        (seconds >= 1.0).then(|| {
+            Duration::try_from_secs_f64(seconds.floor())
+                .ok()
+                .and_then(|lifetime| i64::try_from(lifetime.as_secs()).ok())
+                .unwrap_or(i64::MAX)
+        })
     }
 }
 
@@ -117,7 +124,7 @@ pub(super) fn read(
     let detail = format!("{host} answered {status}{said}");
     let pause = retry_after(headers, now);
     match (status, refused.as_ref().map(|refused| refused.error.as_str())) {
-        (429, _) | (503, _) if status == 429 || pause.is_some() => Err(Failure::new(
+        (429 | 503, _) if status == 429 || pause.is_some() => Err(Failure::new(
             ErrorClass::Throttled { retry_after: pause },
             Code::TokenUnreachable,
             detail,
@@ -167,8 +174,6 @@ fn unreachable(detail: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use crate::http::header::{HeaderValue, RETRY_AFTER};
 
     use super::*;

@@ -182,7 +182,8 @@ impl Authenticator {
     /// Forgets a token that a server refused, so that the next call asks for a new one. Returns `false` if
     /// another attempt makes no sense: the token is fresh (it is replaced at most once a minute), or Basic
     /// credentials are unchanged.
-    pub async fn renew(&self, credentials: &Credentials) -> bool {
+    #[must_use]
+    pub fn renew(&self, credentials: &Credentials) -> bool {
         let now = self.now();
         match (Grant::of(credentials), credentials) {
             (Some(grant), _) => self.application(&grant, now).state().refused(now),
@@ -453,7 +454,9 @@ mod tests {
             let mut applications = authenticator.inner.applications.lock().unwrap();
             applications.clear();
             for number in 0..MAXIMUM_APPLICATIONS {
-                let expires = Timestamp::from_second(1_800_000_000 + life * (1 + number as i64)).unwrap();
+                let expires =
+                    Timestamp::from_second(1_800_000_000 + life * (1 + i64::try_from(number).unwrap()))
+                        .unwrap();
                 applications.insert(number.to_string(), with_token(expires));
             }
         };

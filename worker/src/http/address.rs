@@ -58,9 +58,8 @@ impl Network {
     }
 
     const fn v6(segments: [u16; 8], prefix: u8) -> Self {
-        let [a, b, c, d, e, f, g, h] = segments;
         Self {
-            address: IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)),
+            address: IpAddr::V6(Ipv6Addr::from_segments(segments)),
             prefix,
         }
     }
@@ -414,9 +413,7 @@ fn embedded_ipv4(address: Ipv6Addr) -> [Option<Ipv4Addr>; 3] {
     let segments = address.segments();
     match segments {
         // IPv4-compatible, IPv4-translated, NAT64.
-        [0, 0, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
-            [Some(last), None, None]
-        }
+        [0, 0, 0, 0, 0 | 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => [Some(last), None, None],
         // A local NAT64 prefix (RFC 8215) of 48 or 96 bits. RFC 6052 skips bits 64 to 71.
         [0x64, 0xff9b, 1, ..] => {
             let split = (at(48).to_bits() & 0xffff_0000) | (at(40).to_bits() & 0xffff);

@@ -103,10 +103,15 @@ impl BodyReader {
                     decoder.write_all(piece).and_then(|()| decoder.flush())
                 }
             };
-            written.map_err(|error| match error.kind() {
-                io::ErrorKind::QuotaExceeded if allowed < self.limit => BodyRefusal::Inflates,
-                io::ErrorKind::QuotaExceeded => BodyRefusal::TooLarge,
-                _ => BodyRefusal::Malformed,
+            written.map_err(|error| {
+                let is_full = error.kind() == io::ErrorKind::QuotaExceeded;
+                if is_full && allowed < self.limit {
+                    BodyRefusal::Inflates
+                } else if is_full {
+                    BodyRefusal::TooLarge
+                } else {
+                    BodyRefusal::Malformed
+                }
             })?;
             if self.reservation.is_none() && self.len() > LARGE {
                 self.reservation = Some(self.memory.reserve(&self.payer, kib(self.limit)).await);

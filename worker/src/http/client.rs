@@ -226,7 +226,7 @@ impl Http {
             Ok(result) => result,
             Err(_) => Err(CallError::TimedOut {
                 host,
-                seconds: timeout.as_secs_f64().ceil() as u64,
+                seconds: timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0),
             }),
         }
     }

@@ -70,29 +70,43 @@ fn reason(causes: &[&(dyn Error + 'static)]) -> String {
 }
 
 /// Returns the meaning of a refused TLS handshake, for the kinds that administrators often see.
+///
+/// Every other kind is reported in the library's own words.
 fn tls_reason(error: &rustls::Error) -> Option<&'static str> {
-    use rustls::{AlertDescription, CertificateError, Error};
-    match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => Some(
+    use rustls::{AlertDescription, Error};
+    if let Error::InvalidCertificate(cause) = error {
+        return certificate_reason(cause);
+    }
+    if matches!(
+        error,
+        Error::PeerIncompatible(_)
+            | Error::AlertReceived(AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure)
+    ) {
+        return Some("it offers no TLS version or cipher that is safe (TLS 1.2 or newer is needed)");
+    }
+    matches!(error, Error::InvalidMessage(_)).then_some("what answers there does not speak TLS")
+}
+
+/// Returns why a certificate is refused, for the causes that administrators often see.
+fn certificate_reason(cause: &rustls::CertificateError) -> Option<&'static str> {
+    use rustls::CertificateError as Cause;
+    if matches!(cause, Cause::UnknownIssuer) {
+        return Some(
             "its certificate comes from an authority that is not trusted (self-signed, or a company's own); \
              add the authority's certificate to the file of outbound.authorities",
-        ),
-        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            Some("its certificate has expired")
-        }
-        Error::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => Some("its certificate is not valid yet; compare the clocks of both machines"),
-        Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => Some("its certificate is for another host name"),
-        Error::InvalidCertificate(CertificateError::Revoked) => Some("its certificate was revoked"),
-        Error::PeerIncompatible(_)
-        | Error::AlertReceived(AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure) => {
-            Some("it offers no TLS version or cipher that is safe (TLS 1.2 or newer is needed)")
-        }
-        Error::InvalidMessage(_) => Some("what answers there does not speak TLS"),
-        // Every other kind is reported in the library's own words.
-        _ => None,
+        );
     }
+    if matches!(cause, Cause::Expired | Cause::ExpiredContext { .. }) {
+        return Some("its certificate has expired");
+    }
+    if matches!(cause, Cause::NotValidYet | Cause::NotValidYetContext { .. }) {
+        return Some("its certificate is not valid yet; compare the clocks of both machines");
+    }
+    if matches!(
+        cause,
+        Cause::NotValidForName | Cause::NotValidForNameContext { .. }
+    ) {
+        return Some("its certificate is for another host name");
+    }
+    matches!(cause, Cause::Revoked).then_some("its certificate was revoked")
 }

@@ -96,10 +96,12 @@ pub(crate) fn no_answer(server: Server, error: &CallError, intent: Intent) -> Fa
         CallError::TooLarge { .. } | CallError::Inflates { .. } => codes.too_large,
         CallError::OverBudget { .. } => Code::BudgetExhausted,
     };
-    let (class, code) = match error {
-        CallError::AddressRefused(_) => (ErrorClass::Refused, code),
-        _ if error.may_have_happened() => interrupted(server, intent, code),
-        _ => (ErrorClass::Transient, code),
+    let (class, code) = if matches!(error, CallError::AddressRefused(_)) {
+        (ErrorClass::Refused, code)
+    } else if error.may_have_happened() {
+        interrupted(server, intent, code)
+    } else {
+        (ErrorClass::Transient, code)
     };
     // A missing answer says nothing about the item that was to be written.
     Failure::new(class, code, error.to_string()).about(codes.reads)

@@ -246,7 +246,7 @@ impl Session {
         let _mailboxes = self.lock(request.mailboxes, deadline).await?;
         let _place = limits.acquire(deadline).await?;
         let mut answer = self.call(request).await?;
-        if answer.status == 401 && self.renew().await {
+        if answer.status == 401 && self.renew() {
             answer = self.call(request).await?;
         }
         if matches!(answer.status, 429 | 503) {
@@ -313,9 +313,9 @@ impl Session {
     }
 
     /// Forgets the header that was refused. Returns whether another attempt makes sense.
-    async fn renew(&self) -> bool {
+    fn renew(&self) -> bool {
         *self.kept_authorization() = None;
-        self.services.auth.renew(&self.credentials).await
+        self.services.auth.renew(&self.credentials)
     }
 
     fn kept_authorization(&self) -> MutexGuard<'_, Option<(HeaderValue, Timestamp)>> {

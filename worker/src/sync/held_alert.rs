@@ -51,14 +51,13 @@ pub(super) async fn raise_or_end_alert(
 fn alert_detail(held_deletions: &[HeldDeletions], permit: Option<&DeletionPermit>) -> String {
     let plan = held_digest(held_deletions);
     let sentences: Vec<String> = held_deletions.iter().map(describe).collect();
-    let mut detail = format!("{}; plan {plan}", sentences.join("; "));
-    if let Some(permit) = permit {
-        detail.push_str(&format!(
+    let useless_permit = permit.map_or_else(String::new, |permit| {
+        format!(
             "; the permit for plan {} released nothing, because other deletions are held now than it names",
             permit.plan
-        ));
-    }
-    detail
+        )
+    });
+    format!("{}; plan {plan}{useless_permit}", sentences.join("; "))
 }
 
 fn describe(deletions: &HeldDeletions) -> String {

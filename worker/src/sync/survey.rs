@@ -222,15 +222,14 @@ impl SyncEngine {
                 continue;
             };
             let index = unchanged_answers.binary_search_by_key(&cursor, |&(cursor, _)| cursor);
-            let answer = match index
+            let unchanged = index
                 .ok()
-                .and_then(|index| unchanged_answers.get(index)?.1.clone())
-            {
-                Some(unchanged) => Ok(unchanged),
-                None => {
-                    let person = candidate.person();
-                    source.changes(&person, cursor, &candidate.linked()).await
-                }
+                .and_then(|index| unchanged_answers.get(index)?.1.clone());
+            let answer = if let Some(unchanged) = unchanged {
+                Ok(unchanged)
+            } else {
+                let person = candidate.person();
+                source.changes(&person, cursor, &candidate.linked()).await
             };
             match answer {
                 Ok(changes) => {

@@ -352,21 +352,17 @@ impl<S: UserSync> RunningWorker<S> {
             renewal.await.map(|renewed| (began, renewed))
         });
         // A stopping process does not wait for a schedule that does not answer.
-        let (
-            started,
-            ClaimRenewal {
-                still_claimed,
-                tenant_users,
-            },
-        ) = match stop.run_until_cancelled(renewed).await {
-            Some(renewed) => renewed?,
-            None => {
-                let release = worker.schedule.release(&job.tenant, job.token, &job.users);
-                return timeout(SETTLE, release)
-                    .await
-                    .map_or(Ok(()), |released| released.map(drop));
-            }
+        let Some(renewed) = stop.run_until_cancelled(renewed).await else {
+            let release = worker.schedule.release(&job.tenant, job.token, &job.users);
+            return timeout(SETTLE, release)
+                .await
+                .map_or(Ok(()), |released| released.map(drop));
         };
+        let (started, renewal) = renewed?;
+        let ClaimRenewal {
+            still_claimed,
+            tenant_users,
+        } = renewal;
         let mut histories: HashMap<_, _> = still_claimed
             .into_iter()
             .map(|RenewedUser { user, history }| (user, history))
@@ -399,7 +395,7 @@ impl<S: UserSync> RunningWorker<S> {
             started,
             users,
         };
-        let (ended, reported) = mpsc::channel(batch.users.len());
+        let (ended, user_ends) = mpsc::channel(batch.users.len());
         let reporter = Reporter {
             schedule: worker.schedule.as_ref(),
             registry: worker.registry.as_ref(),
@@ -425,8 +421,8 @@ impl<S: UserSync> RunningWorker<S> {
             metrics: &worker.metrics,
             fleet_member,
         };
-        let ((), reported) = tokio::join!(batch::work(tools, batch, stop, ended), reporter.report(reported));
-        reported
+        let ((), result) = tokio::join!(batch::work(tools, batch, stop, ended), reporter.report(user_ends));
+        result
     }
 }
 

@@ -106,10 +106,9 @@ pub(super) fn decide(circumstances: Circumstances<'_>, ended: EndedUser, history
             };
             return ScheduleAction::Finish(finish, change);
         }
-        UserEnd::Idle => (AttemptOutcome::Idle, Ok(())),
         UserEnd::Synced(report) if report.unfinished => (AttemptOutcome::Unfinished, Ok(())),
         UserEnd::Synced(report) if report.had_work() => (AttemptOutcome::Worked, Ok(())),
-        UserEnd::Synced(_) => (AttemptOutcome::Idle, Ok(())),
+        UserEnd::Idle | UserEnd::Synced(_) => (AttemptOutcome::Idle, Ok(())),
         UserEnd::Failed(failure) => (AttemptOutcome::Failed(failure.class, failure.scope), Err(failure)),
     };
     let key = UserKey::new(tenant.clone(), user);
@@ -123,11 +122,10 @@ pub(super) fn decide(circumstances: Circumstances<'_>, ended: EndedUser, history
         AttemptOutcome::Worked | AttemptOutcome::Unfinished | AttemptOutcome::Failed(..) => due_after,
     };
     let change = match (verdict, &result) {
-        // A tenant's failure arrives as `Postponed`; here it could only come without a circuit.
-        (FollowUp::Nothing | FollowUp::TenantCircuit, Err(_)) => RegistryChange::None,
         (FollowUp::Disable, Err(failure)) => RegistryChange::Disabled(failure.clone()),
         (_, Ok(())) if history.failures > 0 && next.failures == 0 => RegistryChange::Recovered,
-        (_, Ok(())) => RegistryChange::None,
+        // A tenant's failure arrives as `Postponed`; here it could only come without a circuit.
+        (FollowUp::Nothing | FollowUp::TenantCircuit, Err(_)) | (_, Ok(())) => RegistryChange::None,
     };
     let finish = FinishedAttempt {
         user: key.user,

@@ -39,7 +39,7 @@ pub(crate) mod checks {
     async fn present(bench: &impl SourceBench, key: &SourceKey) -> SourceItem {
         match read(bench, key).await {
             TaskPresence::Present(item) => *item,
-            other => panic!("{other:?}"),
+            other @ (TaskPresence::Absent(_) | TaskPresence::Unreadable(_)) => panic!("{other:?}"),
         }
     }
 

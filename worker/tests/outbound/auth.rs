@@ -216,11 +216,11 @@ async fn a_refused_token_is_replaced_but_not_over_and_over() {
     clock.advance(SignedDuration::from_secs(600));
     // Every user of the batch was refused.
     for _ in 0..10 {
-        assert!(authenticator.renew(&credentials).await);
+        assert!(authenticator.renew(&credentials));
         assert_eq!(header().await, "Bearer token-1");
     }
     clock.advance(SignedDuration::from_secs(31));
-    assert!(!authenticator.renew(&credentials).await);
+    assert!(!authenticator.renew(&credentials));
     assert_eq!(header().await, "Bearer token-1");
     assert_eq!(server.requests().len(), 2);
 }
@@ -345,10 +345,10 @@ async fn basic_credentials_follow_their_file() {
     let header = authenticator.header(&credentials).await.unwrap();
     assert_eq!(header, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
     assert!(header.is_sensitive());
-    assert!(!authenticator.renew(&credentials).await, "still the same");
+    assert!(!authenticator.renew(&credentials), "still the same");
     secret(folder.path(), "password", "open barley\n");
     clock.advance(SignedDuration::from_secs(61));
-    assert!(authenticator.renew(&credentials).await);
+    assert!(authenticator.renew(&credentials));
     assert_ne!(authenticator.header(&credentials).await.unwrap(), header);
     assert!(authenticator.header(&basic("a:b")).await.is_err());
 }

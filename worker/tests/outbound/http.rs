@@ -177,13 +177,13 @@ async fn redirects_are_answers() {
 /// Huffman codes.
 fn bomb(megabytes: usize) -> Vec<u8> {
     let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    let (mut buffer, mut filled) = (0_u32, 0);
+    let (mut buffer, mut filled) = (0_u8, 0_u32);
     let mut put = |bits: &[u8]| {
         for bit in bits {
-            buffer |= u32::from(*bit) << filled;
+            buffer |= *bit << filled;
             filled += 1;
             if filled == 8 {
-                bytes.push(buffer as u8);
+                bytes.push(buffer);
                 (buffer, filled) = (0, 0);
             }
         }
@@ -220,7 +220,7 @@ async fn large_answers_are_cut_off_also_when_they_are_inflated() {
             let mut answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
             for _ in 0..20 {
                 answer.extend_from_slice(b"10000\r\n");
-                answer.extend_from_slice(&[b'x'; 0x10000]);
+                answer.resize(answer.len() + 0x10000, b'x');
                 answer.extend_from_slice(b"\r\n");
             }
             Reply::Send(answer)

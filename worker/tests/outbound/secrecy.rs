@@ -144,6 +144,26 @@ async fn through_the_adapters(
     said
 }
 
+/// Returns addresses of every kind of answer, and addresses that must not be called or do not answer.
+fn targets(plain: &Server, tls: &Server) -> Vec<Url> {
+    let answering = [
+        "/granted", "/echo", "/half", "/busy", "/error", "/moved", "/cut", "/broken", "/zip", "/large",
+        "/hang",
+    ];
+    let others = [
+        format!("https://mail.contoso.example:{}/granted", tls.address.port()),
+        "http://169.254.169.254/".to_owned(),
+        "http://127.0.0.1:1/".to_owned(),
+        format!("http://user:{CANARY}@127.0.0.1/"),
+        "ftp://mail.contoso.example/".to_owned(),
+    ];
+    answering
+        .iter()
+        .map(|path| plain.url(path))
+        .chain(others.iter().map(|text| text.parse::<Url>().unwrap()))
+        .collect()
+}
+
 #[tokio::test]
 async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
     let log = Log::default();
@@ -168,25 +188,8 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
     let http = Http::with_lookup(settings, Arc::new(SystemClock), Names::new(&[&["127.0.0.1"]])).unwrap();
     let authenticator = Authenticator::new(http.clone());
 
-    let mut targets: Vec<Url> = [
-        "/granted", "/echo", "/half", "/busy", "/error", "/moved", "/cut", "/broken", "/zip", "/large",
-        "/hang",
-    ]
-    .iter()
-    .map(|path| plain.url(path))
-    .collect();
-    for text in [
-        format!("https://mail.contoso.example:{}/granted", tls.address.port()),
-        "http://169.254.169.254/".to_owned(),
-        "http://127.0.0.1:1/".to_owned(),
-        format!("http://user:{CANARY}@127.0.0.1/"),
-        "ftp://mail.contoso.example/".to_owned(),
-    ] {
-        targets.push(text.parse().unwrap());
-    }
-
     let mut seen = String::new();
-    for target in &targets {
+    for target in &targets(&plain, &tls) {
         // As a password, in a body and in a query.
         let basic = Credentials::Basic {
             user: "svc".to_owned(),

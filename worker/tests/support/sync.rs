@@ -144,7 +144,9 @@ impl UserSync for FakeSync {
                 }
                 Act::SurveyFails(failure) => Err(failure),
                 Act::SurveyPanics => panic!("survey of {key}"),
-                act => Ok(Survey::Work(act)),
+                act @ (Act::Work(_) | Act::SyncFails(..) | Act::SyncPanics | Act::Hangs) => {
+                    Ok(Survey::Work(act))
+                }
             })
             .collect()
     }

@@ -127,14 +127,14 @@ async fn where_no_clock_is_known_the_mailbox_wins_only_by_more_than_five_minutes
         rig.retitle_copy(0, list, item, &me);
         rig.restart();
         rig.cycle(0).await.report();
-        let (winner, lost) = if mailbox_wins {
+        let (winner, conflict) = if mailbox_wins {
             (&me, "conflict_lost_at_source")
         } else {
             (&colleague, "conflict_lost_in_mailbox")
         };
         assert_eq!(rig.original(list, item).title, *winner);
         assert_eq!(rig.copy(0, list, item).subject, *winner);
-        assert_eq!(rig.conflicts(0).await.first().map(String::as_str), Some(lost));
+        assert_eq!(rig.conflicts(0).await.first().map(String::as_str), Some(conflict));
         rig.assert_settled().await;
     }
 }

@@ -121,9 +121,11 @@ async fn a_pause_that_exchange_asks_for_leaves_sharepoint_on_the_same_host_alone
     let titles: Vec<&str> = read
         .tasks
         .iter()
-        .map(|(_, presence)| match presence {
-            TaskPresence::Present(task) => task.task.title.as_str(),
-            other => panic!("{other:?}"),
+        .map(|(_, presence)| {
+            let TaskPresence::Present(task) = presence else {
+                panic!("{presence:?}");
+            };
+            task.task.title.as_str()
         })
         .collect();
     assert_eq!(titles, ["Report of May"]);

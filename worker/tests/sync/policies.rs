@@ -242,7 +242,7 @@ async fn the_later_edit_of_the_same_field_wins_that_field_where_the_tenant_merge
         assert_eq!((original.title.as_str(), original.priority), (winner, 1));
         assert_eq!(rig.copy(0, list, items[0]).subject, winner);
         let entries = rig.registry.journal_of(&rig.user(0), 10).await.unwrap();
-        let lost: Vec<_> = entries
+        let conflicts: Vec<_> = entries
             .iter()
             .filter(|entry| entry.kind.name().starts_with("conflict_lost"))
             .map(|entry| {
@@ -250,7 +250,7 @@ async fn the_later_edit_of_the_same_field_wins_that_field_where_the_tenant_merge
                 (entry.kind.clone(), title(&entry.before), title(&entry.after))
             })
             .collect();
-        assert_eq!(lost, [(kind, Some(json!(loser)), Some(json!(winner)))]);
+        assert_eq!(conflicts, [(kind, Some(json!(loser)), Some(json!(winner)))]);
         rig.assert_settled().await;
     }
 }

@@ -325,12 +325,12 @@ impl Rig {
         };
         let (tenants, engine, thorough) = parts.engines(&registry, &shared_clock);
         Self {
-            engine,
-            tenants,
-            thorough,
             farm,
             registry,
             clock,
+            tenants,
+            engine,
+            thorough,
             folder,
             omits_signs,
             parts,
@@ -344,7 +344,7 @@ impl Rig {
     }
 
     pub(crate) fn tenant_id(&self) -> TenantId {
-        "contoso".parse().unwrap()
+        self.user(0).tenant
     }
 
     pub(crate) fn user(&self, person: usize) -> UserKey {

@@ -96,12 +96,11 @@ impl SharedWorld {
                 Some(answer.and_then(|answer| operation(&mut world, answer)))
             }
         };
-        match result {
-            Some(result) => result,
-            None => {
-                self.end().await;
-                Err(failure(ErrorClass::Transient))
-            }
+        if let Some(result) = result {
+            result
+        } else {
+            self.end().await;
+            Err(failure(ErrorClass::Transient))
         }
     }
 
@@ -144,12 +143,11 @@ impl SharedWorld {
             world.faults.call();
             (!world.faults.killed).then(|| call(&mut world))
         };
-        match result {
-            Some(result) => Ok(result),
-            None => {
-                self.end().await;
-                Err(failure(ErrorClass::Transient))
-            }
+        if let Some(result) = result {
+            Ok(result)
+        } else {
+            self.end().await;
+            Err(failure(ErrorClass::Transient))
         }
     }
 

@@ -85,11 +85,14 @@ impl Faults {
     pub(crate) fn read(&mut self) -> Result<Answer, Failure> {
         self.call();
         self.reads += 1;
-        let answer = match self.fault {
-            Fault::ReadFails(at) if at == self.reads => return Err(failure(ErrorClass::Transient)),
-            Fault::ReadRefused(at) if at == self.reads => Answer::Refusal,
-            Fault::WrongAnswer(at) if at == self.reads => Answer::Omission,
-            _ => return Ok(Answer::Correct),
+        let answer = if self.fault == Fault::ReadFails(self.reads) {
+            return Err(failure(ErrorClass::Transient));
+        } else if self.fault == Fault::ReadRefused(self.reads) {
+            Answer::Refusal
+        } else if self.fault == Fault::WrongAnswer(self.reads) {
+            Answer::Omission
+        } else {
+            return Ok(Answer::Correct);
         };
         self.wrong_or_refused = true;
         Ok(answer)
@@ -99,33 +102,35 @@ impl Faults {
     pub(crate) fn before_write(&mut self) -> Result<(), Failure> {
         self.call();
         self.writes += 1;
-        match self.fault {
-            Fault::Busy(at) if at == self.writes => Err(failure(ErrorClass::Transient)),
-            Fault::Fails(at) if at <= self.writes => {
-                self.wrong_or_refused = true;
-                Err(failure(ErrorClass::Transient).about(Scope::Item))
-            }
-            Fault::Refused(at) if at == self.writes => {
-                // If dealing with a second copy failed, the next full check finds the copy again.
-                self.wrong_or_refused = true;
-                Err(refusal())
-            }
-            _ => Ok(()),
+        if self.fault == Fault::Busy(self.writes) {
+            return Err(failure(ErrorClass::Transient));
         }
+        if matches!(self.fault, Fault::Fails(at) if at <= self.writes) {
+            self.wrong_or_refused = true;
+            return Err(failure(ErrorClass::Transient).about(Scope::Item));
+        }
+        if self.fault == Fault::Refused(self.writes) {
+            // If dealing with a second copy failed, the next full check finds the copy again.
+            self.wrong_or_refused = true;
+            return Err(refusal());
+        }
+        Ok(())
     }
 
     /// Runs after a write that was carried out. Returns an error if the caller is not to see its success.
     pub(crate) fn after_write(&mut self) -> Result<(), Failure> {
         self.killed |= matches!(self.fault, Fault::Crash(at) if at <= self.writes);
-        match self.fault {
-            Fault::LostAnswer(at) if at == self.writes => Err(failure(ErrorClass::OutcomeUnknown)),
-            Fault::FalseRefusal(at) if at == self.writes => {
-                self.wrong_or_refused = true;
-                Err(refusal())
-            }
-            Fault::FalseConflict(at) if at == self.writes => Err(failure(ErrorClass::Conflict)),
-            _ => Ok(()),
+        if self.fault == Fault::LostAnswer(self.writes) {
+            return Err(failure(ErrorClass::OutcomeUnknown));
         }
+        if self.fault == Fault::FalseRefusal(self.writes) {
+            self.wrong_or_refused = true;
+            return Err(refusal());
+        }
+        if self.fault == Fault::FalseConflict(self.writes) {
+            return Err(failure(ErrorClass::Conflict));
+        }
+        Ok(())
     }
 
     /// Returns whether the next write would be too late.

@@ -8,6 +8,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "this is a test; its helper functions may fail loudly, too"
 )]
 

@@ -99,18 +99,18 @@ impl Bench {
     }
 
     /// Returns the stamp of a tenant's user number `index`. All users are due, one microsecond apart.
-    pub(crate) fn stamp(&self, index: usize) -> Timestamp {
+    pub(crate) fn stamp(index: usize) -> Timestamp {
         let start: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
-        start + SignedDuration::from_micros(index as i64)
+        start + SignedDuration::from_micros(i64::try_from(index).unwrap())
     }
 
     /// Enrols users `u000`, `u001`, … of a tenant.
     pub(crate) async fn enrol(&self, tenant: &str, count: usize) -> Vec<UserId> {
         let users: Vec<_> = (0..count).map(|index| user_id(&format!("u{index:03}"))).collect();
-        self.registry.add(tenant, &users, self.stamp(0));
+        self.registry.add(tenant, &users, Self::stamp(0));
         for (index, user) in users.iter().enumerate() {
             let key = key(tenant, user.as_str());
-            self.order.enrol(&key, self.stamp(index), None).await.unwrap();
+            self.order.enrol(&key, Self::stamp(index), None).await.unwrap();
         }
         users
     }

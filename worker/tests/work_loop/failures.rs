@@ -62,7 +62,7 @@ async fn a_claim_that_is_lost_during_the_work_makes_the_report_change_nothing() 
         .unwrap();
     bench.wait_until_idle().await;
     let lost = bench.status("contoso", &users[0]).await;
-    assert_eq!((lost.stamp, lost.last_attempt), (bench.stamp(0), None));
+    assert_eq!((lost.stamp, lost.last_attempt), (Bench::stamp(0), None));
     assert!(bench.status("contoso", &users[1]).await.last_success.is_some());
     assert_eq!(bench.metrics_snapshot().claims_lost, 1);
     assert_eq!(
@@ -122,7 +122,7 @@ async fn a_job_is_acknowledged_only_after_its_results_are_stored() {
         let status = bench.status("contoso", user).await;
         assert_eq!(
             (status.claimed, status.stamp),
-            (false, bench.stamp(index)),
+            (false, Bench::stamp(index)),
             "nothing was reported"
         );
     }

@@ -100,7 +100,7 @@ async fn after_the_budget_no_user_starts_and_the_unreached_lead_the_next_run() {
         let status = bench.status("contoso", user).await;
         assert_eq!(
             (status.claimed, status.stamp),
-            (false, bench.stamp(index)),
+            (false, Bench::stamp(index)),
             "{user}"
         );
         assert_eq!(status.last_attempt, None);
@@ -225,7 +225,7 @@ async fn a_stopping_worker_lets_running_users_end_and_gives_the_others_back() {
     assert_eq!(bench.metrics_snapshot().users_released, 20);
     for (index, user) in users.iter().enumerate().skip(20) {
         let status = bench.status("contoso", user).await;
-        assert_eq!((status.claimed, status.stamp), (false, bench.stamp(index)));
+        assert_eq!((status.claimed, status.stamp), (false, Bench::stamp(index)));
     }
     let depth = bench.memory.depth(QueueName::Background).await.unwrap();
     assert_eq!(
@@ -248,7 +248,7 @@ async fn a_stopping_worker_drops_users_that_do_not_end_in_time_and_gives_them_ba
     assert_eq!(bench.sync.running(), (0, 5));
     for (index, user) in users.iter().enumerate() {
         let status = bench.status("contoso", user).await;
-        assert_eq!((status.claimed, status.stamp), (false, bench.stamp(index)));
+        assert_eq!((status.claimed, status.stamp), (false, Bench::stamp(index)));
         assert_eq!(status.history.failures, 0, "the stop is not the user's failure");
     }
 }

@@ -97,10 +97,10 @@ async fn failures(reply: fn() -> Reply, users: &[UserId]) -> Vec<Act> {
 }
 
 fn failure_of(act: &Act) -> &Failure {
-    match act {
-        Act::SurveyFails(failure) | Act::SyncFails(_, failure) => failure,
-        other => panic!("{other:?}"),
-    }
+    let (Act::SurveyFails(failure) | Act::SyncFails(_, failure)) = act else {
+        panic!("{act:?}");
+    };
+    failure
 }
 
 /// Returns a worker whose tenant's server fails for these people, on paused time.

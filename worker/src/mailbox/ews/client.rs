@@ -167,7 +167,7 @@ where
             Ok(messages) => {
                 served.store(true, Ordering::Relaxed);
                 Judgement {
-                    condition: busy_message(&messages).map_or(ServerCondition::Served, ServerCondition::Busy),
+                    condition: condition_of(&messages),
                     result: Ok(EwsAnswer {
                         messages,
                         version: reply.version,
@@ -204,14 +204,16 @@ where
     }
 }
 
-/// Returns the longest pause that the messages of an answer ask for; `None` if none asks for one.
-fn busy_message<T>(messages: &[ResponseMessage<T>]) -> Option<Option<std::time::Duration>> {
+/// Returns [`ServerCondition::Busy`] with the longest pause that the messages of an answer ask for, or
+/// [`ServerCondition::Served`] if none asks for one.
+fn condition_of<T>(messages: &[ResponseMessage<T>]) -> ServerCondition {
     messages
         .iter()
         .filter_map(|message| message.as_ref().err())
         .filter(|error| is_busy(error))
         .map(|error| error.back_off)
         .max()
+        .map_or(ServerCondition::Served, ServerCondition::Busy)
 }
 
 /// Returns the first message that asks for a pause, which fails the whole request.

@@ -49,7 +49,7 @@ pub(super) fn folder_name(name: &str, attempt: u32) -> String {
         clean.push_str("Tasks");
     }
     if attempt > 1 {
-        clean.push_str(&format!(" ({attempt})"));
+        clean = format!("{clean} ({attempt})");
     }
     clean
 }

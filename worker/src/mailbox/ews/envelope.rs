@@ -167,7 +167,9 @@ fn fault(xml: &mut Xml<'_>) -> Parsed<ServerError> {
             "faultcode" => {
                 let text = xml.text()?;
                 let text = text.trim();
-                fault_code = text.rsplit_once(':').map_or(text, |(_, local)| local).to_owned();
+                text.rsplit_once(':')
+                    .map_or(text, |(_, local)| local)
+                    .clone_into(&mut fault_code);
             }
             "faultstring" | "Reason" => {
                 let text = xml.text()?;
@@ -178,7 +180,7 @@ fn fault(xml: &mut Xml<'_>) -> Parsed<ServerError> {
             "detail" | "Detail" => {
                 while let Some(detail) = xml.child()? {
                     match detail.name() {
-                        "ResponseCode" => error.code = xml.text()?.trim().to_owned(),
+                        "ResponseCode" => xml.text()?.trim().clone_into(&mut error.code),
                         "Message" => error.text = xml.text()?.into_owned(),
                         "MessageXml" => error.message_xml(xml)?,
                         _ => xml.skip()?,

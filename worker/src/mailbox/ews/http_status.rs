@@ -1,5 +1,7 @@
 //! The meaning of HTTP statuses without a SOAP body for an EWS request.
 
+use std::fmt::Write as _;
+
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::metrics::record::Server;
 
@@ -20,10 +22,9 @@ pub(super) fn failure(answer: &HttpAnswer, intent: Intent, works: bool) -> Failu
         301..=308 if location.to_ascii_lowercase().contains("genericerrorpage") => {
             interrupted(Code::ExchangeError)
         }
-        300..=399 => (ErrorClass::Refused, Code::ExchangeBadAnswer),
+        300..=399 | 404 | 405 | 410 => (ErrorClass::Refused, Code::ExchangeBadAnswer),
         401 => (ErrorClass::Refused, Code::ExchangeSignInRefused),
         403 | 456 => (ErrorClass::Refused, Code::ExchangeForbidden),
-        404 | 405 | 410 => (ErrorClass::Refused, Code::ExchangeBadAnswer),
         // A write carries one task's values. A read carries none, so no task is refused.
         400 | 413 => match intent {
             Intent::Write => (ErrorClass::Refused, Code::ExchangeItemRefused),
@@ -47,16 +48,14 @@ pub(super) fn failure(answer: &HttpAnswer, intent: Intent, works: bool) -> Failu
         let host = url::Url::parse(location)
             .ok()
             .and_then(|url| url.host_str().map(str::to_owned));
-        detail.push_str(&format!(
-            ", redirects to {}",
-            host.as_deref().unwrap_or("another page of the server")
-        ));
+        let target = host.as_deref().unwrap_or("another page of the server");
+        let _ = write!(detail, ", redirects to {target}");
     }
     if let Some(error) = answer.header(CAS_ERROR) {
-        detail.push_str(&format!(", {}", for_message(error, BEGINNING_SHOWN)));
+        let _ = write!(detail, ", {}", for_message(error, BEGINNING_SHOWN));
     }
     if !answer.body.is_empty() {
-        detail.push_str(&format!("; {}", beginning(answer)));
+        let _ = write!(detail, "; {}", beginning(answer));
     }
     Failure::new(class, code, detail).about(subject)
 }

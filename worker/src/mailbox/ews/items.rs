@@ -1,6 +1,6 @@
 //! Reading and finding items, in batches that shrink if the server is too slow or its answer too large.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::model::SourceKey;
@@ -25,6 +25,9 @@ const KEYED_PER_PAGE: u32 = 500;
 /// Folders that one search may name.
 const MAXIMUM_FOLDERS: usize = 20;
 
+/// The position of an item among the requested ones, and its id.
+type AskedItem<'a> = (usize, &'a str);
+
 impl EwsMailbox {
     /// Implements [`crate::mailbox::Mailbox::items`].
     pub(super) async fn read_items(
@@ -32,11 +35,11 @@ impl EwsMailbox {
         owner: &Owner,
         ids: &[String],
     ) -> Result<Vec<Result<MailboxItem, Failure>>, EwsError> {
-        let mut results: Vec<Option<Result<MailboxItem, Failure>>> = ids.iter().map(|_| None).collect();
-        let positions: Vec<usize> = (0..ids.len()).collect();
-        let mut batches: VecDeque<Vec<usize>> = positions
+        let mut results: BTreeMap<usize, Result<MailboxItem, Failure>> = BTreeMap::new();
+        let asked: Vec<AskedItem<'_>> = ids.iter().map(String::as_str).enumerate().collect();
+        let mut batches: VecDeque<Vec<AskedItem<'_>>> = asked
             .chunks(self.limits.items_per_request.max(1))
-            .map(<[usize]>::to_vec)
+            .map(<[_]>::to_vec)
             .collect();
         // Halving a batch down to single items takes fewer requests than twice its size, and each item alone
         // may be requested twice.
@@ -45,22 +48,26 @@ impl EwsMailbox {
         let mut denied: Option<EwsError> = None;
         while let Some(batch) = batches.pop_front() {
             if requests_left == 0 {
-                for position in batch {
-                    results[position] = Some(Err(item_never_settled()));
+                for (position, _) in batch {
+                    results.insert(position, Err(item_never_settled()));
                 }
                 continue;
             }
             requests_left -= 1;
-            match self.read_batch(owner, ids, &batch).await {
+            match self.read_batch(owner, &batch).await {
                 Ok(entries) => {
                     let mut again = Vec::new();
                     let size = batch.len();
-                    for (position, entry) in batch.into_iter().zip(entries) {
-                        match entry {
-                            BatchItem::Done(result) => results[position] = Some(*result),
-                            BatchItem::Again(_) if size > 1 => again.push(position),
-                            BatchItem::Again(failure) => results[position] = Some(Err(failure)),
-                        }
+                    for ((position, id), entry) in batch.into_iter().zip(entries) {
+                        let result = match entry {
+                            BatchItem::Done(result) => *result,
+                            BatchItem::Again(_) if size > 1 => {
+                                again.push((position, id));
+                                continue;
+                            }
+                            BatchItem::Again(failure) => Err(failure),
+                        };
+                        results.insert(position, result);
                     }
                     if again.len() == size {
                         push_halves(&mut batches, &again);
@@ -71,12 +78,12 @@ impl EwsMailbox {
                 Err(error) if is_too_much(&error) && batch.len() > 1 => push_halves(&mut batches, &batch),
                 // The batch is one item, which is requested once more: one answer may be a mistake.
                 Err(error) if is_too_large(&error) => {
-                    let is_first = batch.iter().all(|&position| too_large.insert(position));
+                    let is_first = batch.iter().all(|&(position, _)| too_large.insert(position));
                     if is_first {
                         batches.push_back(batch);
                     } else {
-                        for position in batch {
-                            results[position] = Some(Err(does_not_fit(&error.failure)));
+                        for (position, _) in batch {
+                            results.insert(position, Err(does_not_fit(&error.failure)));
                         }
                     }
                 }
@@ -84,13 +91,13 @@ impl EwsMailbox {
                 // refused and the others were not read. A second refusal without any success concerns the
                 // mailbox.
                 Err(error) if is_denied(&error) => {
-                    let nothing_read = !results.iter().flatten().any(Result::is_ok);
+                    let nothing_read = !results.values().any(Result::is_ok);
                     if denied.is_some() && nothing_read || ids.len() == 1 {
                         return Err(error);
                     }
                     let mut rest = batch.into_iter();
-                    if let Some(first) = rest.next() {
-                        results[first] = Some(Err(of_one_item(&error.failure)));
+                    if let Some((first, _)) = rest.next() {
+                        results.insert(first, Err(of_one_item(&error.failure)));
                     }
                     if rest.len() > 0 {
                         batches.push_front(rest.collect());
@@ -100,19 +107,17 @@ impl EwsMailbox {
                 Err(error) => return Err(error),
             }
         }
-        Ok(results
-            .into_iter()
-            .map(|result| result.unwrap_or_else(|| Err(item_never_settled())))
+        Ok((0..ids.len())
+            .map(|position| {
+                results
+                    .remove(&position)
+                    .unwrap_or_else(|| Err(item_never_settled()))
+            })
             .collect())
     }
 
-    async fn read_batch(
-        &self,
-        owner: &Owner,
-        ids: &[String],
-        batch: &[usize],
-    ) -> Result<Vec<BatchItem>, EwsError> {
-        let asked: Vec<&str> = batch.iter().map(|&position| ids[position].as_str()).collect();
+    async fn read_batch(&self, owner: &Owner, batch: &[AskedItem<'_>]) -> Result<Vec<BatchItem>, EwsError> {
+        let asked: Vec<&str> = batch.iter().map(|&(_, id)| id).collect();
         // The zone is named for reading, too: a server that keeps dates in the request's zone answers in it,
         // and beyond UTC+12 rounding would not find the day again.
         let zone = crate::zones::owner_zone(&owner.zone);
@@ -274,11 +279,11 @@ impl EwsMailbox {
             let pages = match self.find_pages(owner, group, wanted, paging).await {
                 Err(error) if is_too_large(&error) => {
                     let (left, right) = group.split_at(group.len() / 2);
-                    if !left.is_empty() {
+                    if left.is_empty() {
+                        searches.push_front((group, paging.smaller().ok_or(error)?));
+                    } else {
                         searches.push_front((right, paging));
                         searches.push_front((left, paging));
-                    } else {
-                        searches.push_front((group, paging.smaller().ok_or(error)?));
                     }
                     continue;
                 }
@@ -396,7 +401,7 @@ fn of_one_item(failure: &Failure) -> Failure {
     )
 }
 
-fn push_halves(batches: &mut VecDeque<Vec<usize>>, batch: &[usize]) {
+fn push_halves<'a>(batches: &mut VecDeque<Vec<AskedItem<'a>>>, batch: &[AskedItem<'a>]) {
     let (left, right) = batch.split_at(batch.len() / 2);
     batches.push_front(right.to_vec());
     batches.push_front(left.to_vec());

@@ -1,5 +1,6 @@
 //! Response messages: one for each requested object, each a success with a payload or an error of its own.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
@@ -91,7 +92,7 @@ impl ServerError {
             detail.push_str(&words);
         }
         if let Some(about) = &self.about {
-            detail.push_str(&format!(" ({})", for_message(about, WORDS_SHOWN)));
+            let _ = write!(detail, " ({})", for_message(about, WORDS_SHOWN));
         }
         let meaning = response_code::meaning(&self.code);
         let (mut class, mut code) = meaning.class_and_code();
@@ -112,10 +113,10 @@ impl ServerError {
             (class, code) = (ErrorClass::Transient, Code::ExchangeError);
         }
         // A failure while one item is written concerns the item, unless the code has a wider scope.
-        let subject = match meaning {
-            Meaning::ServerRefused(_) => Scope::Server,
-            _ if writes => Scope::Item,
-            _ => meaning.subject(),
+        let subject = if writes && !matches!(meaning, Meaning::ServerRefused(_)) {
+            Scope::Item
+        } else {
+            meaning.subject()
         };
         EwsError {
             code: Some(self.code),
@@ -203,7 +204,7 @@ fn one<'a, T: Default>(
                 let code = code.trim();
                 no_error = Some(code == "NoError");
                 if code != "NoError" {
-                    error.code = code.to_owned();
+                    code.clone_into(&mut error.code);
                 }
             }
             "MessageText" => error.text = xml.text()?.into_owned(),

@@ -139,7 +139,7 @@ pub(super) fn incomplete(operation: &str) -> EwsError {
 mod tests {
     use super::*;
 
-    fn after(end: PageEnd, count: usize, any_new: bool) -> Option<Option<u32>> {
+    fn after(end: PageEnd, count: usize, any_new: bool) -> Result<Option<u32>, EwsError> {
         let paging = Paging {
             offset: 10,
             size: 5,
@@ -147,23 +147,25 @@ mod tests {
         };
         paging
             .after(Some(end), count, any_new, "FindItem")
-            .ok()
             .map(|next| next.map(|next| next.offset))
     }
 
     #[test]
     fn a_listing_ends_where_the_server_says_or_counts_or_has_nothing_new() {
         let end = |last, next, total| PageEnd { last, next, total };
-        assert_eq!(after(end(Some(true), None, Some(99)), 5, true), Some(None));
-        assert_eq!(after(end(Some(false), None, None), 5, true), Some(Some(15)));
-        assert_eq!(after(end(Some(false), Some(12), None), 5, true), Some(Some(12)));
-        assert_eq!(after(end(Some(false), Some(10), None), 5, true), Some(Some(15)));
-        assert_eq!(after(end(None, None, Some(15)), 5, true), Some(None));
-        assert_eq!(after(end(None, None, Some(16)), 5, true), Some(Some(15)));
-        assert_eq!(after(end(None, None, None), 5, false), Some(None));
-        assert_eq!(after(end(None, None, None), 0, false), Some(None));
-        assert_eq!(after(end(None, None, None), 5, true), Some(Some(15)));
-        assert_eq!(after(end(Some(false), None, None), 0, false), None, "no progress");
+        assert_eq!(after(end(Some(true), None, Some(99)), 5, true), Ok(None));
+        assert_eq!(after(end(Some(false), None, None), 5, true), Ok(Some(15)));
+        assert_eq!(after(end(Some(false), Some(12), None), 5, true), Ok(Some(12)));
+        assert_eq!(after(end(Some(false), Some(10), None), 5, true), Ok(Some(15)));
+        assert_eq!(after(end(None, None, Some(15)), 5, true), Ok(None));
+        assert_eq!(after(end(None, None, Some(16)), 5, true), Ok(Some(15)));
+        assert_eq!(after(end(None, None, None), 5, false), Ok(None));
+        assert_eq!(after(end(None, None, None), 0, false), Ok(None));
+        assert_eq!(after(end(None, None, None), 5, true), Ok(Some(15)));
+        assert!(
+            after(end(Some(false), None, None), 0, false).is_err(),
+            "no progress"
+        );
         let paging = Paging::new(5, 1);
         assert!(
             paging

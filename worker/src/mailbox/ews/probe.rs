@@ -2,6 +2,7 @@
 
 use futures::StreamExt as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::model::MailboxAddress;
 
 use super::access::{self, AccessMode};
 use super::client::throttled;
@@ -11,61 +12,104 @@ use super::messages::{EwsError, ResponseMessage};
 use super::response_code::{self, Meaning};
 use super::{EwsMailbox, get_folder};
 use crate::http::service::Intent;
-use crate::mailbox::{ProbeRequest, Probed};
+use crate::mailbox::{FolderId, ProbeRequest, Probed};
 
 /// Mailboxes probed at the same time if each needs its own request.
 const ALONE_AT_ONCE: usize = 8;
 
-/// A folder among the requests: the index of its request, and its index there.
-type FolderIndex = (usize, usize);
-
-/// The results of each request so far.
-struct FolderProbes<'a> {
-    requests: &'a [ProbeRequest],
-    probed: Vec<Vec<Option<Probed>>>,
-    failed: Vec<Option<EwsError>>,
+/// A folder among the requests.
+#[derive(Clone, Copy)]
+struct AskedFolder<'a> {
+    /// The index of its request.
+    request: usize,
+    /// Its index in the request.
+    folder: usize,
+    mailbox: &'a MailboxAddress,
+    id: &'a FolderId,
 }
 
-impl<'a> FolderProbes<'a> {
-    fn new(requests: &'a [ProbeRequest]) -> Self {
-        Self {
-            requests,
-            probed: requests
-                .iter()
-                .map(|request| vec![None; request.folders.len()])
-                .collect(),
-            failed: vec![None; requests.len()],
-        }
+/// Returns the folders of these requests, which are named by their index.
+fn folders_of<'a>(requests: &[(usize, &'a ProbeRequest)]) -> Vec<AskedFolder<'a>> {
+    let mut folders = Vec::new();
+    for &(request, asked) in requests {
+        let asked_folders = asked.folders.iter().enumerate();
+        folders.extend(asked_folders.map(|(folder, id)| AskedFolder {
+            request,
+            folder,
+            mailbox: &asked.mailbox,
+            id,
+        }));
+    }
+    folders
+}
+
+/// The results of one request so far.
+#[derive(Default)]
+struct RequestResults {
+    probed: Vec<Option<Probed>>,
+    failed: Option<EwsError>,
+}
+
+impl RequestResults {
+    /// Returns whether all folders are missing, which is also the result of the wrong access mode.
+    fn all_gone(&self) -> bool {
+        self.failed.is_none()
+            && !self.probed.is_empty()
+            && self.probed.iter().all(|found| *found == Some(Probed::Gone))
     }
 
-    /// Returns the places of these requests' folders.
-    fn folders_of(&self, requests: &[usize]) -> Vec<FolderIndex> {
-        requests
-            .iter()
-            .flat_map(|&request| (0..self.probed[request].len()).map(move |folder| (request, folder)))
-            .collect()
-    }
-
-    /// Returns whether all folders of a request are missing, which is also the result of the wrong access
-    /// mode.
-    fn all_gone(&self, request: usize) -> bool {
-        let probed = &self.probed[request];
-        self.failed[request].is_none()
-            && !probed.is_empty()
-            && probed.iter().all(|found| *found == Some(Probed::Gone))
-    }
-
-    /// Returns whether at least one folder of a request was seen.
-    fn any_seen(&self, request: usize) -> bool {
-        self.probed[request]
+    /// Returns whether at least one folder was seen.
+    fn any_seen(&self) -> bool {
+        self.probed
             .iter()
             .any(|found| matches!(found, Some(Probed::Signs(_) | Probed::Unknown)))
     }
+}
+
+/// The results of each request so far.
+struct FolderProbes {
+    requests: Vec<RequestResults>,
+}
+
+impl FolderProbes {
+    fn new(requests: &[ProbeRequest]) -> Self {
+        Self {
+            requests: requests
+                .iter()
+                .map(|request| RequestResults {
+                    probed: vec![None; request.folders.len()],
+                    failed: None,
+                })
+                .collect(),
+        }
+    }
+
+    fn failure(&self, request: usize) -> Option<&EwsError> {
+        self.requests.get(request)?.failed.as_ref()
+    }
+
+    fn fail(&mut self, request: usize, error: EwsError) {
+        if let Some(results) = self.requests.get_mut(request) {
+            results.failed = Some(error);
+        }
+    }
+
+    fn record(&mut self, asked: &AskedFolder<'_>, found: Probed) {
+        let results = self.requests.get_mut(asked.request);
+        if let Some(result) = results.and_then(|results| results.probed.get_mut(asked.folder)) {
+            *result = Some(found);
+        }
+    }
 
     fn take(&mut self, request: usize) -> Result<Vec<Probed>, EwsError> {
-        match self.failed[request].take() {
+        let RequestResults { probed, failed } = self
+            .requests
+            .get_mut(request)
+            .map(std::mem::take)
+            .unwrap_or_default();
+        match failed {
             Some(error) => Err(error),
-            None => Ok(std::mem::take(&mut self.probed[request])
+            None => Ok(probed
                 .into_iter()
                 .map(|found| found.unwrap_or(Probed::Unknown))
                 .collect()),
@@ -81,36 +125,38 @@ impl EwsMailbox {
         for (index, request) in requests.iter().enumerate() {
             match self.access.order(&request.mailbox) {
                 _ if request.folders.is_empty() => {}
-                (AccessMode::Delegate, _) => together.push(index),
-                (AccessMode::Impersonation, _) => alone.push(index),
+                (AccessMode::Delegate, _) => together.push((index, request)),
+                (AccessMode::Impersonation, _) => alone.push((index, request)),
             }
         }
-        let pending = probes.folders_of(&together);
+        let pending = folders_of(&together);
         let to_probe_alone = self.probe_together(&mut probes, pending).await;
         // Mailboxes that delegate access did not reach are probed one by one.
-        for &index in &together {
-            let (_, second) = self.access.order(&requests[index].mailbox);
-            let refused = probes.failed[index]
+        for &(index, request) in &together {
+            let Some(results) = probes.requests.get(index) else {
+                continue;
+            };
+            let (_, second) = self.access.order(&request.mailbox);
+            let refused = results
+                .failed
                 .as_ref()
                 .and_then(|error| error.code.as_deref())
                 .is_some_and(|code| access::is_refusal(code, false));
-            let is_delegate =
-                self.access.recorded_mode(&requests[index].mailbox) == Some(AccessMode::Delegate);
-            if probes.any_seen(index) {
-                self.access
-                    .record_success(&requests[index].mailbox, AccessMode::Delegate);
+            let is_delegate = self.access.recorded_mode(&request.mailbox) == Some(AccessMode::Delegate);
+            if results.any_seen() {
+                self.access.record_success(&request.mailbox, AccessMode::Delegate);
             } else if to_probe_alone.contains(&index)
-                || second.is_some() && (refused || probes.all_gone(index) && !is_delegate)
+                || second.is_some() && (refused || results.all_gone() && !is_delegate)
             {
-                alone.push(index);
+                alone.push((index, request));
             }
         }
         let tasks: Vec<_> = alone
             .into_iter()
-            .map(|index| {
-                let tried = (together.contains(&index) && !to_probe_alone.contains(&index))
-                    .then(|| probes.take(index));
-                self.probe_alone(index, &requests[index], tried)
+            .map(|(index, request)| {
+                let is_tried = together.iter().any(|&(asked, _)| asked == index);
+                let tried = (is_tried && !to_probe_alone.contains(&index)).then(|| probes.take(index));
+                self.probe_alone(index, request, tried)
             })
             .collect();
         let answers: Vec<_> = futures::stream::iter(tasks)
@@ -125,11 +171,12 @@ impl EwsMailbox {
         }
         results
             .into_iter()
+            .zip(requests)
             .enumerate()
-            .map(|(index, result)| {
+            .map(|(index, (result, request))| {
                 result
                     .unwrap_or_else(|| probes.take(index))
-                    .map_err(|error| error.failure.within(&requests[index].mailbox))
+                    .map_err(|error| error.failure.within(&request.mailbox))
             })
             .collect()
     }
@@ -138,8 +185,8 @@ impl EwsMailbox {
     /// because the server refused a whole request without naming the mailbox that caused it.
     async fn probe_together(
         &self,
-        probes: &mut FolderProbes<'_>,
-        mut pending: Vec<FolderIndex>,
+        probes: &mut FolderProbes,
+        mut pending: Vec<AskedFolder<'_>>,
     ) -> Vec<usize> {
         let mut to_probe_alone = Vec::new();
         // Every round settles a folder or gives up a mailbox; the limit allows for servers that settle one at
@@ -156,12 +203,12 @@ impl EwsMailbox {
             rounds -= 1;
             let (mut mailboxes, mut ids) = (Vec::new(), Vec::with_capacity(asked.len()));
             let mut last = None;
-            for &(request, folder) in &asked {
-                if last != Some(request) {
-                    mailboxes.push(&probes.requests[request].mailbox);
-                    last = Some(request);
+            for folder in &asked {
+                if last != Some(folder.request) {
+                    mailboxes.push(folder.mailbox);
+                    last = Some(folder.request);
                 }
-                ids.push(probes.requests[request].folders[folder].0.as_str());
+                ids.push(folder.id.0.as_str());
             }
             let header = Header {
                 mailbox: None,
@@ -183,15 +230,15 @@ impl EwsMailbox {
                     let someones = error.code.is_some()
                         && !matches!(error.failure.class, ErrorClass::Throttled { .. })
                         && mailboxes > 1;
-                    for &(request, _) in &asked {
+                    for &AskedFolder { request, .. } in &asked {
                         if someones && !to_probe_alone.contains(&request) {
                             to_probe_alone.push(request);
                         }
-                        probes.failed[request] = Some(error.clone());
+                        probes.fail(request, error.clone());
                     }
                 }
             }
-            pending.retain(|&(request, _)| probes.failed[request].is_none());
+            pending.retain(|folder| probes.failure(folder.request).is_none());
         }
         to_probe_alone
     }
@@ -248,9 +295,9 @@ impl EwsMailbox {
 
     async fn probe_one(&self, request: &ProbeRequest, mode: AccessMode) -> Result<Vec<Probed>, EwsError> {
         let mut probes = FolderProbes::new(std::slice::from_ref(request));
-        let mut pending = probes.folders_of(&[0]);
+        let mut pending = folders_of(&[(0, request)]);
         let mut rounds = 10 + pending.len() / self.limits.folders_per_probe.max(1);
-        while !pending.is_empty() && probes.failed[0].is_none() {
+        while !pending.is_empty() && probes.failure(0).is_none() {
             let rest = pending.split_off(pending.len().min(self.limits.folders_per_probe.max(1)));
             let asked = std::mem::replace(&mut pending, rest);
             if rounds == 0 {
@@ -258,10 +305,7 @@ impl EwsMailbox {
                 break;
             }
             rounds -= 1;
-            let ids: Vec<&str> = asked
-                .iter()
-                .map(|&(_, folder)| request.folders[folder].0.as_str())
-                .collect();
+            let ids: Vec<&str> = asked.iter().map(|folder| folder.id.0.as_str()).collect();
             let header = Header {
                 mailbox: Some(&request.mailbox),
                 impersonate: mode == AccessMode::Impersonation,
@@ -281,7 +325,7 @@ impl EwsMailbox {
     async fn get_folders(
         &self,
         header: &Header<'_>,
-        mailboxes: &[&tasksync_common::model::MailboxAddress],
+        mailboxes: &[&MailboxAddress],
         ids: &[&str],
     ) -> Result<Vec<ResponseMessage<Option<ReadFolder>>>, EwsError> {
         let body = get_folder::request(header, ids);
@@ -302,20 +346,20 @@ impl EwsMailbox {
     }
 }
 
-/// Records an answer. Returns the places that the server did not process.
-fn record_answer(
-    probes: &mut FolderProbes<'_>,
-    asked: &[FolderIndex],
+/// Records an answer. Returns the folders that the server did not process.
+fn record_answer<'a>(
+    probes: &mut FolderProbes,
+    asked: &[AskedFolder<'a>],
     messages: Vec<ResponseMessage<Option<ReadFolder>>>,
-) -> Vec<FolderIndex> {
+) -> Vec<AskedFolder<'a>> {
     let mut stopped = Vec::new();
-    for (&(request, folder), message) in asked.iter().zip(messages) {
+    for (asked_folder, message) in asked.iter().zip(messages) {
         let found = match message {
             Ok(found) => found
                 .and_then(|folder| folder.signs())
                 .map_or(Probed::Unknown, Probed::Signs),
             Err(error) if error.is_stop() => {
-                stopped.push((request, folder));
+                stopped.push(*asked_folder);
                 continue;
             }
             Err(error) if response_code::names_nothing(&error.code) => Probed::Gone,
@@ -334,26 +378,27 @@ fn record_answer(
                 | Meaning::Unknown => {
                     let mut error = error.into_error(Intent::Read);
                     error.failure = error.failure.within(get_folder::OPERATION.name);
-                    probes.failed[request] = Some(error);
+                    probes.fail(asked_folder.request, error);
                     continue;
                 }
             },
         };
-        probes.probed[request][folder] = Some(found);
+        probes.record(asked_folder, found);
     }
-    stopped.retain(|&(request, _)| probes.failed[request].is_none());
+    stopped.retain(|folder: &AskedFolder<'_>| probes.failure(folder.request).is_none());
     stopped
 }
 
-fn fail_folders(probes: &mut FolderProbes<'_>, folders: &[FolderIndex]) {
-    for &(request, _) in folders {
-        probes.failed[request] = Some(EwsError {
+fn fail_folders(probes: &mut FolderProbes, folders: &[AskedFolder<'_>]) {
+    for folder in folders {
+        let error = EwsError {
             code: None,
             failure: Failure::new(
                 ErrorClass::Transient,
                 Code::ExchangeError,
                 "GetFolder: the server stopped repeatedly in the middle of the batch",
             ),
-        });
+        };
+        probes.fail(folder.request, error);
     }
 }

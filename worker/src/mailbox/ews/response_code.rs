@@ -73,7 +73,16 @@ impl Meaning {
 
 /// Returns the meaning of a code.
 pub(super) fn meaning(code: &str) -> Meaning {
-    match code {
+    pause_or_retry(code)
+        .or_else(|| item_or_folder(code))
+        .or_else(|| subscription(code))
+        .or_else(|| mailbox_or_server(code))
+        .unwrap_or(Meaning::Unknown)
+}
+
+/// Returns the meaning of a code after which the same request may succeed later.
+fn pause_or_retry(code: &str) -> Option<Meaning> {
+    Some(match code {
         "ErrorServerBusy"
         | "ErrorExceededConnectionCount"
         | "ErrorExceededSubscriptionCount"
@@ -103,6 +112,13 @@ pub(super) fn meaning(code: &str) -> Meaning {
         // passes.
         | "ErrorInternalServerError" => Meaning::Transient(Code::ExchangeError),
 
+        _ => return None,
+    })
+}
+
+/// Returns the meaning of a code about an item, a folder or the values of a request.
+fn item_or_folder(code: &str) -> Option<Meaning> {
+    Some(match code {
         "ErrorIrresolvableConflict"
         | "ErrorStaleObject"
         | "ErrorChangeKeyRequired"
@@ -153,6 +169,13 @@ pub(super) fn meaning(code: &str) -> Meaning {
 
         "ErrorInvalidSyncStateData" => Meaning::SyncStateInvalid,
 
+        _ => return None,
+    })
+}
+
+/// Returns the meaning of a code about a subscription.
+fn subscription(code: &str) -> Option<Meaning> {
+    Some(match code {
         "ErrorInvalidSubscription"
         | "ErrorSubscriptionNotFound"
         | "ErrorExpiredSubscription"
@@ -167,6 +190,13 @@ pub(super) fn meaning(code: &str) -> Meaning {
         | "ErrorProxyRequestNotAllowed"
         | "ErrorSubscriptionAccessDenied" => Meaning::SubscriptionLost,
 
+        _ => return None,
+    })
+}
+
+/// Returns the meaning of a code about a mailbox, the service account or the server.
+fn mailbox_or_server(code: &str) -> Option<Meaning> {
+    Some(match code {
         "ErrorNonExistentMailbox"
         | "ErrorInvalidMailbox"
         | "ErrorInvalidUserPrincipalName"
@@ -205,8 +235,8 @@ pub(super) fn meaning(code: &str) -> Meaning {
         | "ErrorIncorrectSchemaVersion"
         | "ErrorInvalidSchemaVersionForMailboxVersion" => Meaning::ServerRefused(Code::ExchangeError),
 
-        _ => Meaning::Unknown,
-    }
+        _ => return None,
+    })
 }
 
 /// Returns whether a write that ended with this code may still have been carried out: the server gave up

@@ -379,17 +379,7 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>, zone: &TimeZone) -> Parsed<Rea
                 xml.skip()?;
             }
             "Subject" => read.task.title = text(xml)?,
-            "Body" => {
-                let html = match part.attribute("BodyType")?.as_deref() {
-                    None | Some("HTML") => true,
-                    Some("Text") => false,
-                    Some(other) => {
-                        read.problem = Some(unknown_value("body type", other));
-                        false
-                    }
-                };
-                read.task.body = body(html, &text(xml)?);
-            }
+            "Body" => read_body(&part, xml, &mut read)?,
             "Sensitivity" => {
                 let value = xml.text()?;
                 match value.trim() {
@@ -467,6 +457,19 @@ pub(super) fn read(kind: &str, xml: &mut Xml<'_>, zone: &TimeZone) -> Parsed<Rea
         }
     }
     Ok(read)
+}
+
+fn read_body(element: &super::xml::Element<'_>, xml: &mut Xml<'_>, read: &mut ReadItem) -> Parsed<()> {
+    let html = match element.attribute("BodyType")?.as_deref() {
+        None | Some("HTML") => true,
+        Some("Text") => false,
+        Some(other) => {
+            read.problem = Some(unknown_value("body type", other));
+            false
+        }
+    };
+    read.task.body = body(html, &text(xml)?);
+    Ok(())
 }
 
 /// Reads text in the form in which both sides are compared.

@@ -247,7 +247,15 @@ impl<'a> Xml<'a> {
             match self.event()? {
                 Event::Start(start) => return Ok(Some(start.into())),
                 Event::End(_) => return Ok(None),
-                _ => {}
+                Event::Empty(_)
+                | Event::Text(_)
+                | Event::CData(_)
+                | Event::Comment(_)
+                | Event::Decl(_)
+                | Event::PI(_)
+                | Event::DocType(_)
+                | Event::GeneralRef(_)
+                | Event::Eof => {}
             }
         }
     }
@@ -279,7 +287,12 @@ impl<'a> Xml<'a> {
                 },
                 Event::Start(_) => self.skip()?,
                 Event::End(_) => return Ok(content),
-                _ => {}
+                Event::Empty(_)
+                | Event::Comment(_)
+                | Event::Decl(_)
+                | Event::PI(_)
+                | Event::DocType(_)
+                | Event::Eof => {}
             }
         }
     }
@@ -386,7 +399,10 @@ mod tests {
                 .contains("deeper")
         );
         let attributes = |count: usize| {
-            let list: String = (0..count).map(|number| format!(" a{number}=\"\"")).collect();
+            let list = (0..count)
+                .map(|number| format!(" a{number}=\"\""))
+                .collect::<Vec<_>>()
+                .concat();
             format!("<a{list}/>")
         };
         assert!(first_text(&attributes(MAXIMUM_ATTRIBUTES)).is_ok());

@@ -48,20 +48,17 @@ const PARTS: usize = 1_000;
 pub(super) fn write(boundary: &str, parts: &[BatchRequest]) -> String {
     let mut out = String::new();
     for (index, part) in parts.iter().enumerate() {
-        match &part.body {
-            None => {
-                let _ = write!(out, "--{boundary}\r\n");
-                request(&mut out, part);
-            }
-            Some(_) => {
-                let inner = format!("{boundary}_set_{index}");
-                let _ = write!(
-                    out,
-                    "--{boundary}\r\nContent-Type: multipart/mixed; boundary=\"{inner}\"\r\n\r\n--{inner}\r\n"
-                );
-                request(&mut out, part);
-                let _ = write!(out, "--{inner}--\r\n\r\n");
-            }
+        if part.body.is_none() {
+            let _ = write!(out, "--{boundary}\r\n");
+            request(&mut out, part);
+        } else {
+            let inner = format!("{boundary}_set_{index}");
+            let _ = write!(
+                out,
+                "--{boundary}\r\nContent-Type: multipart/mixed; boundary=\"{inner}\"\r\n\r\n--{inner}\r\n"
+            );
+            request(&mut out, part);
+            let _ = write!(out, "--{inner}--\r\n\r\n");
         }
     }
     let _ = write!(out, "--{boundary}--\r\n");

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -205,8 +204,9 @@ impl Judge for BatchJudge {
             .iter()
             .zip(answers)
             .map(|(ask, answer)| {
-                if let Some(named) = busy_part(&answer, server_now) {
-                    finding = ServerCondition::Busy(named);
+                let condition = condition_of(&answer, server_now);
+                if let ServerCondition::Busy(named) = condition {
+                    finding = condition;
                     let detail = format!("{}: the server asks for a pause", ask.name);
                     return Err(busy_failure(Server::SharePoint, named, detail).into());
                 }
@@ -230,13 +230,15 @@ impl Judge for BatchJudge {
     }
 }
 
-/// Returns the pause that a part of a batch asks for, with its length if it names one.
-fn busy_part(answer: &PartAnswer, server_now: Timestamp) -> Option<Option<Duration>> {
-    matches!(answer.status, 429 | 503).then(|| {
-        answer
-            .header("retry-after")
-            .and_then(|text| named_pause(text, server_now))
-    })
+/// Returns [`ServerCondition::Busy`] if a part of a batch asks for a pause, with its length if it names one.
+fn condition_of(answer: &PartAnswer, server_now: Timestamp) -> ServerCondition {
+    if !matches!(answer.status, 429 | 503) {
+        return ServerCondition::Served;
+    }
+    let pause = answer
+        .header("retry-after")
+        .and_then(|text| named_pause(text, server_now));
+    ServerCondition::Busy(pause)
 }
 
 fn judge_part(judge: &SingleJudge, answer: &PartAnswer) -> Result<RestAnswer, SharePointRefusal> {

@@ -139,9 +139,8 @@ impl Feed {
             if age < window && !age.is_negative() {
                 match outcome {
                     Some(failure) if age < FAILURE_WINDOW => return Err(failure.clone()),
-                    Some(_) => {}
                     None if locked(&self.state).log.is_some() => return Ok(()),
-                    None => {}
+                    Some(_) | None => {}
                 }
             }
         }
@@ -364,21 +363,20 @@ impl Feed {
             self.no_current_token.store(true, Ordering::Relaxed);
         }
         let cached_id = *locked(&self.site_id);
-        let site_id = match cached_id {
-            Some(id) => id,
-            None => {
-                let reply = client
-                    .send(&RestRequest::get(
-                        &self.site,
-                        "site?$select=Id",
-                        RequestSubject::Site,
-                    ))
-                    .await?;
-                let id = odata::guid(&reply.read(&["Id"])?, "Id")
-                    .ok_or_else(|| self.bad_answer("the site has no id"))?;
-                self.confirm_site(client, id)?;
-                id
-            }
+        let site_id = if let Some(id) = cached_id {
+            id
+        } else {
+            let reply = client
+                .send(&RestRequest::get(
+                    &self.site,
+                    "site?$select=Id",
+                    RequestSubject::Site,
+                ))
+                .await?;
+            let id = odata::guid(&reply.read(&["Id"])?, "Id")
+                .ok_or_else(|| self.bad_answer("the site has no id"))?;
+            self.confirm_site(client, id)?;
+            id
         };
         let now = client.server_now();
         Ok(FeedToken::at(site_id, now.checked_sub(MARGIN).unwrap_or(now)))
@@ -468,7 +466,7 @@ impl Feed {
         for _ in 0..self.pages {
             let (last, changes) = self.page(client, &from).await?;
             let Some(last) = last.filter(|last| *last != from) else {
-                return self.answer_bypassing_log(token, older);
+                return Ok(self.answer_bypassing_log(token, older));
             };
             for change in changes {
                 let met = *change.token == *base || first.as_deref() == Some(&*change.token);
@@ -497,7 +495,7 @@ impl Feed {
     /// Answers a token whose feed ended before it reached the log. The answer is what was read. If it
     /// certainly began before the log does, it becomes the log, so that the next user of that age need not
     /// ask again.
-    fn answer_bypassing_log(&self, token: &str, changes: Vec<FeedChange>) -> Result<FeedAnswer, Failure> {
+    fn answer_bypassing_log(&self, token: &str, changes: Vec<FeedChange>) -> FeedAnswer {
         let mut state = locked(&self.state);
         let older = state
             .log
@@ -515,12 +513,12 @@ impl Feed {
             state.birth = birth;
             state.log = Some(log);
         }
-        Ok(FeedAnswer {
+        FeedAnswer {
             delta,
             token: head,
             birth,
             bypassed_log: !older,
-        })
+        }
     }
 
     fn too_much(&self) -> Failure {

@@ -192,12 +192,12 @@ impl TaskColumns {
     /// Returns the `ViewFields` of a CAML query. No other column is read, however large it is or however many
     /// lists it looks up. `owshiddenversion` is the item's version.
     pub(super) fn view_fields(&self) -> String {
-        let names: String = ["ID", "Modified", "owshiddenversion", self.assigned.as_str()]
+        let names: Vec<String> = ["ID", "Modified", "owshiddenversion", self.assigned.as_str()]
             .into_iter()
             .chain(self.names())
             .map(|name| format!("<FieldRef Name='{name}'/>"))
             .collect();
-        format!("<ViewFields>{names}</ViewFields>")
+        format!("<ViewFields>{}</ViewFields>", names.concat())
     }
 
     /// Returns the name of the property with the ids of the people to whom an item is assigned.

@@ -129,8 +129,8 @@ struct ItemCache {
 /// The cache of items that changed, of all sites of a tenant.
 pub(super) struct Items {
     cache: Mutex<ItemCache>,
-    items: usize,
-    bytes: usize,
+    maximum_count: usize,
+    maximum_bytes: usize,
     /// Held while missing items are read: other callers wait and then find them.
     read_lock: tokio::sync::Mutex<()>,
 }
@@ -139,8 +139,8 @@ impl Items {
     pub(super) fn new(settings: &SharePointSettings) -> Self {
         Self {
             cache: Mutex::default(),
-            items: settings.items.max(2),
-            bytes: settings.item_bytes,
+            maximum_count: settings.items.max(2),
+            maximum_bytes: settings.item_bytes,
             read_lock: tokio::sync::Mutex::default(),
         }
     }
@@ -169,7 +169,13 @@ impl Items {
         let mut cache = locked(&self.cache);
         for (key, read) in &read {
             if let ItemRead::Found(item) = read {
-                cache.keep(*key, Arc::clone(item), as_of, self.items, self.bytes);
+                cache.keep(
+                    *key,
+                    Arc::clone(item),
+                    as_of,
+                    self.maximum_count,
+                    self.maximum_bytes,
+                );
             }
         }
         found.some_read |= some_read(&read);

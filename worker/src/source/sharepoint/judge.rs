@@ -178,7 +178,7 @@ impl SharePointSource {
         let mut lost: BTreeMap<Uuid, Vec<&SourceKey>> = BTreeMap::new();
         for key in &wanted {
             match (list_of(key), key.item_id()) {
-                (Some(list), Some(_)) => lost.entry(list).or_default().push(key),
+                (Some(list_id), Some(_)) => lost.entry(list_id).or_default().push(key),
                 // Not a key of SharePoint's.
                 _ => {
                     all.insert(key.clone(), TaskPresence::Absent(Absence::LocationGone));

@@ -21,10 +21,11 @@ pub(super) fn get_item(list: &TaskList, id: i64) -> RestRequest {
 
 /// Returns the view of the items with these ids.
 pub(super) fn by_ids(list: &TaskList, ids: &[i64]) -> String {
-    let values: String = ids
+    let values = ids
         .iter()
         .map(|id| format!("<Value Type='Counter'>{id}</Value>"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     let fields = list.columns.view_fields();
     format!(
         "<View Scope='RecursiveAll'><Query><Where><In><FieldRef Name='ID'/><Values>{values}</Values></In></Where></Query>{fields}<RowLimit>{}</RowLimit></View>",

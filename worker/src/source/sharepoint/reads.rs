@@ -228,10 +228,10 @@ async fn read_singly(
 /// The properties cannot be read, or are another item's.
 pub(super) fn cells_of_item(list: &TaskList, id: i64, reply: &RestAnswer) -> Result<Cell, ReadFailure> {
     let properties = list.columns.properties();
-    let mut names: Vec<&str> = properties.iter().map(String::as_str).collect();
-    names.push("ID");
+    let mut wanted: Vec<&str> = properties.iter().map(String::as_str).collect();
+    wanted.push("ID");
     let cells = reply
-        .read_entries(&names, ASSIGNEES)
+        .read_entries(&wanted, ASSIGNEES)
         .map_err(ReadFailure::uncertain)?;
     let named = odata::integer(&cells, "Id").or_else(|| odata::integer(&cells, "ID"));
     if named != Some(id) || odata::identity(&cells).is_some_and(|named| named != (list.id, id)) {
@@ -290,15 +290,7 @@ pub(super) async fn assigned_to(
         .iter()
         .map(|_| ListReading::Items(Vec::new(), Vec::new()))
         .collect();
-    let mut pending: Vec<ListPosition> = (0..lists.len())
-        .map(|at| ListPosition {
-            at,
-            after: 0,
-            unfiltered: false,
-            rows,
-            pages: 0,
-        })
-        .collect();
+    let mut pending: Vec<ListPosition> = (0..lists.len()).map(|at| ListPosition::first(at, rows)).collect();
     let (mut bytes, mut count) = (0, 0);
     while !pending.is_empty() {
         let requests = pending
@@ -326,46 +318,15 @@ pub(super) async fn assigned_to(
             };
             let entries = match entries {
                 Ok(entries) => entries,
-                Err(refusal) if refusal.failure.class == ErrorClass::Gone => {
-                    *listing = ListReading::Missing;
-                    continue;
-                }
-                Err(refusal)
-                    if refusal.sharepoint_code == SharePointCode::Threshold && !position.unfiltered =>
-                {
-                    *listing = ListReading::Items(Vec::new(), Vec::new());
-                    position.after = 0;
-                    position.unfiltered = true;
-                    next.push(position);
-                    continue;
-                }
-                Err(refusal) if is_too_large(&refusal) && position.rows > 1 => {
-                    position.rows /= 2;
-                    next.push(position);
-                    continue;
-                }
-                Err(refusal) if is_too_large(&refusal) => {
-                    match step_over(client, list, user, &position).await? {
-                        Ok(Some((id, is_assigned))) => {
-                            if let (ListReading::Items(_, unread), true) = (&mut *listing, is_assigned) {
-                                unread.push((id, unreadable_item(list, id, &refusal.failure.detail)));
-                            }
-                            position.after = id;
-                            next.push(position);
-                        }
-                        // The one remaining item was removed meanwhile.
-                        Ok(None) => {}
-                        Err(read_failure) => *listing = ListReading::Unread(read_failure),
-                    }
-                    continue;
-                }
                 Err(refusal) => {
-                    *listing = ListReading::Unread(read_failure_of(refusal, Whose::Container)?);
+                    if reads_on_after_refusal(refusal, client, list, user, &mut position, listing).await? {
+                        next.push(position);
+                    }
                     continue;
                 }
             };
             let more = entries.len() >= position.rows;
-            let last = entries
+            let greatest_id = entries
                 .iter()
                 .map(|entry| entry.id)
                 .max()
@@ -400,19 +361,9 @@ pub(super) async fn assigned_to(
                 return Err(too_much(site, settings));
             }
             if more && position.pages >= settings.pages_per_list.max(1) {
-                *listing = ListReading::Unread(ReadFailure::certain(
-                    Failure::new(
-                        ErrorClass::Transient,
-                        Code::SharePointAnswerTooLarge,
-                        format!(
-                            "{} list {}: more than {} pages of {} items",
-                            list.web, list.id, settings.pages_per_list, position.rows
-                        ),
-                    )
-                    .about(Whose::Container),
-                ));
+                *listing = ListReading::Unread(too_many_pages(list, position.rows, settings));
             } else if more {
-                position.after = last;
+                position.after = greatest_id;
                 position.rows = (position.rows * 2).min(rows);
                 next.push(position);
             }
@@ -422,7 +373,78 @@ pub(super) async fn assigned_to(
     Ok(found)
 }
 
+/// Records the refusal of a page of a list: the list is missing, cannot be read, or is read on from the changed
+/// position. Returns whether it is read on.
+///
+/// # Errors
+/// The whole server or the account is the cause.
+async fn reads_on_after_refusal(
+    refusal: SharePointRefusal,
+    client: &SharePointClient,
+    list: &TaskList,
+    user: i64,
+    position: &mut ListPosition,
+    listing: &mut ListReading,
+) -> Result<bool, Failure> {
+    if refusal.failure.class == ErrorClass::Gone {
+        *listing = ListReading::Missing;
+        return Ok(false);
+    }
+    if refusal.sharepoint_code == SharePointCode::Threshold && !position.unfiltered {
+        *listing = ListReading::Items(Vec::new(), Vec::new());
+        position.after = 0;
+        position.unfiltered = true;
+        return Ok(true);
+    }
+    if !is_too_large(&refusal) {
+        *listing = ListReading::Unread(read_failure_of(refusal, Whose::Container)?);
+        return Ok(false);
+    }
+    if position.rows > 1 {
+        position.rows /= 2;
+        return Ok(true);
+    }
+    match step_over(client, list, user, position).await? {
+        Ok(Some((id, is_assigned))) => {
+            if let (ListReading::Items(_, unread), true) = (&mut *listing, is_assigned) {
+                unread.push((id, unreadable_item(list, id, &refusal.failure.detail)));
+            }
+            position.after = id;
+            Ok(true)
+        }
+        // The one remaining item was removed meanwhile.
+        Ok(None) => Ok(false),
+        Err(read_failure) => {
+            *listing = ListReading::Unread(read_failure);
+            Ok(false)
+        }
+    }
+}
+
+fn too_many_pages(list: &TaskList, rows: usize, settings: &SharePointSettings) -> ReadFailure {
+    let failure = Failure::new(
+        ErrorClass::Transient,
+        Code::SharePointAnswerTooLarge,
+        format!(
+            "{} list {}: more than {} pages of {rows} items",
+            list.web, list.id, settings.pages_per_list
+        ),
+    );
+    ReadFailure::certain(failure.about(Whose::Container))
+}
+
 impl ListPosition {
+    /// Returns the position before a list's first item.
+    fn first(at: usize, rows: usize) -> Self {
+        Self {
+            at,
+            after: 0,
+            unfiltered: false,
+            rows,
+            pages: 0,
+        }
+    }
+
     /// Returns the filter of the query: the people column and the person.
     fn person<'a>(&self, list: &'a TaskList, user: i64) -> Option<(&'a str, i64)> {
         (!self.unfiltered).then_some((list.columns.assigned(), user))

@@ -286,7 +286,7 @@ async fn collection(
             return Ok(all);
         };
         match next.split_once("/_api/") {
-            Some((web, path)) if web.eq_ignore_ascii_case(&ask.web) => ask.path = path.to_owned(),
+            Some((web, path)) if web.eq_ignore_ascii_case(&ask.web) => path.clone_into(&mut ask.path),
             _ => return Err(bad_answer(&ask.web, "the next page is elsewhere").into()),
         }
     }

@@ -1,5 +1,7 @@
 //! Requests, answers, and the forms of JSON that SharePoint's versions expect. Pure.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use serde_json::Value;
 use tasksync_common::error::{Code, ErrorClass, Failure};
@@ -242,10 +244,10 @@ pub(super) fn refuse(
     let stops = scope.stops(status, class, code);
     let mut detail = format!("{name}: HTTP {status}");
     if let Some(number) = error.code {
-        detail.push_str(&format!(", {number} {}", error.kind));
+        let _ = write!(detail, ", {number} {}", error.kind);
     }
     if !error.message.is_empty() {
-        detail.push_str(&format!(": {}", error.message));
+        let _ = write!(detail, ": {}", error.message);
     }
     SharePointRefusal {
         failure: Failure::new(class, code, detail).about(stops),

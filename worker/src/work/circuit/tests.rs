@@ -40,7 +40,7 @@ async fn a_circuit_opens_probes_grows_and_closes() {
     let now = start + PROBE * 2;
     assert_eq!(
         circuits.ask(&tenant, false, now),
-        Permission::Open(STEP - PROBE, refused())
+        Permission::Open(STEP.saturating_sub(PROBE), refused())
     );
     assert_eq!(circuits.ask(&tenant, true, now), Permission::Probe);
     let now = start + PROBE + STEP;

@@ -274,9 +274,8 @@ fn progress_is_written_so_that_the_last_word_is_right() {
         assert!(!request.contains("CompleteDate"));
         let last = match status {
             _ if percent >= 100.0 => "<t:Status>Completed",
-            Status::NotStarted if percent > 0.0 => "<t:PercentComplete>20",
+            Status::NotStarted | Status::InProgress if percent > 0.0 => "<t:PercentComplete>20",
             Status::NotStarted => "<t:Status>NotStarted",
-            Status::InProgress if percent > 0.0 => "<t:PercentComplete>20",
             Status::InProgress => "<t:PercentComplete>1<",
             Status::Completed => "<t:Status>Completed",
             Status::WaitingOnOthers => "<t:Status>WaitingOnOthers",

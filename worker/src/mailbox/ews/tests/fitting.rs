@@ -74,9 +74,10 @@ async fn pages_of_changes_and_of_searches_halve_until_they_fit() {
         let id = |number: usize| format!("<t:ItemId Id=\"{number}{}\" ChangeKey=\"c\"/>", "i".repeat(200));
         if request.contains("<m:SyncFolderItems>") {
             let most = number_in(request, "<m:MaxChangesReturned");
-            let changes: String = (0..most)
+            let changes = (0..most)
                 .map(|number| format!("<t:Create><t:Task>{}</t:Task></t:Create>", id(number)))
-                .collect();
+                .collect::<Vec<_>>()
+                .concat();
             let payload = format!("<m:SyncState>s</m:SyncState><m:Changes>{changes}</m:Changes>");
             return ok(response("SyncFolderItems", &[success("SyncFolderItems", &payload)]));
         }
@@ -86,9 +87,10 @@ async fn pages_of_changes_and_of_searches_halve_until_they_fit() {
             .map(|folder| {
                 let first = if folder == "a" { 0 } else { 1_000 };
                 let end = (offset + size).min(300);
-                let found: String = (offset..end)
+                let found = (offset..end)
                     .map(|number| format!("<t:Task>{}</t:Task>", id(first + number)))
-                    .collect();
+                    .collect::<Vec<_>>()
+                    .concat();
                 let page = format!(
                     "<m:RootFolder IndexedPagingOffset=\"{end}\" IncludesLastItemInRange=\"{}\"><t:Items>{found}</t:Items></m:RootFolder>",
                     end == 300

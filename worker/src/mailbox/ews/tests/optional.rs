@@ -2,6 +2,7 @@
 //! omits each of them once from a good answer of each operation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -44,7 +45,12 @@ impl Node {
                 }
                 Event::Text(text) => open.last_mut().unwrap().text.push_str(text.trim()),
                 Event::Eof => break,
-                _ => {}
+                Event::CData(_)
+                | Event::Comment(_)
+                | Event::Decl(_)
+                | Event::PI(_)
+                | Event::DocType(_)
+                | Event::GeneralRef(_) => {}
             }
         }
         assert_eq!(open.len(), 1);
@@ -75,16 +81,16 @@ impl Node {
     }
 
     fn write(&self, out: &mut String) {
-        out.push_str(&format!("<{}", self.tag));
+        write!(out, "<{}", self.tag).unwrap();
         for (name, value) in &self.attributes {
-            out.push_str(&format!(" {name}=\"{value}\""));
+            write!(out, " {name}=\"{value}\"").unwrap();
         }
         out.push('>');
         out.push_str(&self.text);
         for child in &self.children {
             child.write(out);
         }
-        out.push_str(&format!("</{}>", self.tag));
+        write!(out, "</{}>", self.tag).unwrap();
     }
 }
 
@@ -276,7 +282,7 @@ pub(super) fn task(mark: &str, minutes: u32) -> String {
 }
 
 pub(super) fn answer(operation: &str, payloads: &[String]) -> String {
-    let messages: String = payloads
+    let messages: Vec<String> = payloads
         .iter()
         .map(|payload| {
             format!(
@@ -287,7 +293,8 @@ pub(super) fn answer(operation: &str, payloads: &[String]) -> String {
         })
         .collect();
     format!(
-        "<m:{operation}Response xmlns:m=\"m\" xmlns:t=\"t\"><m:ResponseMessages>{messages}</m:ResponseMessages></m:{operation}Response>"
+        "<m:{operation}Response xmlns:m=\"m\" xmlns:t=\"t\"><m:ResponseMessages>{}</m:ResponseMessages></m:{operation}Response>",
+        messages.concat()
     )
 }
 

@@ -26,266 +26,121 @@ fn bodies_in_every_shape() {
     assert_eq!(read_body(b"<html>no</html>"), SharePointErrorBody::default());
 }
 
-#[test]
-fn the_table_says_what_each_answer_means() {
-    use ErrorClass as C;
-    let none = SharePointErrorBody::default();
-    let old = SharePointErrorBody {
-        code: Some(-1),
-        message: "The changeToken refers to a time before the start of the current change log.".into(),
-        ..none.clone()
-    };
-    for (status, body, scope, intent, class, code) in [
-        (
-            401,
-            &none,
-            RequestSubject::Site,
-            Intent::Read,
-            C::Refused,
-            Code::SharePointSignInRefused,
-        ),
-        (
-            403,
-            &none,
-            RequestSubject::Site,
-            Intent::Read,
-            C::Refused,
-            Code::SharePointDenied,
-        ),
-        (
-            403,
-            &body(-2_147_024_891),
-            RequestSubject::Item,
-            Intent::Write,
-            C::Refused,
-            Code::SharePointDenied,
-        ),
-        (
-            404,
-            &none,
-            RequestSubject::Site,
-            Intent::Read,
-            C::Refused,
-            Code::SharePointSiteMissing,
-        ),
-        // A bare 404 is not SharePoint's answer about a list or an item.
-        (
-            404,
-            &none,
-            RequestSubject::List,
-            Intent::Read,
-            C::Transient,
-            Code::SharePointBadAnswer,
-        ),
-        (
-            410,
-            &none,
-            RequestSubject::Item,
-            Intent::Write,
-            C::Transient,
-            Code::SharePointBadAnswer,
-        ),
-        (
-            404,
-            &body(-1),
-            RequestSubject::List,
-            Intent::Read,
-            C::Gone,
-            Code::SharePointListGone,
-        ),
-        (
-            404,
-            &body(-2_130_575_338),
-            RequestSubject::Item,
-            Intent::Write,
-            C::Gone,
-            Code::SharePointItemGone,
-        ),
-        (
-            404,
-            &body(-2_130_575_322),
-            RequestSubject::Item,
-            Intent::Write,
-            C::Gone,
-            Code::SharePointListGone,
-        ),
-        // SharePoint uses a code about a list or an item only for requests about lists and items.
-        (
-            404,
-            &body(-2_130_575_322),
-            RequestSubject::Person,
-            Intent::Read,
-            C::Transient,
-            Code::SharePointBadAnswer,
-        ),
-        (
-            404,
-            &body(-2_130_575_338),
-            RequestSubject::Person,
-            Intent::Read,
-            C::Transient,
-            Code::SharePointBadAnswer,
-        ),
-        (
-            404,
-            &body(-2_130_575_338),
-            RequestSubject::Site,
-            Intent::Read,
-            C::Transient,
-            Code::SharePointBadAnswer,
-        ),
-        (
-            404,
-            &body(-2_130_575_338),
-            RequestSubject::List,
-            Intent::Read,
-            C::Transient,
-            Code::SharePointBadAnswer,
-        ),
-        (
-            500,
-            &body(-2_130_575_172),
-            RequestSubject::Item,
-            Intent::Read,
-            C::Transient,
-            Code::SharePointBadAnswer,
-        ),
-        (
-            409,
-            &body(-2_130_575_305),
-            RequestSubject::Item,
-            Intent::Read,
-            C::Transient,
-            Code::SharePointBadAnswer,
-        ),
-        (
-            500,
-            &body(-2_130_575_162),
-            RequestSubject::Site,
-            Intent::Read,
-            C::Transient,
-            Code::SharePointBadAnswer,
-        ),
-        (
-            412,
-            &none,
-            RequestSubject::Item,
-            Intent::Write,
-            C::Conflict,
-            Code::SharePointConflict,
-        ),
-        (
-            500,
-            &body(-2_130_575_305),
-            RequestSubject::Item,
-            Intent::Write,
-            C::Conflict,
-            Code::SharePointConflict,
-        ),
-        (
-            400,
-            &body(-1),
-            RequestSubject::Item,
-            Intent::Write,
-            C::Refused,
-            Code::SharePointItemRefused,
-        ),
-        (
-            500,
-            &body(-2_146_232_832),
-            RequestSubject::Person,
-            Intent::Read,
-            C::Refused,
-            Code::SharePointUserUnknown,
-        ),
-        (
-            500,
-            &body(-2_130_575_172),
-            RequestSubject::Feed,
-            Intent::Read,
-            C::CursorInvalid,
-            Code::SharePointTokenExpired,
-        ),
-        (
-            500,
-            &body(-2_130_575_173),
-            RequestSubject::Feed,
-            Intent::Read,
-            C::CursorInvalid,
-            Code::SharePointTokenExpired,
-        ),
-        (
-            500,
-            &old,
-            RequestSubject::Feed,
-            Intent::Read,
-            C::CursorInvalid,
-            Code::SharePointTokenExpired,
-        ),
-        (
-            500,
-            &none,
-            RequestSubject::Item,
-            Intent::Write,
-            C::OutcomeUnknown,
-            Code::SharePointOutcomeUnknown,
-        ),
-        (
-            500,
-            &body(-1),
-            RequestSubject::Item,
-            Intent::Write,
-            C::Transient,
-            Code::SharePointError,
-        ),
-        // A list's validation formula refuses one task.
-        (
-            500,
-            &body(-2_130_575_162),
-            RequestSubject::Item,
-            Intent::Write,
-            C::Refused,
-            Code::SharePointItemRefused,
-        ),
-        (
-            500,
-            &none,
-            RequestSubject::Item,
-            Intent::Read,
-            C::Transient,
-            Code::SharePointError,
-        ),
-        (
-            502,
-            &none,
-            RequestSubject::Item,
-            Intent::Write,
-            C::OutcomeUnknown,
-            Code::SharePointOutcomeUnknown,
-        ),
-        (
-            504,
-            &none,
-            RequestSubject::List,
-            Intent::Read,
-            C::Transient,
-            Code::SharePointTimeout,
-        ),
-        (
-            302,
-            &none,
-            RequestSubject::Site,
-            Intent::Read,
-            C::Refused,
-            Code::SharePointBadAnswer,
-        ),
-    ] {
+/// An answer: status and body, and the subject and intent of the request.
+type AnswerCase<'a> = (u16, &'a SharePointErrorBody, RequestSubject, Intent);
+
+fn assert_meaning(class: ErrorClass, code: Code, cases: &[AnswerCase<'_>]) {
+    for &(status, body, scope, intent) in cases {
         assert_eq!(
             classify(status, body, scope, intent),
             (class, code),
             "{status} {body:?} {scope:?}"
         );
     }
+}
+
+#[test]
+fn the_table_says_what_each_answer_means() {
+    use ErrorClass as C;
+    use Intent::{Read, Write};
+    use RequestSubject::{Feed, Item, List, Person, Site};
+    let none = SharePointErrorBody::default();
+    let old = SharePointErrorBody {
+        code: Some(-1),
+        message: "The changeToken refers to a time before the start of the current change log.".into(),
+        ..none.clone()
+    };
+    assert_meaning(
+        C::Refused,
+        Code::SharePointSignInRefused,
+        &[(401, &none, Site, Read)],
+    );
+    assert_meaning(
+        C::Refused,
+        Code::SharePointDenied,
+        &[
+            (403, &none, Site, Read),
+            (403, &body(-2_147_024_891), Item, Write),
+        ],
+    );
+    assert_meaning(
+        C::Refused,
+        Code::SharePointSiteMissing,
+        &[(404, &none, Site, Read)],
+    );
+    assert_meaning(C::Refused, Code::SharePointBadAnswer, &[(302, &none, Site, Read)]);
+    assert_meaning(
+        C::Transient,
+        Code::SharePointBadAnswer,
+        &[
+            // A bare 404 is not SharePoint's answer about a list or an item.
+            (404, &none, List, Read),
+            (410, &none, Item, Write),
+            // SharePoint uses a code about a list or an item only for requests about lists and items.
+            (404, &body(-2_130_575_322), Person, Read),
+            (404, &body(-2_130_575_338), Person, Read),
+            (404, &body(-2_130_575_338), Site, Read),
+            (404, &body(-2_130_575_338), List, Read),
+            (500, &body(-2_130_575_172), Item, Read),
+            (409, &body(-2_130_575_305), Item, Read),
+            (500, &body(-2_130_575_162), Site, Read),
+        ],
+    );
+    assert_meaning(
+        C::Gone,
+        Code::SharePointListGone,
+        &[
+            (404, &body(-1), List, Read),
+            (404, &body(-2_130_575_322), Item, Write),
+        ],
+    );
+    assert_meaning(
+        C::Gone,
+        Code::SharePointItemGone,
+        &[(404, &body(-2_130_575_338), Item, Write)],
+    );
+    assert_meaning(
+        C::Conflict,
+        Code::SharePointConflict,
+        &[
+            (412, &none, Item, Write),
+            (500, &body(-2_130_575_305), Item, Write),
+        ],
+    );
+    assert_meaning(
+        C::Refused,
+        Code::SharePointItemRefused,
+        &[
+            (400, &body(-1), Item, Write),
+            // A list's validation formula refuses one task.
+            (500, &body(-2_130_575_162), Item, Write),
+        ],
+    );
+    assert_meaning(
+        C::Refused,
+        Code::SharePointUserUnknown,
+        &[(500, &body(-2_146_232_832), Person, Read)],
+    );
+    assert_meaning(
+        C::CursorInvalid,
+        Code::SharePointTokenExpired,
+        &[
+            (500, &body(-2_130_575_172), Feed, Read),
+            (500, &body(-2_130_575_173), Feed, Read),
+            (500, &old, Feed, Read),
+        ],
+    );
+    assert_meaning(
+        C::OutcomeUnknown,
+        Code::SharePointOutcomeUnknown,
+        &[(500, &none, Item, Write), (502, &none, Item, Write)],
+    );
+    assert_meaning(
+        C::Transient,
+        Code::SharePointError,
+        &[(500, &body(-1), Item, Write), (500, &none, Item, Read)],
+    );
+    assert_meaning(C::Transient, Code::SharePointTimeout, &[(504, &none, List, Read)]);
 }
 
 #[test]

@@ -171,11 +171,11 @@ proptest! {
     #[test]
     fn nothing_is_left_out(limit in 1_usize..30, numbers in proptest::collection::vec(1_i64..20, 1..60), from in 0_usize..60) {
         let mut log = FeedLog::new(&token(0), 0, limit);
-        for (at, id) in numbers.iter().enumerate() {
-            log.push(item(at as i64 + 1, *id));
+        for (at, id) in (1_i64..).zip(&numbers) {
+            log.push(item(at, *id));
         }
         let from = from.min(numbers.len());
-        if let Some(position) = log.locate(&token(from as i64)) {
+        if let Some(position) = log.locate(&token(i64::try_from(from).unwrap())) {
             let reported: BTreeSet<i64> = log.since(position).items.remove(&LIST).unwrap_or_default().into_iter().map(|(id, _)| id).collect();
             let expected: BTreeSet<i64> = numbers[from..].iter().copied().collect();
             prop_assert_eq!(reported, expected);

@@ -1,6 +1,7 @@
 //! A SharePoint site with canned answers: one list, a few items, a change feed.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -292,9 +293,11 @@ impl Fake {
                 Answer::With(status, _, _, text) => (status, text),
                 Answer::Cut => (500, String::new()),
             };
-            body.push_str(&format!(
+            write!(
+                body,
                 "--r\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 {status} X\r\nContent-Type: application/json\r\n\r\n{text}\r\n"
-            ));
+            )
+            .unwrap();
         }
         body.push_str("--r--\r\n");
         Answer::With(200, "Content-Type", "multipart/mixed; boundary=r", body)
@@ -303,7 +306,8 @@ impl Fake {
 
 pub(super) fn token(number: usize) -> String {
     let instant: Timestamp = "2026-11-22T13:00:00Z".parse().unwrap();
-    format!("1;1;{SITE};{};{number}", odata::ticks_of(instant) + number as i64)
+    let ticks = odata::ticks_of(instant) + i64::try_from(number).unwrap();
+    format!("1;1;{SITE};{ticks};{number}")
 }
 
 pub(super) fn error(status: u16, code: &str, message: &str) -> Answer {
@@ -421,6 +425,6 @@ fn verbose(answer: Answer) -> Answer {
                 .for_each(tagged);
             Answer::Json(200, json!({"d": inner}))
         }
-        other => other,
+        other @ (Answer::Json(..) | Answer::With(..) | Answer::Cut) => other,
     }
 }

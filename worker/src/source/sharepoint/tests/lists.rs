@@ -153,12 +153,10 @@ async fn after_a_restart_a_list_of_a_closed_web_is_not_gone() {
             .tasks(&person("ana"), std::slice::from_ref(&other))
             .await
             .unwrap();
-        match &presences[0].1 {
-            TaskPresence::Unreadable(failure) => {
-                assert!(failure.detail.contains("/sites/p/closed"), "{failure}");
-            }
-            other => panic!("{other:?}"),
-        }
+        let TaskPresence::Unreadable(failure) = &presences[0].1 else {
+            panic!("{presences:?}");
+        };
+        assert!(failure.detail.contains("/sites/p/closed"), "{failure}");
     }
 }
 

@@ -35,16 +35,19 @@ async fn a_form_digest_comes_into_no_text() {
     let stage = stage(false).await;
     stage.fake.put(17, 5, &[12], "t");
     let given = "0xC4NARY0123456789ABCDEF,22 Nov 2026 14:00:00 -0000";
-    let repeating = move |request: &Request| match request.path.contains("contextinfo") {
-        true => Some(Answer::Json(
-            200,
-            json!({"FormDigestValue": given, "FormDigestTimeoutSeconds": 1800}),
-        )),
-        false => Some(error(
-            500,
-            "-1, Microsoft.SharePoint.SPException",
-            &format!("you sent {given}"),
-        )),
+    let repeating = move |request: &Request| {
+        Some(if request.path.contains("contextinfo") {
+            Answer::Json(
+                200,
+                json!({"FormDigestValue": given, "FormDigestTimeoutSeconds": 1800}),
+            )
+        } else {
+            error(
+                500,
+                "-1, Microsoft.SharePoint.SPException",
+                &format!("you sent {given}"),
+            )
+        })
     };
     stage.fake.special(move |request| {
         let write = request.headers.contains_key("if-match");
@@ -138,9 +141,11 @@ async fn all_requests_keep_a_pause_without_asking_again() {
     stage
         .fake
         .special(|_| Some(Answer::With(429, "Retry-After", "120", String::new())));
-    let throttled = |failure: Failure| match failure.class {
-        ErrorClass::Throttled { retry_after } => retry_after,
-        other => panic!("{other:?}"),
+    let throttled = |failure: Failure| {
+        let ErrorClass::Throttled { retry_after } = failure.class else {
+            panic!("{failure:?}");
+        };
+        retry_after
     };
     let first = stage.source.everything(&person("ana")).await.unwrap_err();
     assert_eq!(throttled(first), Some(Duration::from_mins(2)));

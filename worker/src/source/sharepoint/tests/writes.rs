@@ -151,11 +151,11 @@ async fn a_stale_digest_is_renewed_once() {
     let stage = stage(false).await;
     stage.fake.put(17, 5, &[12], "t");
     stage.fake.special(|request| {
-        let stale = request
+        let is_old = request
             .headers
             .get("x-requestdigest")
             .is_some_and(|digest| digest == "digest-0");
-        stale.then(|| {
+        is_old.then(|| {
             error(
                 403,
                 "-2130575252, Microsoft.SharePoint.SPException",
