@@ -168,7 +168,7 @@ async fn switch(client: &ApiClient, tenant: &str, enabled: bool) -> Result<Comma
         tenant.insert("enabled".to_owned(), Value::Bool(enabled));
     }
     let answer = client.put(&["tenants", tenant], &[], &body).await?;
-    show_answer(client, &answer, || {
+    show_answer(client, &answer, |_| {
         if enabled {
             format!("{tenant} is enabled.\n")
         } else {
