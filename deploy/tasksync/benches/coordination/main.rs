@@ -7,7 +7,8 @@
 //! the least possible over the same servers, see `bare`.
 //!
 //! `tasksync-loadtest services --redis --rabbitmq --postgres --redis-volatile --
-//! cargo bench -p tasksync --bench coordination` names the servers and their process ids in the environment. Without PostgreSQL, the registry is an SQLite file.
+//! cargo bench -p tasksync --bench coordination` names the servers and their process ids in the
+//! environment. Without PostgreSQL, the registry is an SQLite file.
 
 mod bare;
 mod cpu;
