@@ -12,6 +12,7 @@ mod compare;
 mod continuity;
 mod dispatch;
 pub mod doctor;
+mod housekeeping;
 mod leader;
 mod limits;
 mod load;
@@ -21,7 +22,6 @@ mod parts;
 mod pauses;
 mod requests;
 mod run;
-mod search;
 
 pub use limits::DispatchLimits;
 pub use metrics::{DispatchMetrics, DispatchSnapshot};

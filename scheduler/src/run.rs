@@ -20,12 +20,12 @@ use tracing::Instrument as _;
 use crate::compare::{COMPARE_INTERVAL, Comparison, ComparisonOutcome};
 use crate::continuity::Continuity;
 use crate::dispatch::{Dispatcher, FillResult, SyncedTenants};
+use crate::housekeeping::PRUNE_INTERVAL;
 use crate::leader::LeaderCandidate;
 use crate::limits::DispatchLimits;
 use crate::metrics::DispatchMetrics;
 use crate::observer::InstallationObserver;
 use crate::requests::Requests;
-use crate::search::PRUNE_INTERVAL;
 
 /// First and longest pause before a retry, after a store or the queue did not answer.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -56,6 +56,8 @@ pub(super) fn origin_of_unsent(link: &Link, fields: FieldSet) -> ValueOrigin {
 }
 
 impl Decider<'_> {
+    /// Decides a linked task that both sides have: nothing to do, an edit of one side to write to the other, or a
+    /// conflict to resolve.
     pub(super) fn decide_both_present(
         &self,
         link: &Link,

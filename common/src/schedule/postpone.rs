@@ -1,5 +1,5 @@
 //! Decides when a user is due again after an attempt. Pure: from the history and the outcome follow the new
-//! history, the wait and the verdict.
+//! history, the wait and what follows for the user.
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use super::answer_memory::AnswerMemory;
 use super::body::{BodyReader, BodyRefusal};
 use super::budget;
 use super::explain::{call_error, reason_of};
-use super::offset::clock_offset;
+use super::header_times::clock_offset;
 use super::resolver::{CheckedResolver, Lookup, SystemLookup};
 use super::{CallError, HttpAnswer, HttpRequest, host_of};
 

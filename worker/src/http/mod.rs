@@ -7,7 +7,7 @@ mod body;
 pub(crate) mod budget;
 mod client;
 mod explain;
-mod offset;
+mod header_times;
 mod resolver;
 mod server_clock;
 pub(crate) mod service;
@@ -27,7 +27,7 @@ use header::{HeaderMap, HeaderName, HeaderValue};
 
 pub use address::{AddressRefusal, AddressRules, Network, NetworkError};
 pub use client::{Http, HttpSetupError};
-pub use offset::{LONGEST_NAMED_PAUSE, named_pause, pause_in_milliseconds, retry_after};
+pub use header_times::{LONGEST_NAMED_PAUSE, named_pause, pause_in_milliseconds, retry_after};
 pub use reqwest::{Method, header};
 pub use resolver::{Lookup, SystemLookup};
 pub(crate) use server_clock::ServerClock;

@@ -21,9 +21,9 @@ use super::circuit::{CircuitOpening, Permission, without_detail};
 use super::fleet_member::FleetMember;
 use super::group::{SurveyAnswers, SurveyGroup};
 use super::limits::{CUT, WorkLimits};
+use super::measurements::{RunningUser, record_sync, survey_error};
 use super::metrics::WorkMetrics;
-use super::outcome::{EndedUser, UserEnd};
-use super::recording::{RunningUser, record_sync, survey_error};
+use super::next_turn::{EndedUser, UserEnd};
 use super::{Survey, SyncReport, UserSync};
 use crate::http::budget::with_byte_budget;
 

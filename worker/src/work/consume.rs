@@ -226,7 +226,11 @@ async fn take_deliveries<S: UserSync>(
         let running_worker = Arc::clone(running_worker);
         let stop = stop.clone();
         let span = job_span(queue, delivery.as_ref());
-        let deliver = async move { running_worker.deliver(queue, delivery, &stop, permit).await };
+        let deliver = async move {
+            running_worker
+                .work_and_settle(queue, delivery, &stop, permit)
+                .await;
+        };
         batches.spawn(deliver.instrument(span));
     }
 }
@@ -269,7 +273,7 @@ enum Settle {
 
 impl<S: UserSync> RunningWorker<S> {
     /// Works on one delivery and settles it. The permit is released afterwards.
-    async fn deliver(
+    async fn work_and_settle(
         &self,
         queue: QueueName,
         delivery: Box<dyn Delivery>,

@@ -12,9 +12,9 @@ mod consumer_health;
 mod fleet_member;
 mod group;
 mod limits;
+mod measurements;
 mod metrics;
-mod outcome;
-mod recording;
+mod next_turn;
 mod report;
 
 use std::time::Duration;

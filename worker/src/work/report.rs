@@ -20,7 +20,7 @@ use super::limits::{
     LONGEST_CALL_PAUSE, REGISTRY_CALL, REPORT_GROUP, REPORT_INTERVAL, SETTLE, WorkLimits, pause,
 };
 use super::metrics::WorkMetrics;
-use super::outcome::{Circumstances, EndedUser, RegistryChange, ScheduleAction, UserEnd, decide};
+use super::next_turn::{Circumstances, EndedUser, RegistryChange, ScheduleAction, UserEnd, decide_next_turn};
 
 /// Open alerts of a tenant that are checked when it works again.
 const ALERTS: u32 = 1_000;
@@ -105,7 +105,7 @@ impl Reporter<'_> {
             size: self.size,
             now: self.clock.now(),
         };
-        match decide(circumstances, ended, history) {
+        match decide_next_turn(circumstances, ended, history) {
             ScheduleAction::Release(user) => pending.releases.push(user),
             ScheduleAction::Withdraw(user) => {
                 let key = UserKey::new(self.tenant.clone(), user);

@@ -150,17 +150,17 @@ struct AmqpSettlement {
 impl AmqpSettlement {
     async fn acknowledge(self) -> Result<(), Failure> {
         let settled = self.acker.ack(BasicAckOptions::default());
-        self.finish("acknowledging a job", settled).await
+        self.settle("acknowledging a job", settled).await
     }
 
     async fn give_back(self) -> Result<(), Failure> {
         let settled = self.acker.nack(RETURN);
-        self.finish("returning a job", settled).await
+        self.settle("returning a job", settled).await
     }
 
     /// Settles the delivery. After the end of its epoch it sends nothing: on another channel the delivery's
     /// number would mean another job.
-    async fn finish(
+    async fn settle(
         &self,
         doing: &str,
         settled: impl Future<Output = lapin::Result<bool>>,

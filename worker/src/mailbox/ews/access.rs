@@ -7,8 +7,8 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::MailboxAddress;
 use tasksync_common::registry::Access;
 
-use super::messages::{EwsError, ResponseMessage};
 use super::response_code::{self, Meaning};
+use super::response_messages::{EwsError, ResponseMessage};
 
 /// An access mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 
 use jiff::tz::TimeZone;
 
-use super::messages::ResponseMessage;
 use super::operation::only;
+use super::response_messages::ResponseMessage;
 use super::xml::{BadAnswer, Parsed, Xml};
 use super::{envelope, get_folder, get_item, sync_folder_items};
 use crate::mailbox::{ChangePage, MailboxItem, Signs};

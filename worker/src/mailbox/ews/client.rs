@@ -10,9 +10,9 @@ use tasksync_common::metrics::record::Server;
 use tasksync_common::model::MailboxAddress;
 
 use super::envelope::{self, ServerVersion};
-use super::messages::{EwsError, ResponseMessage, ServerError};
 use super::operation::Operation;
 use super::response_code::Meaning;
+use super::response_messages::{EwsError, ResponseMessage, ServerError};
 use super::xml::{Parsed, Xml};
 use super::{EwsConnection, http_status};
 use crate::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -113,7 +113,7 @@ impl EwsClient {
             intent: operation.intent,
             mailboxes,
         };
-        let judge = MessageJudge {
+        let judge = EwsJudge {
             operation,
             read,
             served: Arc::clone(&self.served),
@@ -123,13 +123,13 @@ impl EwsClient {
 }
 
 /// Reads the answer to one request.
-struct MessageJudge<R> {
+struct EwsJudge<R> {
     operation: &'static Operation,
     read: R,
     served: Arc<AtomicBool>,
 }
 
-impl<T, R> Judge for MessageJudge<R>
+impl<T, R> Judge for EwsJudge<R>
 where
     T: Send + 'static,
     R: FnOnce(&mut Xml<'_>) -> Parsed<Vec<ResponseMessage<T>>> + Send + 'static,

@@ -5,9 +5,9 @@ use tasksync_common::model::LocationKey;
 
 use super::envelope::Header;
 use super::folders::{self, ReadFolder};
-use super::messages::ResponseMessage;
 use super::operation::{Operation, operation};
 use super::properties::Property;
+use super::response_messages::ResponseMessage;
 use super::xml::{Parsed, Xml, element};
 
 pub(super) const OPERATION: Operation = operation!("CreateFolder", writes: true);

@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::envelope::Header;
 use super::folders;
-use super::messages::ResponseMessage;
 use super::operation::{self, Operation, operation};
+use super::response_messages::ResponseMessage;
 use super::task_fields;
 use super::xml::{Parsed, Xml};
 use crate::mailbox::{ItemRef, NewItem};

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::envelope::Header;
-use super::messages::ResponseMessage;
 use super::operation::{self, Operation, operation, write_item_id};
+use super::response_messages::ResponseMessage;
 use super::xml::{Parsed, Xml};
 use crate::mailbox::ItemRef;
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tasksync_common::model::MailboxAddress;
 
-use super::messages::ServerError;
+use super::response_messages::ServerError;
 use super::xml::{BadAnswer, Parsed, Xml, element, escape};
 
 /// Bytes reserved for the envelope itself; bodies add their own estimate.

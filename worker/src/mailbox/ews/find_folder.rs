@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::envelope::Header;
 use super::folders::{self, ReadFolder};
-use super::messages::{self, ResponseMessage};
 use super::operation::{Operation, operation, write_field};
 use super::paging::{PageEnd, Paging, read_page};
 use super::properties::Property;
+use super::response_messages::{self, ResponseMessage};
 use super::xml::{Parsed, Xml};
 
 pub(super) const OPERATION: Operation = operation!("FindFolder", writes: false);
@@ -91,7 +91,7 @@ pub(super) fn request(header: &Header<'_>, roots: &[Root], kind: FolderKind, pag
 
 /// Reads one page for each requested root, in the order of the request.
 pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<ResponseMessage<FolderPage>>> {
-    messages::read(
+    response_messages::read(
         xml,
         OPERATION.message,
         expected,

@@ -10,10 +10,10 @@ use super::dates;
 use super::envelope::Header;
 use super::find_folder::Root;
 use super::folders;
-use super::messages::{self, ResponseMessage};
 use super::operation::{Operation, operation, write_field, write_key_restriction};
 use super::paging::{PageEnd, Paging, read_page};
 use super::properties::{self, Property};
+use super::response_messages::{self, ResponseMessage};
 use super::task_fields::item_ref;
 use super::xml::{Parsed, Xml};
 use crate::mailbox::{ItemRef, Marker};
@@ -112,7 +112,7 @@ pub(super) fn request(
 
 /// Reads one page for each requested place, in the order of the request.
 pub(super) fn read(xml: &mut Xml<'_>, expected: usize) -> Parsed<Vec<ResponseMessage<FoundItemPage>>> {
-    messages::read(
+    response_messages::read(
         xml,
         OPERATION.message,
         expected,

@@ -3,9 +3,9 @@
 use tasksync_common::model::{LocationKey, digest};
 
 use super::dates;
-use super::messages::{self, ResponseMessage};
 use super::operation::Operation;
 use super::properties::{self, Property};
+use super::response_messages::{self, ResponseMessage};
 use super::xml::{Parsed, Xml, escape};
 use crate::mailbox::{Folder, FolderId, Marker, Signs};
 
@@ -100,7 +100,7 @@ pub(super) fn read_messages(
     operation: &Operation,
     expected: usize,
 ) -> Parsed<Vec<ResponseMessage<Option<ReadFolder>>>> {
-    messages::read(xml, operation.message, expected, |part, xml, into| {
+    response_messages::read(xml, operation.message, expected, |part, xml, into| {
         if part.name() != "Folders" {
             return xml.skip();
         }

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use super::envelope::Header;
 use super::find_folder::Root;
 use super::folders::{self, ReadFolder};
-use super::messages::ResponseMessage;
 use super::operation::{Operation, operation, write_field};
 use super::properties::Property;
+use super::response_messages::ResponseMessage;
 use super::xml::{Parsed, Xml};
 
 pub(super) const OPERATION: Operation = operation!("GetFolder", writes: false);

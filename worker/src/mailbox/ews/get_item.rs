@@ -4,9 +4,9 @@ use bytes::Bytes;
 use jiff::tz::TimeZone;
 
 use super::envelope::Header;
-use super::messages::{self, ResponseMessage};
 use super::operation::{Operation, operation, write_field, write_item_id};
 use super::properties::Property;
+use super::response_messages::{self, ResponseMessage};
 use super::task_fields::{self, ReadItem};
 use super::xml::{Parsed, Xml};
 
@@ -73,7 +73,7 @@ pub(super) fn read(
     expected: usize,
     zone: &TimeZone,
 ) -> Parsed<Vec<ResponseMessage<Option<ReadItem>>>> {
-    messages::read(xml, OPERATION.message, expected, |part, xml, read| {
+    response_messages::read(xml, OPERATION.message, expected, |part, xml, read| {
         if part.name() != "Items" {
             return xml.skip();
         }

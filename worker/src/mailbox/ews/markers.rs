@@ -3,9 +3,9 @@
 use tasksync_common::error::Failure;
 
 use super::client::throttled;
-use super::messages::EwsError;
 use super::operation::Operation;
 use super::request::{EwsRequest, operation_refused, unclear_success};
+use super::response_messages::EwsError;
 use super::{EwsMailbox, update_folder, update_item};
 use crate::mailbox::{FolderId, ItemRef, Owner};
 

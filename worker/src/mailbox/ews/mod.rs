@@ -8,7 +8,6 @@ mod access;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod client;
-mod containers;
 mod create_folder;
 mod create_item;
 mod dates;
@@ -16,23 +15,24 @@ mod delete_item;
 mod envelope;
 mod find_folder;
 mod find_item;
+mod folder_listing;
 mod folders;
 mod get_folder;
 mod get_item;
 mod http_status;
 mod items;
-mod listing;
 mod markers;
-mod messages;
 mod operation;
 mod paging;
 mod probe;
 mod properties;
 mod request;
 mod response_code;
+mod response_messages;
 mod roots;
 mod sync_folder_items;
 mod task_fields;
+mod task_folders;
 #[cfg(test)]
 mod tests;
 mod update_folder;
@@ -55,8 +55,8 @@ use url::Url;
 
 use self::access::AccessMemory;
 use self::client::EwsClient;
-use self::messages::EwsError;
 use self::request::{EwsRequest, unclear_success};
+use self::response_messages::EwsError;
 use self::roots::RootsMemory;
 use super::{
     ChangePage, DeletedItem, Folder, FolderId, FolderPresence, ItemChanges, ItemRef, Mailbox,

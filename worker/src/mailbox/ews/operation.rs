@@ -2,7 +2,7 @@
 
 use tasksync_common::model::SourceKey;
 
-use super::messages::{self, ResponseMessage};
+use super::response_messages::{self, ResponseMessage};
 use super::task_fields::item_ref;
 use super::xml::{BadAnswer, Element, Parsed, Xml, escape};
 use crate::http::service::Intent;
@@ -69,7 +69,7 @@ pub(super) fn written_items(
     operation: &Operation,
     expected: usize,
 ) -> Parsed<Vec<ResponseMessage<Option<ItemRef>>>> {
-    messages::read(
+    response_messages::read(
         xml,
         operation.message,
         expected,
@@ -95,7 +95,7 @@ pub(super) fn read_without_content(
     xml: &mut Xml<'_>,
     operation: &Operation,
 ) -> Parsed<Vec<ResponseMessage<()>>> {
-    messages::read(xml, operation.message, 1, |_: &Element<'_>, xml, (): &mut ()| {
+    response_messages::read(xml, operation.message, 1, |_: &Element<'_>, xml, (): &mut ()| {
         xml.skip()
     })
 }

@@ -3,7 +3,7 @@
 
 use tasksync_common::error::{Code, ErrorClass, Failure};
 
-use super::messages::EwsError;
+use super::response_messages::EwsError;
 use super::xml::{Element, Parsed, Xml, boolean};
 
 /// The end of a page as its `RootFolder` element reports it. Every part is optional in Microsoft's schema.

@@ -433,7 +433,7 @@ mod tests {
                 let of_server = matches!(meaning(name), Meaning::ServerRefused(_));
                 let of_mailbox = code.narrowest_scope() == Scope::Mailbox;
                 for intent in [Intent::Read, Intent::Write] {
-                    let error = super::super::messages::ServerError {
+                    let error = super::super::response_messages::ServerError {
                         code: name.to_owned(),
                         ..Default::default()
                     };

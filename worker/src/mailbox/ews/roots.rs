@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use tasksync_common::model::MailboxAddress;
 
 use super::client::throttled;
-use super::messages::EwsError;
 use super::request::{EwsRequest, operation_refused};
+use super::response_messages::EwsError;
 use super::{EwsMailbox, get_folder};
 
 /// The ids of a mailbox's own folders, as far as the server reported them.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::envelope::Header;
 use super::folders;
-use super::messages::{self, ResponseMessage};
 use super::operation::{Operation, operation, write_field};
+use super::response_messages::{self, ResponseMessage};
 use super::task_fields::item_ref;
 use super::xml::{BadAnswer, Parsed, Xml, boolean, element};
 use crate::mailbox::{ChangePage, ItemChange};
@@ -74,7 +74,7 @@ impl ReadPage {
 
 /// Reads a page of changes.
 pub(super) fn read(xml: &mut Xml<'_>) -> Parsed<Vec<ResponseMessage<ReadPage>>> {
-    messages::read(xml, OPERATION.message, 1, |part, xml, page: &mut ReadPage| {
+    response_messages::read(xml, OPERATION.message, 1, |part, xml, page: &mut ReadPage| {
         match part.name() {
             "SyncState" => {
                 let cursor = xml.text()?;

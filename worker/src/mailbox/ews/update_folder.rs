@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use super::envelope::Header;
 use super::folders::{self, ReadFolder};
-use super::messages::ResponseMessage;
 use super::operation::{Operation, operation};
 use super::properties::Property;
+use super::response_messages::ResponseMessage;
 use super::xml::{Parsed, Xml, element};
 
 pub(super) const OPERATION: Operation = operation!("UpdateFolder", writes: true);

@@ -4,9 +4,9 @@
 use bytes::Bytes;
 
 use super::envelope::Header;
-use super::messages::ResponseMessage;
 use super::operation::{self, Operation, operation, write_item_id};
 use super::properties::Property;
+use super::response_messages::ResponseMessage;
 use super::task_fields;
 use super::xml::{Parsed, Xml};
 use crate::mailbox::{ItemChanges, ItemRef};

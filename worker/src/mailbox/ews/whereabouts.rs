@@ -6,8 +6,8 @@ use tasksync_common::error::{ErrorClass, Failure};
 
 use super::find_folder::{FolderKind, Root};
 use super::folders::ReadFolder;
-use super::messages::{EwsError, ResponseMessage};
 use super::request::{EwsRequest, unclear_success};
+use super::response_messages::{EwsError, ResponseMessage};
 use super::roots::Roots;
 use super::{EwsMailbox, get_folder, get_item, response_code};
 use crate::http::service::Intent;

@@ -12,7 +12,7 @@ use tasksync_common::metrics::record::Server;
 use tasksync_common::random::ordered_id;
 
 use super::batch::{self, BatchRequest, PartAnswer};
-use super::client::{Outgoing, SharePointClient, SingleJudge, words_of};
+use super::client::{Outgoing, RestJudge, SharePointClient, words_of};
 use super::errors::RequestSubject;
 use super::odata;
 use super::wire::{
@@ -149,7 +149,7 @@ impl SharePointClient {
             name: name.clone(),
             parts: requests
                 .iter()
-                .map(|ask| SingleJudge {
+                .map(|ask| RestJudge {
                     name: format!("{} (in a batch)", ask.name()),
                     scope: ask.scope,
                     intent: ask.intent,
@@ -163,7 +163,7 @@ impl SharePointClient {
 /// Judges the answer to a batch.
 struct BatchJudge {
     name: String,
-    parts: Vec<SingleJudge>,
+    parts: Vec<RestJudge>,
 }
 
 impl Judge for BatchJudge {
@@ -241,7 +241,7 @@ fn condition_of(answer: &PartAnswer, server_now: Timestamp) -> ServerCondition {
     ServerCondition::Busy(pause)
 }
 
-fn judge_part(judge: &SingleJudge, answer: &PartAnswer) -> Result<RestAnswer, SharePointRefusal> {
+fn judge_part(judge: &RestJudge, answer: &PartAnswer) -> Result<RestAnswer, SharePointRefusal> {
     if !(200..300).contains(&answer.status) {
         return Err(refuse(
             &judge.name,

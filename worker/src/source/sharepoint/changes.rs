@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 use super::cursor::SourceCursor;
 use super::identity::Identity;
-use super::items::ItemRead;
+use super::item_cache::ItemRead;
+use super::item_reads::{self, ListReading};
 use super::lists::{DiscoveredLists, TaskList};
 use super::missing_list::ListVerdict;
 use super::people::SiteUser;
 use super::read_failure::ReadFailure;
-use super::reads::{self, ListReading};
 use super::{SharePointSource, Site};
 use crate::source::{Location, Person, SourceChanges, TaskPresence, UnreadLocation};
 
@@ -293,7 +293,8 @@ impl SharePointSource {
                     .await?;
             }
         }
-        self.judge(site, Some(&user), seen, linked, &mut reading).await?;
+        self.decide_presences(site, Some(&user), seen, linked, &mut reading)
+            .await?;
         Ok(reading)
     }
 
@@ -312,7 +313,7 @@ impl SharePointSource {
             .iter()
             .filter_map(|list| found.lists.get(list).cloned())
             .collect();
-        let listings = reads::assigned_to(&self.client, site, &lists, user.id, &self.settings).await?;
+        let listings = item_reads::assigned_to(&self.client, site, &lists, user.id, &self.settings).await?;
         let some_read = listings
             .iter()
             .any(|listing| !matches!(listing, ListReading::Unread(_)));

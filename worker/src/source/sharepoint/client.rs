@@ -187,7 +187,7 @@ impl SharePointClient {
             headers,
             body,
         };
-        self.deliver(&outgoing, || SingleJudge {
+        self.deliver(&outgoing, || RestJudge {
             name: name.clone(),
             scope: request.scope,
             intent: request.intent,
@@ -287,13 +287,13 @@ impl SharePointClient {
 }
 
 /// Judges the answer to one request; any 2xx is a success.
-pub(super) struct SingleJudge {
+pub(super) struct RestJudge {
     pub(super) name: String,
     pub(super) scope: RequestSubject,
     pub(super) intent: Intent,
 }
 
-impl Judge for SingleJudge {
+impl Judge for RestJudge {
     type Value = RestAnswer;
     type Refusal = SharePointRefusal;
 

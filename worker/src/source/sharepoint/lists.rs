@@ -9,7 +9,7 @@ use tasksync_common::model::LocationKey;
 use uuid::Uuid;
 
 use super::client::SharePointClient;
-use super::fields::TaskColumns;
+use super::columns::TaskColumns;
 use super::log::FeedLog;
 use super::missing_list::MissingLists;
 use super::walk::walk;

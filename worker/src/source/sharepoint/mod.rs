@@ -2,10 +2,10 @@
 //!
 //! One [`SharePointSource`] per tenant serves all its users. Data that is the same for all users is read
 //! once: the change feed of each site (`feed`, `log`), the task lists (`lists`, `walk`), and items that
-//! changed (`items`, `reads`). A person's permissions are requested per person and cached (`people`). Answers
+//! changed (`item_cache`, `item_reads`). A person's permissions are requested per person and cached (`people`). Answers
 //! are read into bounded memory (`json`, `odata`). An item or list that cannot be read stops nothing else
 //! (`read_failure`), and one that cannot be seen is not gone (`missing_list`). Decisions are pure
-//! (`task_presence`, `cursor`, `fields`, `zone`).
+//! (`task_presence`, `cursor`, `columns`, `zone`).
 
 mod batch;
 mod body;
@@ -13,24 +13,24 @@ mod changes;
 mod check;
 mod choices;
 mod client;
+mod columns;
 mod cursor;
 mod errors;
 mod feed;
-mod fields;
 mod identity;
-mod items;
+mod item_cache;
 mod json;
-mod judge;
 mod missing_list;
+mod presences;
 
 mod batch_sending;
+mod item_reads;
 mod lists;
 mod log;
 mod odata;
 mod people;
 mod queries;
 mod read_failure;
-mod reads;
 mod site_changes;
 mod task_presence;
 mod walk;
@@ -145,7 +145,7 @@ pub struct SharePointSource {
     client: client::SharePointClient,
     /// The sites, in the order of their names.
     sites: Vec<Site>,
-    items: items::Items,
+    items: item_cache::Items,
     settings: SharePointSettings,
     tenant: TenantId,
 }
@@ -201,7 +201,7 @@ impl SharePointSource {
         Self {
             client,
             sites,
-            items: items::Items::new(&settings),
+            items: item_cache::Items::new(&settings),
             settings,
             tenant,
         }

@@ -10,11 +10,11 @@ use uuid::Uuid;
 use super::changes::{Seen, SiteReading, list_of};
 use super::cursor::{self, SourceCursor};
 use super::feed::FeedAnswer;
-use super::items::{self, TaskListItem};
+use super::item_cache::{self, TaskListItem};
+use super::item_reads;
 use super::lists::{DiscoveredLists, TaskList};
 use super::missing_list::ListVerdict;
 use super::people::SiteUser;
-use super::reads;
 use super::{SharePointSource, Site};
 use crate::source::{Absence, Person, TaskPresence};
 
@@ -81,7 +81,7 @@ impl SharePointSource {
             self.relist(site, user, &found, &again, linked, &mut seen, &mut reading)
                 .await?;
         }
-        self.judge(site, user.as_deref(), seen, Some(linked), &mut reading)
+        self.decide_presences(site, user.as_deref(), seen, Some(linked), &mut reading)
             .await?;
         let renamed = delta.lists.iter().filter_map(|list| found.lists.get(list));
         for list in renamed {
@@ -168,7 +168,7 @@ impl SharePointSource {
         seen: &mut Seen,
         reading: &mut SiteReading,
     ) -> Result<(), Failure> {
-        let linked_ids: HashSet<items::ItemKey> = linked
+        let linked_ids: HashSet<item_cache::ItemKey> = linked
             .iter()
             .filter_map(|key| Some((list_of(key)?, key.item_id()?)))
             .collect();
@@ -194,9 +194,9 @@ impl SharePointSource {
             }
         }
         let reads = if answered.bypassed_log {
-            reads::read_items(&self.client, &wanted).await?.into()
+            item_reads::read_items(&self.client, &wanted).await?.into()
         } else {
-            let concern = |key: &items::ItemKey, item: &TaskListItem| {
+            let concern = |key: &item_cache::ItemKey, item: &TaskListItem| {
                 linked_ids.contains(key) || user.is_some_and(|user| item.assigned.contains(&user.id))
             };
             self.items
@@ -232,7 +232,7 @@ impl SharePointSource {
             .into_iter()
             .filter_map(|(list, ids)| Some((Arc::clone(found.lists.get(&list)?), ids)))
             .collect();
-        let reads = reads::read_items(&self.client, &wanted).await?;
+        let reads = item_reads::read_items(&self.client, &wanted).await?;
         self.sort_reads(site, found, reads, seen, reading).await
     }
 }

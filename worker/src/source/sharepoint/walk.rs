@@ -10,8 +10,8 @@ use url::Url;
 use uuid::Uuid;
 
 use super::client::SharePointClient;
+use super::columns::{COLUMN_PROPERTIES, TaskColumns};
 use super::errors::RequestSubject;
-use super::fields::{COLUMN_PROPERTIES, TaskColumns};
 use super::json::Cell;
 use super::lists::{DiscoveredLists, TaskList, UnreadList};
 use super::read_failure::read_failure_of;

@@ -11,11 +11,11 @@ use tasksync_common::model::SourceKey;
 use uuid::Uuid;
 
 use super::errors::RequestSubject;
-use super::items::etag_version;
+use super::item_cache::etag_version;
 use super::lists::TaskList;
 use super::missing_list::ListVerdict;
 use super::wire::{RestRequest, Verb};
-use super::{SharePointSource, odata, queries, reads};
+use super::{SharePointSource, item_reads, odata, queries};
 use crate::http::service::Intent;
 use crate::source::{TaskChanges, WrittenTask};
 
@@ -129,7 +129,7 @@ impl SharePointSource {
             .send(&queries::get_item(list, item))
             .await
             .map_err(|refusal| format!("reading it back failed: {}", refusal.failure))?;
-        let cells = reads::cells_of_item(list, item, &reply)
+        let cells = item_reads::cells_of_item(list, item, &reply)
             .inspect_err(|read_failure| self.client.note_foreign(&read_failure.failure))
             .map_err(|read_failure| read_failure.failure.to_string())?;
         let current_version = odata::version(&cells)
@@ -197,7 +197,7 @@ impl SharePointSource {
         let request = RestRequest::get(&list.web, path, RequestSubject::Item).with_versions();
         match self.client.send(&request).await {
             Ok(reply) => {
-                let cells = reads::cells_of_item(list, item, &reply)
+                let cells = item_reads::cells_of_item(list, item, &reply)
                     .map_err(|read_failure| read_failure.failure)
                     .inspect_err(|failure| self.client.note_foreign(failure))?;
                 match odata::version(&cells).or(reply.version) {

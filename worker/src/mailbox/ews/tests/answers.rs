@@ -7,8 +7,8 @@ use tasksync_common::error::{Code, ErrorClass};
 use tasksync_common::model::{BodyKind, Importance, Percent, Status};
 
 use super::super::envelope::{self, SoapReply};
-use super::super::messages::ResponseMessage;
 use super::super::paging::Paging;
+use super::super::response_messages::ResponseMessage;
 use super::super::xml::{BadAnswer, Parsed};
 use super::super::{create_item, find_folder, find_item, folders, get_folder, get_item, sync_folder_items};
 use super::{fault, folder, refusal, response, success};

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::super::{fields, odata};
+use super::super::{columns, odata};
 use tasksync_common::tasks::spawn;
 
 pub(super) const LIST: &str = "3f1c2f0e-0000-4000-8000-000000000001";
@@ -188,7 +188,7 @@ impl Fake {
         let mut items = self.items.lock().unwrap();
         match rest {
             "" => Answer::Json(200, json!({"Id": LIST})),
-            "fields" => Answer::Json(200, fields::tests::columns(false)),
+            "fields" => Answer::Json(200, columns::tests::columns(false)),
             "getusereffectivepermissions(@u)" => {
                 let permissions = self.permissions.lock().unwrap();
                 let low = permissions

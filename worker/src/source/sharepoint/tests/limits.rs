@@ -234,7 +234,7 @@ async fn a_walk_reads_so_many_webs_and_lists_and_no_more() {
             return Some(Answer::Json(200, json!({"value": [list(LIST), list(other)]})));
         }
         let columns = request.path.contains(other) && request.path.contains("/fields?");
-        columns.then(|| Answer::Json(200, fields::tests::columns(false)))
+        columns.then(|| Answer::Json(200, columns::tests::columns(false)))
     });
     stage.source.everything(&person("ana")).await.unwrap();
     let found = stage.source.sites[0].catalogue.last().unwrap();

@@ -9,13 +9,13 @@ use tasksync_common::model::{LocationKey, SourceKey};
 use uuid::Uuid;
 
 use super::changes::{Seen, SiteReading, list_of};
-use super::items::{ItemRead, ItemReads, TaskListItem};
+use super::item_cache::{ItemRead, ItemReads, TaskListItem};
 use super::lists::{DiscoveredLists, TaskList};
 use super::missing_list::ListVerdict;
 use super::people::SiteUser;
 use super::read_failure::{ReadFailure, read_failure_of};
 use super::task_presence::{self, Permissions, PresenceVerdict};
-use super::{SharePointSource, Site, reads};
+use super::{SharePointSource, Site, item_reads};
 use crate::source::{Absence, Location, Person, SourceItem, TaskPresence};
 
 impl SharePointSource {
@@ -63,7 +63,7 @@ impl SharePointSource {
 
     /// Decides about each item that was seen. Absences are reported only for `linked` tasks; with `None`, for
     /// none.
-    pub(super) async fn judge(
+    pub(super) async fn decide_presences(
         &self,
         site: &Site,
         user: Option<&SiteUser>,
@@ -262,10 +262,10 @@ impl SharePointSource {
         reading: &mut SiteReading,
     ) -> Result<(), Failure> {
         let mut seen = Seen::new();
-        let reads = reads::read_items(&self.client, asked_items).await?;
+        let reads = item_reads::read_items(&self.client, asked_items).await?;
         self.sort_reads(site, found, reads, &mut seen, reading).await?;
         let user = self.user(site, person).await?;
-        self.judge(site, user.as_deref(), seen, Some(wanted), reading)
+        self.decide_presences(site, user.as_deref(), seen, Some(wanted), reading)
             .await
     }
 

@@ -9,7 +9,7 @@ use tasksync_common::error::{Code, ErrorClass, Failure, Scope as Whose};
 
 use super::client::SharePointClient;
 use super::errors::{RequestSubject, SharePointCode};
-use super::items::{ItemKey, ItemRead, TaskListItem};
+use super::item_cache::{ItemKey, ItemRead, TaskListItem};
 use super::json::Cell;
 use super::lists::TaskList;
 use super::queries::{by_ids, get_item, get_items, page, page_of};

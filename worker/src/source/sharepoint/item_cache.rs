@@ -1,4 +1,4 @@
-//! Reading items of task lists, and a cache of items that changed: each is read once for all users.
+//! The cache of items that changed: each is read once for all users.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use super::client::SharePointClient;
 use super::json::Cell;
 use super::lists::TaskList;
 use super::read_failure::ReadFailure;
-use super::{SharePointSettings, Site, locked, odata, reads};
+use super::{SharePointSettings, Site, item_reads, locked, odata};
 
 /// An item of a task list, the same for all users.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,7 +165,7 @@ impl Items {
             return Ok(found);
         }
         let as_of = site.feed.end();
-        let read = reads::read_items(client, &missing).await?;
+        let read = item_reads::read_items(client, &missing).await?;
         let mut cache = locked(&self.cache);
         for (key, read) in &read {
             if let ItemRead::Found(item) = read {

@@ -9,9 +9,9 @@ use super::EwsMailbox;
 use super::client::throttled;
 use super::find_folder::{self, FolderKind, Root};
 use super::folders::ReadFolder;
-use super::messages::EwsError;
 use super::paging::{Paging, is_too_large};
 use super::request::{EwsRequest, operation_refused, unclear_success};
+use super::response_messages::EwsError;
 
 /// Folders requested per page.
 const FOLDERS_PER_PAGE: u32 = 250;

@@ -1,16 +1,16 @@
-//! Task folders: complete listings, finding a free name, and adopting folders by their marker.
+//! Task folders: finding them by their marker, choosing a free name, and adopting them.
 
 use std::collections::HashSet;
 
 use tasksync_common::model::{LocationKey, MailboxAddress};
 
 use super::find_folder::{FolderKind, Root};
+use super::folder_listing::is_refused;
 use super::folders::ReadFolder;
-use super::listing::is_refused;
-use super::messages::EwsError;
 use super::paging::incomplete;
 use super::request::{EwsRequest, unclear_success};
 use super::response_code::{self, Meaning};
+use super::response_messages::EwsError;
 use super::roots::Roots;
 use super::{EwsMailbox, create_folder, find_folder, get_folder, operation, update_folder};
 use crate::http::service::Intent;

@@ -1,4 +1,4 @@
-//! Response messages: one for each requested object, each a success with a payload or an error of its own.
+//! Response messages: one for each requested object, each a payload or an error, which becomes a failure here.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the end of a user's attempt means for the user's place in the schedule. Pure.
+//! Deciding when a user is due again after an attempt, and what else its end changes. Pure.
 
 use std::time::Duration;
 
@@ -75,7 +75,11 @@ pub(super) struct Circumstances<'a> {
 }
 
 /// Returns what follows from the end of a user's attempt, given the user's history so far.
-pub(super) fn decide(circumstances: Circumstances<'_>, ended: EndedUser, history: History) -> ScheduleAction {
+pub(super) fn decide_next_turn(
+    circumstances: Circumstances<'_>,
+    ended: EndedUser,
+    history: History,
+) -> ScheduleAction {
     let Circumstances {
         pace,
         tenant,
@@ -115,13 +119,13 @@ pub(super) fn decide(circumstances: Circumstances<'_>, ended: EndedUser, history
     let Postponement {
         history: next,
         due_after,
-        follow_up: verdict,
+        follow_up,
     } = postpone(pace, &key, history, outcome);
     let due_after = match outcome {
         AttemptOutcome::Idle => gather(pace, tenant, size, now, due_after),
         AttemptOutcome::Worked | AttemptOutcome::Unfinished | AttemptOutcome::Failed(..) => due_after,
     };
-    let change = match (verdict, &result) {
+    let change = match (follow_up, &result) {
         (FollowUp::Disable, Err(failure)) => RegistryChange::Disabled(failure.clone()),
         (_, Ok(())) if history.failures > 0 && next.failures == 0 => RegistryChange::Recovered,
         // A tenant's failure arrives as `Postponed`; here it could only come without a circuit.
@@ -159,7 +163,7 @@ mod tests {
             },
             now: Timestamp::UNIX_EPOCH,
         };
-        decide(circumstances, EndedUser { user, end }, history)
+        decide_next_turn(circumstances, EndedUser { user, end }, history)
     }
 
     fn failing(failures: u32) -> History {
