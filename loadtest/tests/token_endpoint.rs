@@ -1,6 +1,5 @@
 //! The simulated token endpoint over HTTP.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use std::path::Path;
@@ -42,6 +41,7 @@ impl Endpoint {
         format!("{}/contoso/oauth2/v2.0/token", self.listener.base_url())
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
     async fn post(&self, form: &[(&str, &str)]) -> (u16, Value) {
         let response = self.client.post(self.url()).form(form).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
@@ -242,6 +242,7 @@ async fn wrong_assertions_are_refused_with_their_reason() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
 async fn wrong_requests_are_refused_with_their_reason() {
     let endpoint = Endpoint::start().await;
     endpoint.server.add_secret(CLIENT, "s3cret");

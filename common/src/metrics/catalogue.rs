@@ -249,7 +249,7 @@ metrics! {
     PAUSED = Counter, Every, "tasksync_throttle_paused_requests_total", "{request}", "server": ["ews", "sharepoint", "token"];
 
     /// Answers that were refused because they belong to another request, or concern another mailbox, folder,
-    /// list or item than the requested one.
+    /// list or item than the requested one. Token endpoints send no answer of that kind, so theirs is 0.
     FOREIGN_ANSWERS = Counter, Every, "tasksync_foreign_answers_total", "{answer}", "server": ["ews", "sharepoint", "token"];
 
     // Stores.

@@ -1,7 +1,5 @@
 //! Wrong answers over real HTTP, between a simple client and both simulated servers.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
-
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,6 +60,7 @@ impl Bench {
 
     /// Sends an EWS operation about a person's tasks. Returns the text of the answer, or `None` if the connection was
     /// closed.
+    #[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
     async fn ews(&self, tenant: usize, body: &str) -> Option<String> {
         let smtp = self.smtp(tenant);
         let text = format!(
@@ -86,6 +85,7 @@ impl Bench {
             .await
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
     async fn lists(&self, tenant: usize) -> Option<String> {
         let site = self.farm.site_url(&self.farm.population.tenants[tenant]);
         let request = self

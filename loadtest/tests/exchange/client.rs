@@ -1,7 +1,5 @@
 //! A minimal EWS client for the tests of the simulated server. It sends handwritten envelopes over real HTTP.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
-
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -134,6 +132,7 @@ impl Bench {
     }
 
     /// Posts a text unchanged.
+    #[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
     pub(crate) async fn raw(&self, user: &str, text: String) -> Result<Reply, reqwest::Error> {
         let request = self.request(user, text);
         let response = request

@@ -1,7 +1,5 @@
 //! Folders, rights, faults and envelopes of the simulated Exchange, over HTTP.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -241,6 +239,7 @@ async fn impersonation_follows_the_rights_of_the_account() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
 async fn credentials_are_checked() {
     let bench = Bench::start(ExchangeSettings::default()).await;
     bench.exchange.accept_tokens(Arc::new(|token: &str| {

@@ -1,7 +1,5 @@
 //! Wrong answers on demand from the simulated Exchange.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
-
 use crate::client::{ANA, BEN, Bench, TASKS, create_item, envelope, fields, folder_of, get_folder, set};
 use tasksync_loadtest::exchange::{ExchangeSettings, MailboxItemEdit};
 use tasksync_loadtest::sim::answers::{Answer, Tamper, Tape};
@@ -100,6 +98,7 @@ async fn fields_are_ignored_and_the_update_succeeds() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
 async fn the_clients_request_id_is_returned_on_request() {
     let bench = Bench::start(ExchangeSettings::default()).await;
     let ask = async |wanted: &str| {
@@ -130,6 +129,7 @@ async fn the_clients_request_id_is_returned_on_request() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
 async fn a_request_without_an_answer_ends_with_the_clients_patience() {
     let bench = Bench::start(ExchangeSettings::default()).await;
     bench.exchange.faults.next(None, 1, Fault::Hang);

@@ -1,7 +1,5 @@
 //! The private RabbitMQ.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
-
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -32,6 +30,7 @@ async fn declare(channel: &Channel, passive: bool) -> Result<u32, lapin::Error> 
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
 async fn keeps_durable_messages_over_a_kill_and_loses_them_in_a_wipe() {
     let Some(server) = started(RabbitMq::start(&folder()).await) else {
         return;

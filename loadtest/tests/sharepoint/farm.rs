@@ -1,7 +1,5 @@
 //! A simulated farm with one site, and a client that supports both forms of JSON.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
-
 use std::sync::Arc;
 
 use reqwest::header::HeaderMap;
@@ -254,6 +252,7 @@ impl Ask<'_> {
     }
 
     /// Sends the request. Returns `Err` if no answer came.
+    #[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
     pub(crate) async fn try_send(
         self,
         method: &str,

@@ -1,8 +1,6 @@
 //! Access to the API and how requests are refused. The matrix is made from the reference page, which is made from the
 //! router.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
-
 use serde_json::json;
 
 use crate::harness::{Service, TOKEN, ana, opt_in, tenant};
@@ -239,6 +237,7 @@ async fn bodies_are_refused_with_what_was_wrong() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
 async fn every_answer_carries_a_request_id() {
     let service = Service::start().await;
     let answer = service

@@ -1,7 +1,5 @@
 //! A running API, and a client that reads its answers as JSON.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -166,6 +164,7 @@ impl Service {
             .request(method.parse().unwrap(), format!("{}{path}", self.base))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         let answer = request.send().await.unwrap();
         let status = answer.status().as_u16();

@@ -7,8 +7,6 @@
 //! tenant's change feed is read once for all users, and with delegate access one `GetFolder` serves ten
 //! mailboxes. So a stricter baseline is reported, too: one EWS call per user and no SharePoint call at all.
 
-#![expect(clippy::disallowed_methods, reason = "the bare loop is a client of its own")]
-
 mod cpu;
 #[path = "../../../common/benches/support/mod.rs"]
 mod ending;
@@ -420,6 +418,7 @@ impl Calls {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the bare loop is a client of its own")]
 async fn read(request: reqwest::RequestBuilder) -> Result<Bytes, String> {
     let answer = request.send().await.map_err(|error| error.to_string())?;
     if answer.status() != 200 {

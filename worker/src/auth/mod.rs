@@ -315,13 +315,16 @@ impl Authenticator {
         let Some(limits) = limits else {
             return state.step(now);
         };
-        let Err(paused) = limits.check() else {
+        let Some(paused) = limits.pause_failure() else {
             state.end_pause();
             return state.step(now);
         };
         match state.step(now) {
             TokenStep::Renew(header) | TokenStep::Use(header) => TokenStep::Use(header),
-            TokenStep::Obtain => TokenStep::Fail(paused),
+            TokenStep::Obtain => {
+                record::unsent_request(Server::Token);
+                TokenStep::Fail(paused)
+            }
             TokenStep::Fail(failure) => TokenStep::Fail(failure),
         }
     }

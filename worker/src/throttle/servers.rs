@@ -353,27 +353,32 @@ impl ServerLimits {
     /// # Errors
     /// Throttled with the service's busy code and the rest of the pause.
     pub fn check(&self) -> Result<(), Failure> {
-        match self.pause_left(self.clock.now()) {
+        match self.pause_failure() {
             None => Ok(()),
-            Some(left) => {
-                let left_signed = SignedDuration::try_from(left).unwrap_or(SignedDuration::MAX);
-                let until = self
-                    .clock
-                    .now()
-                    .checked_add(left_signed)
-                    .unwrap_or(Timestamp::MAX);
+            Some(failure) => {
                 record::unsent_request(self.kind);
-                Err(service::busy_failure(
-                    self.kind,
-                    Some(left),
-                    format!(
-                        "{} asked for a pause until {until:.0}, of which {} ms are left",
-                        self.host,
-                        left.as_millis()
-                    ),
-                ))
+                Err(failure)
             }
         }
+    }
+
+    /// Returns the failure of a request during the server's pause: throttled, with the rest of the pause. Returns
+    /// `None` without a pause. Counts nothing; a caller that sends no request because of it calls
+    /// [`record::unsent_request`].
+    pub fn pause_failure(&self) -> Option<Failure> {
+        let now = self.clock.now();
+        let left = self.pause_left(now)?;
+        let left_signed = SignedDuration::try_from(left).unwrap_or(SignedDuration::MAX);
+        let until = now.checked_add(left_signed).unwrap_or(Timestamp::MAX);
+        Some(service::busy_failure(
+            self.kind,
+            Some(left),
+            format!(
+                "{} asked for a pause until {until:.0}, of which {} ms are left",
+                self.host,
+                left.as_millis()
+            ),
+        ))
     }
 
     fn pause_left(&self, now: Timestamp) -> Option<Duration> {

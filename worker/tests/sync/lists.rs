@@ -1,7 +1,5 @@
 //! Which lists are synced, and what happens to lists as a whole.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
-
 use serde_json::{Value, json};
 use tasksync_common::model::LocationKey;
 use tasksync_common::registry::{JournalEntry, JournalKind};
@@ -130,6 +128,7 @@ fn folder_names(rig: &Rig) -> Vec<String> {
 }
 
 /// Renames a list through SharePoint's own interface, as a site owner's browser does.
+#[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
 pub(crate) async fn rename(rig: &Rig, list: uuid::Uuid, title: &str) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let site = rig.farm.site_url(&rig.farm.population.tenants[0]);

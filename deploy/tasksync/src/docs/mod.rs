@@ -36,6 +36,7 @@ fn wrap(markdown: &str) -> String {
             let indent = if line.starts_with("- ") { "  " } else { "" };
             let options = textwrap::Options::new(COLUMNS)
                 .break_words(false)
+                .word_splitter(textwrap::WordSplitter::NoHyphenation)
                 .subsequent_indent(indent);
             textwrap::fill(line, options) + "\n"
         })
@@ -48,13 +49,13 @@ mod tests {
 
     #[test]
     fn prose_is_wrapped_and_tables_and_code_are_not() {
-        let long = "word ".repeat(30).trim_end().to_owned();
+        let long = "whole-word ".repeat(15).trim_end().to_owned();
         let page = format!("- {long}\n\n| {long} |\n\n```\n{long}\n```\n");
 
         let wrapped = wrap(&page);
 
-        assert!(wrapped.starts_with("- word"));
-        assert!(wrapped.contains("\n  word"), "{wrapped}");
+        assert!(wrapped.starts_with("- whole-word"));
+        assert!(wrapped.contains("\n  whole-word"), "{wrapped}");
         assert!(wrapped.contains(&format!("| {long} |\n")));
         assert!(wrapped.contains(&format!("```\n{long}\n```\n")));
         assert_eq!(

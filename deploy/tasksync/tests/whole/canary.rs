@@ -2,8 +2,6 @@
 //! where secrets do not belong. None may appear in an answer, in a command's output, in a log, in a metric or in a
 //! store.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
-
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -361,6 +359,7 @@ fn key_in(folder: &Path) -> PathBuf {
     key
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
 async fn call(url: &str, token: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut request = client

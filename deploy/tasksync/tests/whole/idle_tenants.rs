@@ -1,7 +1,5 @@
 //! Tenants without opted-in users cost nothing: no messages, and no calls to their servers.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
-
 use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::Method;
 use tasksync_loadtest::trial::{Farm, Installation, TasksyncProcess};
@@ -16,6 +14,7 @@ const AT_ONCE: usize = 4;
 const TRIES: usize = 10;
 
 /// Returns the sum of all series whose names begin with `series`, as the process itself reports them.
+#[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
 async fn metric(http: &reqwest::Client, process: &TasksyncProcess, series: &str) -> f64 {
     let url = format!("{}/metrics", process.probed());
     let text = http.get(url).send().await.unwrap().text().await.unwrap();

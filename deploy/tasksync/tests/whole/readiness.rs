@@ -1,7 +1,5 @@
 //! Stores that answer but refuse every write: the readiness probe names the store.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
-
 use std::time::Duration;
 
 use serde_json::Value;
@@ -48,6 +46,7 @@ async fn create_database(server: &str, name: &str) -> String {
     url.into()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
 async fn ready(installation: &Installation, process: &TasksyncProcess) -> (u16, Value) {
     let url = format!("{}/readyz", process.probed());
     let answer = installation.http().get(url).send().await.unwrap();

@@ -1,8 +1,6 @@
 //! Real stores, named by the environment, that several processes share. Each test has its own database, prefix and
 //! vhost.
 
-#![expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
-
 use std::path::Path;
 use std::time::Duration;
 
@@ -98,6 +96,7 @@ impl SharedStores {
         Some(stores)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
     async fn vhost(&self, method: reqwest::Method) {
         let base = self
             .rabbitmq_api
@@ -145,6 +144,7 @@ impl SharedStores {
     }
 
     /// Returns the messages of all queues once there are any.
+    #[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
     pub(crate) async fn messages(&self) -> Vec<u8> {
         let connection = lapin::Connection::connect(&self.queue, lapin::ConnectionProperties::default())
             .await
