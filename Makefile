@@ -28,7 +28,8 @@ endif
 .PHONY: demo calamity scenario test bench format lint docs doc-links unit deploy-files setup docs-generated
 
 demo:
-	cargo build --locked --quiet --bin tasksync --bin tasksync-loadtest
+	@echo "Building tasksync and the simulated servers: minutes the first time, seconds afterwards."
+	cargo build --locked --bin tasksync --bin tasksync-loadtest
 	"$(CARGO_TARGET_DIR)/debug/tasksync-loadtest" demo --tasksync "$(CARGO_TARGET_DIR)/debug/tasksync"
 
 # Optimised, so that figures can be compared. Reports are written to reports/.

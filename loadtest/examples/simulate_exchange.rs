@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let tls = match &authority {
         Some(path) => {
             let tls = SimTls::generate()?;
-            std::fs::write(path, &tls.authority_pem)?;
+            std::fs::write(path, &tls.identity.authority)?;
             Some(tls)
         }
         None => None,

@@ -44,7 +44,7 @@ async fn task_lifecycle(time_zone: &str, date_zone: DateZone) {
     let tls = SimTls::generate().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let authority = folder.path().join("ca.pem");
-    std::fs::write(&authority, &tls.authority_pem).unwrap();
+    std::fs::write(&authority, &tls.identity.authority).unwrap();
     let listener = Listener::start(Arc::clone(&exchange), Some(&tls)).await.unwrap();
     let settings = serde_json::json!({
         "url": format!("{}/EWS/Exchange.asmx", listener.base_url()),

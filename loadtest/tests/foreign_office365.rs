@@ -43,7 +43,7 @@ async fn a_foreign_client_leads_a_task_through_its_life() {
     let python = tokio::task::spawn_blocking(python::interpreter).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let authority = folder.path().join("authority.pem");
-    std::fs::write(&authority, &tls.authority_pem).unwrap();
+    std::fs::write(&authority, &tls.identity.authority).unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/office365_life.py");
     let output = tokio::process::Command::new(python)
         .arg(script)

@@ -1,13 +1,16 @@
 //! `tasksync-loadtest simulate`: runs both servers until Ctrl-C, and writes files that connect tenants to them.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
-use tasksync_loadtest::population::PopulationSpec;
-use tasksync_loadtest::trial::{Farm, FarmSpec, TenantPlan};
+use tasksync_loadtest::population::{PopulationSpec, Tenant};
+use tasksync_loadtest::random::unique_id;
+use tasksync_loadtest::trial::{Farm, FarmIdentity, FarmSpec, TenantPlan};
 
 use super::signals::Signals;
 
@@ -34,10 +37,13 @@ pub(crate) struct SimulateArguments {
     /// Only impersonation, no delegate access to mailboxes.
     #[arg(long)]
     impersonation: bool,
-    /// Folder for the certificate, the password and one TOML file for each tenant.
+    /// Folder for the certificate, the password, tasksync's settings and token, and two files for each tenant.
     #[arg(long, default_value = "simulation")]
     folder: PathBuf,
 }
+
+/// The name of the file with ports, certificates and key, which the next start uses again.
+const SERVERS: &str = "servers.json";
 
 pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String> {
     let mut signals = Signals::new()?;
@@ -46,6 +52,7 @@ pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String
     let folder = folder
         .canonicalize()
         .map_err(|error| format!("{}: {error}", folder.display()))?;
+    let kept = read_identity(&folder)?;
     let farm = Farm::start(FarmSpec {
         population: PopulationSpec {
             tenants: arguments.tenants,
@@ -61,16 +68,35 @@ pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String
         } else {
             TenantPlan::Delegate
         },
+        identity: kept.clone(),
         ..FarmSpec::default()
     })
-    .await?;
+    .await
+    .map_err(|error| {
+        format!(
+            "{error}. If another simulation uses {}, end it; otherwise delete {} to use other ports",
+            folder.display(),
+            folder.join(SERVERS).display()
+        )
+    })?;
+    let mut identity = farm.identity();
+    // Plain HTTP leaves the certificates for a later start with TLS.
+    identity.tls = identity.tls.or(kept.and_then(|kept| kept.tls));
+    let identity = serde_json::to_string_pretty(&identity).map_err(|error| error.to_string())?;
+    write_private(&folder.join(SERVERS), &identity)?;
     let (authority, password) = farm.write_secrets(&folder)?;
+    let settings = folder.join("settings.toml");
+    write_once(&settings, || settings_of(&folder, authority.as_deref()))?;
+    let token = folder.join("token");
+    write_once(&token, || format!("{}\n", unique_id().simple()))?;
     let mut tenants = Vec::new();
     for tenant in &farm.population.tenants {
         let path = folder.join(format!("{}.toml", tenant.slug));
         let settings =
             toml::to_string(&farm.tenant_settings(tenant, &password)).map_err(|error| error.to_string())?;
         std::fs::write(&path, settings).map_err(|error| format!("{}: {error}", path.display()))?;
+        let csv = folder.join(format!("{}.csv", tenant.slug));
+        std::fs::write(&csv, people_of(tenant)).map_err(|error| format!("{}: {error}", csv.display()))?;
         let people: Vec<_> = tenant
             .people
             .iter()
@@ -80,12 +106,107 @@ pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String
             json!({ "id": tenant.slug, "settings": path, "site": farm.site_url(tenant), "people": people }),
         );
     }
-    let facts = json!({ "ews": farm.ews_url(), "authority": authority, "password_file": password, "tenants": tenants });
+    let facts = json!({
+        "ews": farm.ews_url(), "authority": authority, "password_file": password, "settings": settings,
+        "token_file": token, "tenants": tenants,
+    });
     print(&format!("{facts:#}"));
-    print("The simulated servers run until Ctrl-C.");
+    print("The simulated servers run until Ctrl-C. Their tasks are new at each start. In another terminal:");
+    for step in steps(&folder, &farm.population.tenants) {
+        print(&format!("  {step}"));
+    }
     signals.next().await;
     farm.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the commands that lead to the first synced person.
+fn steps(folder: &Path, tenants: &[Tenant]) -> Vec<String> {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let mut steps = vec![
+        format!("export TASKSYNC_TOKEN_FILE={}", file("token")),
+        format!("tasksync standalone --config {} &", file("settings.toml")),
+    ];
+    if let Some(tenant) = tenants.first() {
+        let slug = &tenant.slug;
+        steps.push(format!("tasksync tenant add {}", file(&format!("{slug}.toml"))));
+        steps.push(format!(
+            "tasksync user opt-in {slug} --file {}",
+            file(&format!("{slug}.csv"))
+        ));
+    }
+    steps.push("tasksync status".to_owned());
+    steps
+}
+
+/// Returns the ports and certificates of the folder's last start, if there was one.
+fn read_identity(folder: &Path) -> Result<Option<FarmIdentity>, String> {
+    let path = folder.join(SERVERS);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|error| {
+            format!(
+                "{}: {error}. Delete the file to get new ports and certificates",
+                path.display()
+            )
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// Returns tasksync's settings for these servers.
+fn settings_of(folder: &Path, authority: Option<&Path>) -> String {
+    let trust = match authority {
+        Some(path) => format!("authorities = \"{}\"", path.display()),
+        None => "allow_plain_http = true".to_owned(),
+    };
+    format!(
+        "# tasksync between the simulated servers of this folder. This file is written once and may be changed.\n\
+         [registry]\nurl = \"sqlite:{}\"\n\n\
+         [outbound]\nallowed_networks = [\"127.0.0.0/8\"]\n{trust}\n",
+        folder.join("tasksync.sqlite").display()
+    )
+}
+
+/// Returns a tenant's people in the columns that `tasksync user opt-in --file` reads.
+fn people_of(tenant: &Tenant) -> String {
+    let lines = tenant.people.iter().map(|person| {
+        format!(
+            "{},{},{},{}\n",
+            Farm::user_name(person),
+            person.login,
+            person.smtp,
+            person.time_zone
+        )
+    });
+    std::iter::once("user,source_login,mailbox,time_zone\n".to_owned())
+        .chain(lines)
+        .collect()
+}
+
+/// Writes a file that only its owner may read. An earlier one is replaced.
+fn write_private(path: &Path, text: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)
+}
+
+/// Writes a private file unless it exists already.
+fn write_once(path: &Path, text: impl FnOnce() -> String) -> Result<(), String> {
+    if path.exists() {
+        Ok(())
+    } else {
+        write_private(path, &text())
+    }
 }
 
 /// Prints one line of the command's output. The reader may have closed the pipe; that is no error.

@@ -4,22 +4,25 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
 
-/// The TLS configuration of a listener, and the authority that a client has to trust.
-#[derive(Clone)]
-pub struct SimTls {
-    /// The server side's configuration.
-    pub server: Arc<ServerConfig>,
-    /// The authority's certificate in PEM, for the client's trust store.
-    pub authority_pem: String,
+/// An authority's certificate, and a server's certificate with its key, in PEM. It can be kept for the next start.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsIdentity {
+    /// The authority's certificate, for the client's trust store.
+    pub authority: String,
+    certificate: String,
+    key: String,
 }
 
-impl SimTls {
+impl TlsIdentity {
     /// Generates a new authority and a certificate for `localhost` and `127.0.0.1`.
     ///
     /// # Errors
-    /// Names the step that failed, if the key or a certificate cannot be made.
+    /// Names the step that failed, if a key or a certificate cannot be made.
     pub fn generate() -> Result<Self, String> {
         let authority_key = KeyPair::generate().map_err(|error| format!("authority key: {error}"))?;
         let mut authority =
@@ -35,19 +38,53 @@ impl SimTls {
         let certificate = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])
             .and_then(|params| params.signed_by(&key, &issuer))
             .map_err(|error| format!("server certificate: {error}"))?;
-        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Ok(Self {
+            authority: issuer.pem(),
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+}
+
+/// The TLS configuration of a listener, and the identity that it was made from.
+#[derive(Clone)]
+pub struct SimTls {
+    /// The server side's configuration.
+    pub server: Arc<ServerConfig>,
+    /// The certificates and the key.
+    pub identity: TlsIdentity,
+}
+
+impl SimTls {
+    /// Returns the configuration of a server with a new identity.
+    ///
+    /// # Errors
+    /// As [`TlsIdentity::generate`] and [`Self::with_identity`].
+    pub fn generate() -> Result<Self, String> {
+        Self::with_identity(TlsIdentity::generate()?)
+    }
+
+    /// Returns the configuration of a server with a kept identity.
+    ///
+    /// # Errors
+    /// Names the part that is not the PEM of a certificate or key, or that does not fit the others.
+    pub fn with_identity(identity: TlsIdentity) -> Result<Self, String> {
+        let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes())
+            .map_err(|error| format!("server certificate: {error}"))?;
+        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())
+            .map_err(|error| format!("server key: {error}"))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let server = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(|builder| {
                 builder
                     .with_no_client_auth()
-                    .with_single_cert(vec![certificate.der().clone()], private)
+                    .with_single_cert(vec![certificate], key)
             })
             .map_err(|error| format!("TLS settings: {error}"))?;
         Ok(Self {
             server: Arc::new(server),
-            authority_pem: issuer.pem(),
+            identity,
         })
     }
 }

@@ -1,8 +1,10 @@
 //! Both simulated servers, filled with a population.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -11,16 +13,12 @@ use crate::exchange::{Exchange, ExchangeSettings, MailboxSpec};
 use crate::population::{AppliedTenant, Person, Population, PopulationSpec, Tenant};
 use crate::sharepoint::{Settings, SharePoint};
 use crate::sim::conditions::GroupId;
-use crate::sim::http::Listener;
-use crate::sim::tls::SimTls;
+use crate::sim::http::{Handler, Listener};
+use crate::sim::tls::{SimTls, TlsIdentity};
 use crate::wrong_answers::{TargetServer, WrongAnswerProxy, WrongAnswers};
 
 /// Name of the service account on both servers.
 pub(super) const ACCOUNT: &str = "svc-tasksync";
-/// Every address of this machine: tenants may use many addresses of the loopback network. Callers from other machines
-/// are rejected.
-const EVERYWHERE: std::net::SocketAddr =
-    std::net::SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0));
 /// Password of the service account.
 pub(super) const PASSWORD: &str = "correct horse battery staple";
 
@@ -58,6 +56,30 @@ pub struct FarmSpec {
     pub forget_tasks: bool,
     /// A proxy between the clients and both servers.
     pub wrong_answers: Option<Arc<WrongAnswers>>,
+    /// Ports and certificates of an earlier start; without them, the ports are free ones and the certificates new.
+    pub identity: Option<FarmIdentity>,
+}
+
+/// Where a farm listens and how it proves who it is. A farm that is started with it again can be reached as before.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FarmIdentity {
+    /// Port of Exchange.
+    pub exchange_port: u16,
+    /// Port of SharePoint.
+    pub sharepoint_port: u16,
+    /// Certificates and key; `None` for plain HTTP.
+    pub tls: Option<TlsIdentity>,
+}
+
+impl std::fmt::Debug for FarmIdentity {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("FarmIdentity")
+            .field("exchange_port", &self.exchange_port)
+            .field("sharepoint_port", &self.sharepoint_port)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The running servers.
@@ -72,19 +94,28 @@ pub struct Farm {
     pub applied: Vec<AppliedTenant>,
     exchange_listener: Listener,
     sharepoint_listener: Listener,
-    authority: Option<String>,
+    tls: Option<TlsIdentity>,
     plan: TenantPlan,
     impersonating: Vec<GroupId>,
     own_servers: bool,
 }
 
 impl Farm {
-    /// Starts both servers on free loopback ports and fills them.
+    /// Starts both servers on loopback ports and fills them. Own servers of tenants listen on every address of this
+    /// machine, because tenants use many addresses of the loopback network; callers from other machines are rejected.
     ///
     /// # Errors
     /// Names what could not be started or filled.
     pub async fn start(spec: FarmSpec) -> Result<Self, String> {
-        let tls = if spec.tls { Some(SimTls::generate()?) } else { None };
+        let kept = spec.identity.as_ref();
+        let tls = if spec.tls {
+            Some(match kept.and_then(|kept| kept.tls.clone()) {
+                Some(identity) => SimTls::with_identity(identity)?,
+                None => SimTls::generate()?,
+            })
+        } else {
+            None
+        };
         let exchange = Exchange::new(spec.exchange);
         let sharepoint = SharePoint::new(spec.sharepoint);
         let mut specs = vec![spec.population];
@@ -113,8 +144,14 @@ impl Farm {
             },
         });
         sharepoint.add_account(ACCOUNT, PASSWORD);
-        let cannot_listen = |error: std::io::Error| format!("the simulated servers cannot listen: {error}");
         let own_servers = spec.own_servers && !spec.tls;
+        let ip = if own_servers {
+            Ipv4Addr::UNSPECIFIED
+        } else {
+            Ipv4Addr::LOCALHOST
+        };
+        let exchange_address = SocketAddr::from((ip, kept.map_or(0, |kept| kept.exchange_port)));
+        let sharepoint_address = SocketAddr::from((ip, kept.map_or(0, |kept| kept.sharepoint_port)));
         let (exchange_listener, sharepoint_listener) = if let Some(wrong_answers) = &spec.wrong_answers {
             let (mailboxes, sites) = (Arc::clone(&exchange), Arc::clone(&sharepoint));
             let group = move |smtp: &str| mailboxes.mailbox(smtp).map_or(0, |mailbox| mailbox.group);
@@ -130,42 +167,19 @@ impl Farm {
                 Arc::clone(wrong_answers),
                 Arc::new(move |web: &str| sites.group_of(web)),
             );
-            if own_servers {
-                (
-                    Listener::start_at(EVERYWHERE, exchange_proxy, None)
-                        .await
-                        .map_err(cannot_listen)?,
-                    Listener::start_at(EVERYWHERE, sharepoint_proxy, None)
-                        .await
-                        .map_err(cannot_listen)?,
-                )
-            } else {
-                let sharepoint_listener = Listener::start(sharepoint_proxy, tls.as_ref())
-                    .await
-                    .map_err(cannot_listen)?;
-                sharepoint.set_base_url(&sharepoint_listener.base_url());
-                let exchange_listener = Listener::start(exchange_proxy, tls.as_ref())
-                    .await
-                    .map_err(cannot_listen)?;
-                (exchange_listener, sharepoint_listener)
-            }
-        } else if own_servers {
             (
-                Listener::start_at(EVERYWHERE, Arc::clone(&exchange), None)
-                    .await
-                    .map_err(cannot_listen)?,
-                Listener::start_at(EVERYWHERE, Arc::clone(&sharepoint), None)
-                    .await
-                    .map_err(cannot_listen)?,
+                listen(exchange_address, exchange_proxy, tls.as_ref()).await?,
+                listen(sharepoint_address, sharepoint_proxy, tls.as_ref()).await?,
             )
         } else {
             (
-                Listener::start(Arc::clone(&exchange), tls.as_ref())
-                    .await
-                    .map_err(cannot_listen)?,
-                sharepoint.serve(tls.as_ref()).await.map_err(cannot_listen)?,
+                listen(exchange_address, Arc::clone(&exchange), tls.as_ref()).await?,
+                listen(sharepoint_address, Arc::clone(&sharepoint), tls.as_ref()).await?,
             )
         };
+        if !own_servers {
+            sharepoint.set_base_url(&sharepoint_listener.base_url());
+        }
         let applied = population.apply_to_sharepoint(&sharepoint)?;
         if spec.forget_tasks {
             population.forget_tasks();
@@ -177,11 +191,21 @@ impl Farm {
             applied,
             exchange_listener,
             sharepoint_listener,
-            authority: tls.map(|tls| tls.authority_pem),
+            tls: tls.map(|tls| tls.identity),
             plan: spec.plan,
             impersonating: spec.impersonating,
             own_servers,
         })
+    }
+
+    /// Returns the ports and certificates, for a later start at the same place.
+    #[must_use]
+    pub fn identity(&self) -> FarmIdentity {
+        FarmIdentity {
+            exchange_port: self.exchange_listener.address().port(),
+            sharepoint_port: self.sharepoint_listener.address().port(),
+            tls: self.tls.clone(),
+        }
     }
 
     /// Returns the address of Exchange's web services.
@@ -198,7 +222,7 @@ impl Farm {
         let mut tenants = self.population.tenants.iter();
         let at = tenants.position(|other| other.slug == tenant.slug).unwrap_or(0);
         let number = u32::try_from(at).unwrap_or(u32::MAX) % 0x00fe_0000;
-        let address = std::net::Ipv4Addr::from(0x7f01_0001 + number);
+        let address = Ipv4Addr::from(0x7f01_0001 + number);
         format!("http://{address}:{}", listener.address().port())
     }
 
@@ -227,9 +251,9 @@ impl Farm {
         };
         let password = write("service-account.password", PASSWORD)?;
         let authority = self
-            .authority
-            .as_deref()
-            .map(|pem| write("authority.pem", pem))
+            .tls
+            .as_ref()
+            .map(|tls| write("authority.pem", &tls.authority))
             .transpose()?;
         Ok((authority, password))
     }
@@ -306,5 +330,53 @@ impl Farm {
     pub async fn stop(&self) {
         self.exchange_listener.stop().await;
         self.sharepoint_listener.stop().await;
+    }
+}
+
+async fn listen<H: Handler>(
+    address: SocketAddr,
+    handler: Arc<H>,
+    tls: Option<&SimTls>,
+) -> Result<Listener, String> {
+    Listener::start_at(address, handler, tls)
+        .await
+        .map_err(|error| format!("a simulated server cannot listen at {address}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_farm_that_is_started_again_is_at_the_same_place_with_the_same_authority() {
+        let spec = || FarmSpec {
+            population: PopulationSpec {
+                tenants: 1,
+                users_per_tenant: 1,
+                ..PopulationSpec::default()
+            },
+            tls: true,
+            ..FarmSpec::default()
+        };
+        let first = Farm::start(spec()).await.unwrap();
+        let kept = serde_json::to_string(&first.identity()).unwrap();
+        let (url, site) = (first.ews_url(), first.site_url(&first.population.tenants[0]));
+        let folder = tempfile::tempdir().unwrap();
+        let (authority, _) = first.write_secrets(folder.path()).unwrap();
+        let pem = std::fs::read_to_string(authority.unwrap()).unwrap();
+        first.stop().await;
+        drop(first);
+
+        let again = Farm::start(FarmSpec {
+            identity: serde_json::from_str(&kept).unwrap(),
+            ..spec()
+        })
+        .await
+        .unwrap();
+
+        assert_eq!(again.ews_url(), url);
+        assert_eq!(again.site_url(&again.population.tenants[0]), site);
+        assert_eq!(again.identity().tls.unwrap().authority, pem);
+        again.stop().await;
     }
 }
