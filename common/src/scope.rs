@@ -85,7 +85,7 @@ pub fn scope_of(code: Code, subject: Scope, evidence: Evidence) -> Scope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stops {
     /// No work stops: the next attempt goes on where this one ended.
-    Nobody,
+    NoWork,
     /// One task, list or folder; the person's other tasks go on.
     Part,
     /// The person; their colleagues go on.
@@ -106,7 +106,7 @@ pub fn stops(class: ErrorClass, scope: Scope) -> Stops {
             | ErrorClass::OutcomeUnknown,
             _,
         )
-        | (_, Scope::Ours) => Stops::Nobody,
+        | (_, Scope::Ours) => Stops::NoWork,
         (ErrorClass::Transient | ErrorClass::Refused, Scope::Item | Scope::Container) => Stops::Part,
         (ErrorClass::Transient | ErrorClass::Refused, Scope::Mailbox | Scope::Person) => Stops::Person,
         (ErrorClass::Transient | ErrorClass::Refused, Scope::Server) => Stops::Tenant,
@@ -188,7 +188,7 @@ mod tests {
                     Scope::Item | Scope::Container => Stops::Part,
                     Scope::Mailbox | Scope::Person => Stops::Person,
                     Scope::Server => Stops::Tenant,
-                    Scope::Ours => Stops::Nobody,
+                    Scope::Ours => Stops::NoWork,
                 };
                 let expected = match class {
                     ErrorClass::Transient | ErrorClass::Refused => widest,
@@ -196,7 +196,7 @@ mod tests {
                     | ErrorClass::Conflict
                     | ErrorClass::Gone
                     | ErrorClass::CursorInvalid
-                    | ErrorClass::OutcomeUnknown => Stops::Nobody,
+                    | ErrorClass::OutcomeUnknown => Stops::NoWork,
                 };
                 assert_eq!(stops(class, scope), expected, "{class:?} {scope:?}");
             }

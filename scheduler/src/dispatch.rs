@@ -52,13 +52,13 @@ pub(crate) struct Dispatcher {
     pub(crate) continuity: Continuity,
 }
 
-/// Result of one look at the queue.
+/// Result of one dispatch round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FillResult {
     /// This many users were sent.
     Users(usize),
     /// No user is due.
-    Nobody,
+    NoUserDue,
     /// A newer leader exists.
     StaleEpoch,
 }
@@ -68,8 +68,10 @@ impl FillResult {
     fn combined_with(self, next: Self) -> Self {
         match (self, next) {
             (Self::Users(one), Self::Users(other)) => Self::Users(one + other),
-            (Self::Users(users), Self::Nobody) | (Self::Nobody, Self::Users(users)) => Self::Users(users),
-            (Self::Nobody, Self::Nobody) => Self::Nobody,
+            (Self::Users(users), Self::NoUserDue) | (Self::NoUserDue, Self::Users(users)) => {
+                Self::Users(users)
+            }
+            (Self::NoUserDue, Self::NoUserDue) => Self::NoUserDue,
             (Self::StaleEpoch, _) | (_, Self::StaleEpoch) => Self::StaleEpoch,
         }
     }
@@ -137,13 +139,13 @@ impl Dispatcher {
             .rounds(epoch, free_jobs, &load, in_flight, synced_tenants, lost)
             .await?;
         let spare = match first.filled {
-            FillResult::Users(_) | FillResult::Nobody
-                if fair && first.end == SelectionEnd::NobodyElseDue && !lost.is_cancelled() =>
+            FillResult::Users(_) | FillResult::NoUserDue
+                if fair && first.end == SelectionEnd::NoOtherUserDue && !lost.is_cancelled() =>
             {
                 self.count_spare_jobs(free_jobs.saturating_sub(first.jobs), &load)
                     .await?
             }
-            FillResult::Users(_) | FillResult::Nobody | FillResult::StaleEpoch => 0,
+            FillResult::Users(_) | FillResult::NoUserDue | FillResult::StaleEpoch => 0,
         };
         if spare == 0 {
             return Ok(first.filled);
@@ -167,9 +169,9 @@ impl Dispatcher {
         lost: &CancellationToken,
     ) -> Result<(RoundResult, bool), Failure> {
         let mut all = RoundResult {
-            filled: FillResult::Nobody,
+            filled: FillResult::NoUserDue,
             jobs: 0,
-            end: SelectionEnd::NobodyElseDue,
+            end: SelectionEnd::NoOtherUserDue,
         };
         loop {
             let batches = self.batch_limit(load, &in_flight);
@@ -261,7 +263,7 @@ impl Dispatcher {
         let now = self.schedule.now().await?;
         let chosen = select(self.schedule.as_ref(), limits, now).await?;
         let mut round = RoundResult {
-            filled: FillResult::Nobody,
+            filled: FillResult::NoUserDue,
             jobs: 0,
             end: chosen.end,
         };
@@ -288,7 +290,7 @@ impl Dispatcher {
                     sent += users;
                     round.jobs += 1;
                 }
-                Ok(SendResult::Nobody) => {}
+                Ok(SendResult::NoneClaimed) => {}
                 Ok(SendResult::StaleEpoch) => {
                     round.filled = FillResult::StaleEpoch;
                     return Ok(round);
@@ -328,7 +330,7 @@ impl Dispatcher {
         over: &CancellationToken,
     ) -> Result<SendResult, Failure> {
         if over.is_cancelled() {
-            return Ok(SendResult::Nobody);
+            return Ok(SendResult::NoneClaimed);
         }
         let sent = self
             .send(epoch, QueueName::Background, Reason::Scheduled, &tenant, &users)

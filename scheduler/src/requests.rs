@@ -112,7 +112,7 @@ impl Requests {
             .await;
         match sent {
             Ok(SendResult::Published(_)) => Ok(SyncNowResult::Sent),
-            Ok(SendResult::Nobody | SendResult::StaleEpoch) => Ok(SyncNowResult::Due),
+            Ok(SendResult::NoneClaimed | SendResult::StaleEpoch) => Ok(SyncNowResult::Due),
             Err(failure) => {
                 tracing::warn!(%user, %failure, "a requested sync waits for the next run");
                 Ok(SyncNowResult::Due)

@@ -224,7 +224,7 @@ impl Scheduler {
                     lost.cancelled().await;
                     return;
                 }
-                Ok(FillResult::Users(_) | FillResult::Nobody) => {
+                Ok(FillResult::Users(_) | FillResult::NoUserDue) => {
                     if failures > 0 {
                         tracing::info!("dispatch works again");
                     }
@@ -280,7 +280,7 @@ impl Scheduler {
             return Ok(FillResult::Users(0));
         }
         let filled = self.dispatcher.fill(epoch, synced_tenants, lost).await?;
-        if filled == FillResult::Nobody && self.schedule_is_lost().await? {
+        if filled == FillResult::NoUserDue && self.schedule_is_lost().await? {
             self.search.notify_one();
         }
         Ok(filled)
@@ -396,7 +396,7 @@ async fn traced_tick(
         Ok(FillResult::Users(users)) => {
             span.record("tasksync.users", spans::number(*users));
         }
-        Ok(FillResult::Nobody) => {
+        Ok(FillResult::NoUserDue) => {
             span.record("tasksync.users", 0_i64);
         }
         Ok(FillResult::StaleEpoch) => spans::mark_failed(&span, "stale_epoch"),

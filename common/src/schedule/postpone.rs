@@ -137,7 +137,7 @@ pub fn postpone(pace: SyncPace, user: &UserKey, history: History, outcome: Attem
                 },
                 pace.minimum,
             ),
-            (ErrorClass::Transient | ErrorClass::Refused, Stops::Nobody) => go_on(history, pace.minimum),
+            (ErrorClass::Transient | ErrorClass::Refused, Stops::NoWork) => go_on(history, pace.minimum),
             (ErrorClass::Refused, Stops::Part) => {
                 let idle_cycles = history.idle_cycles.saturating_add(1);
                 go_on(

@@ -61,7 +61,7 @@ pub struct SelectedBatch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SelectionEnd {
     /// No further user is due, except those of tenants at their cap.
-    NobodyElseDue,
+    NoOtherUserDue,
     /// The capacity is used up.
     Capacity,
     /// The next user belongs to one tenant too many; another run finds more users at once.
@@ -140,7 +140,7 @@ impl Selection {
             boundary: None,
             left: limits.users,
             limits,
-            end: SelectionEnd::NobodyElseDue,
+            end: SelectionEnd::NoOtherUserDue,
         };
         for head in heads {
             let allowance = allowance(&selection.limits, &head);
@@ -207,7 +207,7 @@ impl Selection {
         self.end = if self.boundary.is_some() {
             SelectionEnd::Tenants
         } else {
-            SelectionEnd::NobodyElseDue
+            SelectionEnd::NoOtherUserDue
         };
         None
     }

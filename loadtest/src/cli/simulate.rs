@@ -1,8 +1,6 @@
 //! `tasksync-loadtest simulate`: runs both servers until Ctrl-C, and writes files that connect tenants to them.
 
-use std::fs::File;
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 use tasksync_loadtest::population::{PopulationSpec, Tenant};
 use tasksync_loadtest::random::unique_id;
-use tasksync_loadtest::trial::{Farm, FarmIdentity, FarmSpec, TenantPlan};
+use tasksync_loadtest::trial::{Farm, FarmIdentity, FarmSpec, TenantPlan, write_file};
 
 use super::signals::Signals;
 
@@ -44,6 +42,8 @@ pub(crate) struct SimulateArguments {
 
 /// The name of the file with ports, certificates and key, which the next start uses again.
 const SERVERS: &str = "servers.json";
+/// Permissions of files that only their owner may read.
+const PRIVATE: u32 = 0o600;
 
 pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String> {
     let mut signals = Signals::new()?;
@@ -83,7 +83,7 @@ pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String
     // Plain HTTP leaves the certificates for a later start with TLS.
     identity.tls = identity.tls.or(kept.and_then(|kept| kept.tls));
     let identity = serde_json::to_string_pretty(&identity).map_err(|error| error.to_string())?;
-    write_private(&folder.join(SERVERS), &identity)?;
+    write_file(&folder.join(SERVERS), &identity, PRIVATE)?;
     let (authority, password) = farm.write_secrets(&folder)?;
     let settings = folder.join("settings.toml");
     write_once(&settings, || settings_of(&folder, authority.as_deref()))?;
@@ -94,9 +94,9 @@ pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String
         let path = folder.join(format!("{}.toml", tenant.slug));
         let settings =
             toml::to_string(&farm.tenant_settings(tenant, &password)).map_err(|error| error.to_string())?;
-        std::fs::write(&path, settings).map_err(|error| format!("{}: {error}", path.display()))?;
+        write_file(&path, &settings, 0o644)?;
         let csv = folder.join(format!("{}.csv", tenant.slug));
-        std::fs::write(&csv, people_of(tenant)).map_err(|error| format!("{}: {error}", csv.display()))?;
+        write_file(&csv, &people_of(tenant), 0o644)?;
         let people: Vec<_> = tenant
             .people
             .iter()
@@ -184,28 +184,12 @@ fn people_of(tenant: &Tenant) -> String {
         .collect()
 }
 
-/// Writes a file that only its owner may read. An earlier one is replaced.
-fn write_private(path: &Path, text: &str) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)
-}
-
 /// Writes a private file unless it exists already.
 fn write_once(path: &Path, text: impl FnOnce() -> String) -> Result<(), String> {
     if path.exists() {
         Ok(())
     } else {
-        write_private(path, &text())
+        write_file(path, &text(), PRIVATE)
     }
 }
 

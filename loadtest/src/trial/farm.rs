@@ -1,6 +1,9 @@
 //! Both simulated servers, filled with a population.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -237,17 +240,13 @@ impl Farm {
     }
 
     /// Writes the authority's certificate and the account's password into `folder`. Returns the paths of both.
-    /// Existing files are replaced by a rename, so that no process reads an incomplete file.
     ///
     /// # Errors
     /// Names the file that cannot be written.
     pub fn write_secrets(&self, folder: &Path) -> Result<(Option<PathBuf>, PathBuf), String> {
         let write = |name: &str, text: &str| {
-            let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
-            std::fs::write(&new, text)
-                .and_then(|()| std::fs::rename(&new, &path))
-                .map_err(|error| format!("{}: {error}", path.display()))
-                .map(|()| path)
+            let path = folder.join(name);
+            write_file(&path, text, 0o644).map(|()| path)
         };
         let password = write("service-account.password", PASSWORD)?;
         let authority = self
@@ -331,6 +330,25 @@ impl Farm {
         self.exchange_listener.stop().await;
         self.sharepoint_listener.stop().await;
     }
+}
+
+/// Writes a file with these permissions, less the umask. An existing file is replaced by a rename, so that no process
+/// reads an incomplete file.
+///
+/// # Errors
+/// Names the file that cannot be written.
+pub fn write_file(path: &Path, text: &str, mode: u32) -> Result<(), String> {
+    let new = path.with_added_extension("new");
+    // A file that an interrupted write left keeps its permissions, so it goes first.
+    std::fs::remove_file(&new).ok();
+    File::options()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&new)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| std::fs::rename(&new, path))
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 async fn listen<H: Handler>(

@@ -25,7 +25,7 @@ pub(crate) enum SendResult {
     /// This many users are claimed and in a job that the queue took.
     Published(usize),
     /// All users were gone or already claimed.
-    Nobody,
+    NoneClaimed,
     /// A newer leader exists; nothing was claimed.
     StaleEpoch,
 }
@@ -52,7 +52,7 @@ impl Dispatcher {
             ClaimAnswer::Claimed { token, users } => (token, users),
         };
         if users.is_empty() {
-            return Ok(SendResult::Nobody);
+            return Ok(SendResult::NoneClaimed);
         }
         let now = self.clock.now();
         for ClaimedUser { stamp, .. } in &users {

@@ -94,7 +94,7 @@ async fn the_oldest_go_first_whatever_the_tenant_and_travel_with_their_own() {
     .await;
     let selected = select(&schedule, limits(), now()).await.unwrap();
     assert_eq!(names(&selected), ["a:a1+a2", "b:b1+b2"]);
-    assert_eq!(selected.end, SelectionEnd::NobodyElseDue);
+    assert_eq!(selected.end, SelectionEnd::NoOtherUserDue);
     let selected = select(&schedule, SelectionLimits { users: 3, ..limits() }, now())
         .await
         .unwrap();
@@ -266,7 +266,7 @@ proptest! {
             }
         }
         match selected.end {
-            SelectionEnd::NobodyElseDue => prop_assert_eq!(left_out, 0),
+            SelectionEnd::NoOtherUserDue => prop_assert_eq!(left_out, 0),
             SelectionEnd::Capacity => prop_assert_eq!(chosen.len(), users),
             SelectionEnd::Tenants => prop_assert!(left_out > 0),
         }

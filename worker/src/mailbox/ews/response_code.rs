@@ -445,7 +445,7 @@ mod tests {
                     };
                     let stops = failure.stops();
                     assert!(
-                        stops == Stops::Nobody || stops == allowed || (stops == Stops::Part && !of_server),
+                        stops == Stops::NoWork || stops == allowed || (stops == Stops::Part && !of_server),
                         "{name} {intent:?}: {stops:?}"
                     );
                 }

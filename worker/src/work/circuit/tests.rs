@@ -158,7 +158,7 @@ fn several_people_in_a_row_with_the_same_failure_show_that_it_is_the_servers() {
         let weighed = circuits.with_evidence_of_others(&tenant, &user.parse().unwrap(), panic.clone());
         weighed.stops()
     });
-    assert_eq!(stops, [Stops::Person, Stops::Person, Stops::Nobody]);
+    assert_eq!(stops, [Stops::Person, Stops::Person, Stops::NoWork]);
 }
 
 /// A server in trouble fails in more than one way.

@@ -201,7 +201,7 @@ fn no_row_stops_more_than_it_is_about() {
                     };
                     let stops = failure.stops();
                     assert!(
-                        stops == Stops::Nobody || stops == expected,
+                        stops == Stops::NoWork || stops == expected,
                         "{status} {body:?} {scope:?} {intent:?}: {stops:?}"
                     );
                 }
