@@ -5,6 +5,7 @@
 #   make scenario NAME=skew   one load scenario with its report; without NAME they are listed
 #   make calamity             the acceptance trial: everything is killed twice under load
 #   make bench   what things cost, each against its baseline in the same run
+#   make image IMAGE=registry.example/tasksync:0.1.0   the container image; image-push pushes it, image-save saves it
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -25,7 +26,7 @@ ifneq ($(wildcard ../shared/ews-xsd/driver.xsd),)
 export TASKSYNC_EWS_XSD ?= $(abspath ../shared/ews-xsd)
 endif
 
-.PHONY: demo calamity scenario test bench format lint docs doc-links unit deploy-files setup docs-generated
+.PHONY: demo calamity scenario test bench format lint docs doc-links unit deploy-files setup docs-generated image image-push image-save
 
 demo:
 	@echo "Building tasksync and the simulated servers: minutes the first time, seconds afterwards."
@@ -84,6 +85,17 @@ unit: setup
 deploy-files: setup
 	cargo build --locked --quiet --bin tasksync
 	@deploy/check/check.sh "$(CARGO_TARGET_DIR)/debug/tasksync"
+
+# The container image. With a Docker engine from deploy/docker/Dockerfile; without one by cargo and buildah.
+image:
+	@deploy/docker/image.sh build "$(IMAGE)"
+
+image-push:
+	@deploy/docker/image.sh push "$(IMAGE)"
+
+# For clusters that take images from a file: make image-save IMAGE=… FILE=tasksync.tar
+image-save:
+	@deploy/docker/image.sh save "$(IMAGE)" "$(FILE)"
 
 # Pages generated from the code; a test compares them.
 docs-generated:

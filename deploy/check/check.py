@@ -1,55 +1,24 @@
 """Checks the deployment files and what must agree between them. See check.sh."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 from compose_spec import PyCompose
 
-DEPLOY = Path(__file__).resolve().parent.parent
+from facts import read_facts
+from faults import check_faults
+from image import check_compose_image, check_image
+from manifests import check_kubernetes
+from page import check_page
+from problems import DEPLOY, expect, metrics_in, problems, run
+
 DOCS = DEPLOY.parent / "docs"
-#: Kinds that a cluster has only after an operator is installed. Their schemas are not available here.
-CUSTOM = {"ScaledObject", "PodMonitor", "PrometheusRule"}
-
-problems: list[str] = []
-
-
-def expect(holds: bool, problem: str) -> None:
-    if not holds:
-        problems.append(problem)
-
-
-def run(*command: str | Path, text: str | None = None, **environment: str) -> str:
-    """Runs a tool. If it fails, its output becomes a problem."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        input=text,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-    )
-    if done.returncode != 0:
-        problems.append(f"{' '.join(map(str, command))}:\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def seconds(duration: str) -> float:
-    number, unit = re.fullmatch(r"(\d+)(ms|s|min|h|d)", duration).groups()
-    return int(number) * {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}[unit]
-
-
-def metrics_in(expression: str) -> set[str]:
-    return set(re.findall(r"\btasksync_[a-z0-9_]+|\bprocess_[a-z0-9_]+", expression))
-
-
-def check_image() -> None:
-    run("hadolint", DEPLOY / "docker/Dockerfile")
 
 
 def check_compose() -> dict:
@@ -68,45 +37,6 @@ def check_compose() -> dict:
             known = (DEPLOY / "compose" / source).exists() if source.startswith(".") else source in merged["volumes"]
             expect(known, f"compose.yaml: {name} mounts {source}, which is not there")
     return merged
-
-
-def rendered(folder: str) -> list[dict]:
-    text = run("kubectl", "kustomize", DEPLOY / "kubernetes" / folder)
-    documents = [document for document in yaml.safe_load_all(text) if document]
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump_all([d for d in documents if d["kind"] not in CUSTOM], file)
-        file.flush()
-        run("kubernetes-validate", "--strict", "--quiet", file.name)
-    return documents
-
-
-def find(documents: list[dict], kind: str, name: str) -> dict:
-    found = [d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name]
-    expect(len(found) == 1, f"{len(found)} {kind} named {name}")
-    return found[0] if found else {}
-
-
-def check_kubernetes(settings: dict, metrics: set[str]) -> None:
-    base, online = rendered("base"), rendered("overlays/online")
-    grace = seconds(settings["worker"]["grace_period"])
-    for role in ("scheduler", "worker"):
-        pod = find(base, "Deployment", f"tasksync-{role}")["spec"]["template"]["spec"]
-        expect(pod["terminationGracePeriodSeconds"] == grace, f"{role}: terminationGracePeriodSeconds is not worker.grace_period")
-        container = pod["containers"][0]
-        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-        expect(settings["health"]["listen"].endswith(f":{ports['health']}"), f"{role}: health port is not health.listen's")
-        if role == "scheduler":
-            expect(settings["api"]["listen"].endswith(f":{ports['api']}"), "scheduler: api port is not api.listen's")
-    expect("replicas" not in find(online, "Deployment", "tasksync-worker")["spec"], "online: the number of workers is KEDA's")
-    scaled = find(online, "ScaledObject", "tasksync-worker")["spec"]
-    for trigger in scaled["triggers"]:
-        unknown = metrics_in(trigger["metadata"]["query"]) - metrics
-        expect(not unknown, f"scaled-object.yaml: unknown metrics {sorted(unknown)}")
-    longest = 12 * 60
-    down = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"]
-    expect(down >= longest, "scaled-object.yaml: scaleDown looks back less than maximum_time_between_user_syncs")
-    rules = yaml.safe_load((DEPLOY / "prometheus/alerts.yaml").read_text())
-    expect(find(online, "PrometheusRule", "tasksync").get("spec") == rules, "prometheus-rule.yaml is not alerts.yaml: run check.py --write")
 
 
 def write_rule() -> None:
@@ -170,6 +100,14 @@ def check_brokers(claim_lifetime: float) -> None:
     expect("maxmemory-policy noeviction" in redis, "redis.conf: an evicted key is a user who is not synced")
 
 
+def check_agreements(facts: dict) -> Iterator[str]:
+    """What the image, compose, the Kubernetes files and their page must agree on. Runs nothing."""
+    yield from check_image(facts["image"])
+    yield from check_compose_image(facts)
+    yield from check_kubernetes(facts)
+    yield from check_page(facts)
+
+
 def main() -> int:
     if sys.argv[1:] == ["--write"]:
         write_rule()
@@ -180,10 +118,11 @@ def main() -> int:
         "TASKSYNC_SCHEDULE__URL": "redis://:x@redis:6379/0",
         "TASKSYNC_QUEUE__URL": "amqp://tasksync:x@rabbitmq:5672/%2f",
     }
-    files = [DEPLOY / "kubernetes/base/settings.toml", DEPLOY / "compose/settings.toml"]
+    folders = ("kubernetes/base", "kubernetes/overlays/example", "compose")
+    files = [DEPLOY / folder / "settings.toml" for folder in folders]
     for file in files:
         run(tasksync, "config", "check", file, **stores)
-    kubernetes, compose_settings = (tomllib.loads(file.read_text()) for file in files)
+    compose_settings = tomllib.loads(files[-1].read_text())
     metrics = set(re.findall(r"^\| `([a-z0-9_]+)` \|", run(tasksync, "docs", "metrics"), re.M))
     compose = check_compose()
     for role in ("scheduler", "worker"):
@@ -192,8 +131,11 @@ def main() -> int:
             service["stop_grace_period"] == compose_settings["worker"]["grace_period"],
             f"compose.yaml: stop_grace_period of {role} is not worker.grace_period",
         )
-    check_image()
-    check_kubernetes(kubernetes, metrics)
+    for recipe in ("Dockerfile", "Containerfile"):
+        run("hadolint", DEPLOY / "docker" / recipe)
+    facts = read_facts(tasksync, metrics)
+    problems.extend(check_agreements(facts))
+    problems.extend(check_faults(facts, check_agreements))
     check_alerts(metrics)
     check_dashboard(metrics)
     check_brokers(claim_lifetime=120)
