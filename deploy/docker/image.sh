@@ -44,7 +44,7 @@ lay_out() {
     # The build's own copy of the variable, since cargo's default is relative to the workspace.
     local target=${CARGO_TARGET_DIR:-$project/target}
     (cd "$project" && cargo build --locked --profile "$profile" --bin tasksync)
-    mkdir -p "$root"/{usr/local/bin,etc/ssl/certs,tmp,proc,run}
+    mkdir -p "$root"/{usr/local/bin,etc/ssl/certs,var/lib,tmp,proc,run}
     cp "$target/$folder/tasksync" "$root/usr/local/bin/tasksync"
     strip --strip-debug "$root/usr/local/bin/tasksync"
     # Each line of ldd names a file: "libc.so.6 => /lib/…/libc.so.6 (0x…)" or "/lib64/ld-linux-x86-64.so.2 (0x…)".
