@@ -4,6 +4,7 @@
 #   make test    everything the gate runs
 #   make scenario NAME=skew   one load scenario with its report; without NAME they are listed
 #   make calamity             the acceptance trial: everything is killed twice under load
+#   make upgrade-trial OLD=REVISION   a rolling upgrade from that revision, and back, under load
 #   make bench   what things cost, each against its baseline in the same run
 #   make image IMAGE=registry.example/tasksync:0.1.0   the container image; image-push pushes it, image-save saves it
 
@@ -26,7 +27,7 @@ ifneq ($(wildcard ../shared/ews-xsd/driver.xsd),)
 export TASKSYNC_EWS_XSD ?= $(abspath ../shared/ews-xsd)
 endif
 
-.PHONY: demo calamity scenario test bench format lint docs doc-links unit deploy-files setup docs-generated image image-push image-save
+.PHONY: demo calamity scenario upgrade-trial test bench format lint docs doc-links unit deploy-files setup docs-generated image image-push image-save
 
 demo:
 	@echo "Building tasksync and the simulated servers: minutes the first time, seconds afterwards."
@@ -40,6 +41,11 @@ scenario: setup
 
 calamity:
 	$(MAKE) scenario NAME=calamity
+
+# A rolling upgrade under load, from the revision OLD to this tree and back. Not part of `make test`.
+upgrade-trial: setup
+	@test -n "$(OLD)" || { echo "Name the older revision: make upgrade-trial OLD=REVISION"; exit 2; }
+	@deploy/dev/upgrade-trial.sh "$(OLD)"
 
 test: setup format doc-links lint docs unit deploy-files
 

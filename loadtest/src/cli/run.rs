@@ -17,6 +17,9 @@ pub(crate) struct RunArguments {
     /// The tasksync executable; the one beside this program when not given.
     #[arg(long)]
     tasksync: Option<PathBuf>,
+    /// The executable of an earlier build, for scenarios that replace it.
+    #[arg(long)]
+    earlier: Option<PathBuf>,
     /// Folder that the report is written to, as JSON and as HTML.
     #[arg(long, default_value = "reports")]
     output: PathBuf,
@@ -56,6 +59,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<ExitCode, String> {
     say(&format!("{}: {}", scenario.name, scenario.about));
     let options = RunOptions {
         executable: arguments.tasksync.clone(),
+        earlier: arguments.earlier.clone(),
         folder: arguments.keep.clone(),
     };
     let outcome = scenario::run(&scenario, &options, &Bars::default()).await?;
@@ -86,6 +90,9 @@ fn summary(outcome: &ScenarioResult) {
     }
     for hit in &outcome.trial.hits() {
         say(&format!("  {hit}"));
+    }
+    for failed in &outcome.trial.requests.lines {
+        say(&format!("  ! {failed}"));
     }
     say("Expectations");
     let line = |holds: bool, text: &str, found: &str| {

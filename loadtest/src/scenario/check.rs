@@ -85,6 +85,9 @@ impl Scenario {
         }
         self.check_steps()?;
         self.check_edits()?;
+        if !(0.0..=1_000.0).contains(&self.requests.per_second) {
+            return Err(wrong("requests.per_second", "is not between 0 and 1,000"));
+        }
         self.check_settings()?;
         self.check_expectations()
     }
@@ -263,8 +266,11 @@ impl Scenario {
     }
 
     fn check_kill(&self, key: &str, kill: &Kill) -> Result<(), ScenarioError> {
-        let store = matches!(kill.what, Victim::Rabbitmq | Victim::Redis | Victim::Postgres);
-        if self.mode == DeploymentMode::Standalone && (store || kill.what == Victim::Worker) {
+        let store = match kill.what {
+            Victim::Rabbitmq | Victim::Redis | Victim::Postgres => true,
+            Victim::Leader | Victim::Scheduler | Victim::Worker => false,
+        };
+        if self.mode == DeploymentMode::Standalone && kill.what != Victim::Leader {
             return Err(wrong(key, "in standalone mode there is only the leader to kill"));
         }
         if kill.how == Method::Wipe && !matches!(kill.what, Victim::Rabbitmq | Victim::Redis) {
@@ -273,7 +279,7 @@ impl Scenario {
                 "only redis and rabbitmq can be wiped: the registry is the truth",
             ));
         }
-        if store && kill.how == Method::Terminate {
+        if store && matches!(kill.how, Method::Terminate | Method::Replace) {
             return Err(wrong(key, "stores are killed, wiped or paused"));
         }
         if kill.every.is_some_and(|every| every.0.is_zero()) {
@@ -293,6 +299,12 @@ impl Scenario {
             plan.share = 0.0;
         }
         before
+    }
+
+    /// Returns whether the scenario replaces one build by another, so that it needs the executable of an earlier one.
+    #[must_use]
+    pub fn needs_earlier_build(&self) -> bool {
+        self.kills.iter().any(|kill| kill.how == Method::Replace)
     }
 
     /// Returns the number of people in all groups.
@@ -336,6 +348,8 @@ mod tests {
         assert!(after("[phases]\nmeasured = 5").contains("measured"));
         assert!(after("[phases]\nmeasured = \"5\"").contains("not a time"));
         assert!(after("[settings.registry]\nurl = \"x\"").contains("chosen by the run"));
+        assert!(after("[requests]\nper_second = -1").contains("requests.per_second"));
+        assert!(after("[[kills]]\nwhat = \"scheduler\"\nat = \"1s\"").contains("only the leader"));
         assert!(after("[edits]\nper_second = -1").contains("edits.per_second"));
     }
 }

@@ -134,6 +134,11 @@ metrics! {
     MemoryRatio "memory_ratio" Ratio,
     /// Processes that did not end with exit code 0 after SIGTERM.
     UncleanEnds "unclean_ends" Count,
+    /// API requests sent during the measured phase.
+    ApiRequests "api_requests" Count,
+    /// API requests that were not answered with success, although a scheduler accepted the connection, or that no
+    /// scheduler accepted.
+    FailedApiRequests "failed_api_requests" Count,
 }
 
 impl Metric {

@@ -33,9 +33,10 @@ pub(crate) fn of(trial: &TrialResult, baseline: Option<&TrialResult>) -> Figures
 }
 
 /// Returns the figures about tasks that are not as they must be, and about users whom no sync reached.
-fn correctness_figures(trial: &TrialResult) -> [MetricValue; 14] {
+fn correctness_figures(trial: &TrialResult) -> [MetricValue; 16] {
     let verdict = &trial.verdict;
     let violations = &trial.violations;
+    let requests = &trial.requests;
     let lost = verdict.missing_count + trial.edits.saturating_sub(trial.mirrored);
     let unclean = trial.ends.iter().filter(|(_, code)| *code != Some(0)).count();
     [
@@ -56,6 +57,8 @@ fn correctness_figures(trial: &TrialResult) -> [MetricValue; 14] {
         (Metric::Unchecked, trial.unchecked.map(number)),
         (Metric::Disabled, trial.disabled.map(number)),
         (Metric::UncleanEnds, Some(count(unclean))),
+        (Metric::ApiRequests, Some(number(requests.sent))),
+        (Metric::FailedApiRequests, Some(number(requests.failed))),
     ]
 }
 

@@ -47,6 +47,9 @@ pub struct Scenario {
     /// Processes and stores that are killed during the measured phase.
     #[serde(default)]
     pub kills: Vec<Kill>,
+    /// Requests to the API during the measured phase.
+    #[serde(default)]
+    pub requests: RequestPlan,
     /// Wrong answers between tasksync and the simulated servers, during the measured phase.
     pub lies: Option<WrongAnswerPlan>,
     /// A run that is made first, for comparison.
@@ -299,6 +302,8 @@ pub struct Kill {
 pub enum Victim {
     /// The leading process; in standalone mode the only process.
     Leader,
+    /// A scheduler; each time the next one.
+    Scheduler,
     /// A worker; each time the next one.
     Worker,
     /// The message broker.
@@ -322,6 +327,17 @@ pub enum Method {
     Wipe,
     /// SIGSTOP, and SIGCONT after `down`: the process hangs.
     Pause,
+    /// SIGTERM, then started as the other of two builds. Every process begins with the earlier build.
+    Replace,
+}
+
+/// Requests to the API, as a load balancer sends them: to one scheduler after another, without those that accept no
+/// connection. They read the status, read a person and start a person's sync, in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestPlan {
+    /// Requests per second.
+    pub per_second: f64,
 }
 
 /// The wrong answers of a scenario.

@@ -14,6 +14,7 @@ mod kills;
 mod measure;
 mod phases;
 pub mod report;
+mod requests;
 pub mod result;
 mod run;
 mod sample;

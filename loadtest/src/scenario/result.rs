@@ -174,6 +174,17 @@ impl ViolationResult {
     }
 }
 
+/// The requests to the API.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct RequestResult {
+    /// Number of requests.
+    pub sent: u64,
+    /// Number of requests without success.
+    pub failed: u64,
+    /// Descriptions of the first failures.
+    pub lines: Vec<String>,
+}
+
 /// All results of one trial.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct TrialResult {
@@ -205,6 +216,8 @@ pub struct TrialResult {
     pub steps: Vec<StepResult>,
     /// The kills.
     pub(crate) hits: Vec<Hit>,
+    /// The requests to the API in the measured phase.
+    pub requests: RequestResult,
     /// Time from the last edit until both sides agreed.
     pub settled_within: Option<f64>,
     /// The quiet phase.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::expect::{self, Expectation};
 use super::file::{Baseline, MailboxAccess, Scenario, Servers, WrongAnswerPlan};
-use super::fleet::{self, Fleet};
+use super::fleet::{self, Builds, Fleet};
 use super::measure::{TrialMonitor, set_conditions};
 use super::phases::PhaseProgress;
 use super::result::{ScenarioResult, TrialResult};
@@ -29,6 +29,8 @@ const TASKS_PER_LIST: u64 = 1_000;
 pub struct RunOptions {
     /// The `tasksync` executable; defaults to the one beside this program.
     pub executable: Option<PathBuf>,
+    /// The executable of an earlier build, which a scenario with `how = "replace"` needs.
+    pub earlier: Option<PathBuf>,
     /// Folder for settings, logs and stores; defaults to a temporary one.
     pub folder: Option<PathBuf>,
 }
@@ -83,7 +85,20 @@ async fn run_trial(
     name: &str,
     progress: &dyn PhaseProgress,
 ) -> Result<TrialResult, String> {
-    let executable = fleet::executable(options.executable.as_deref())?;
+    let builds = Builds {
+        this: fleet::executable(options.executable.as_deref())?,
+        earlier: match (&options.earlier, scenario.needs_earlier_build()) {
+            (Some(path), true) => Some(fleet::executable(Some(path))?),
+            (None, true) => {
+                return Err(
+                    "the scenario replaces an earlier build: name its executable with --earlier, or use \
+                     `make upgrade-trial OLD=REVISION`"
+                        .to_owned(),
+                );
+            }
+            (_, false) => None,
+        },
+    };
     let temporary = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let folder = match &options.folder {
         // The settings written there contain absolute paths.
@@ -123,7 +138,7 @@ async fn run_trial(
     let population_seconds = started.elapsed().as_secs_f64();
 
     progress.begin("processes", 1);
-    let fleet = match Fleet::start(scenario, &farm, &folder, &executable).await {
+    let fleet = match Fleet::start(scenario, &farm, &folder, &builds).await {
         Ok(fleet) => Arc::new(fleet),
         Err(error) => {
             farm.stop().await;

@@ -22,6 +22,7 @@ shipped! {
     "liars",
     "liars30",
     "small-liars",
+    "upgrade",
 }
 
 /// Returns the text of a shipped scenario.
@@ -112,6 +113,7 @@ mod page {
                 "faults",
                 "exchange",
                 "sharepoint",
+                "requests",
             ];
             assert!(named || table.contains(&key), "{key} is missing");
         }

@@ -15,8 +15,10 @@ use super::fleet::{Fleet, Hit};
 use super::kills::{Event, timeline};
 use super::measure::{EditingThreads, MonitorSample, TrialMonitor, locked, set_conditions};
 use super::phases::PhaseProgress;
+use super::requests::ApiRequests;
 use super::result::{
-    GroupResult, IdleResult, OracleResult, Quantiles, StepResult, TenantResult, TrialResult, ViolationResult,
+    GroupResult, IdleResult, OracleResult, Quantiles, RequestResult, StepResult, TenantResult, TrialResult,
+    ViolationResult,
 };
 use crate::machine_clock::{machine_time, monotonic};
 use crate::trial::{Farm, InitialTasks, Oracle, OracleReport, Violations};
@@ -46,6 +48,7 @@ pub(crate) struct Trial<'a> {
     measured: Option<(MonitorSample, MonitorSample)>,
     staleness_max: f64,
     hits: Vec<Hit>,
+    requests: RequestResult,
     steps: Vec<StepResult>,
     settled_within: Option<f64>,
     idle: Option<IdleResult>,
@@ -87,6 +90,7 @@ impl<'a> Trial<'a> {
             measured: None,
             staleness_max: 0.0,
             hits: Vec::new(),
+            requests: RequestResult::default(),
             steps: Vec::new(),
             settled_within: None,
             idle: None,
@@ -105,7 +109,7 @@ impl<'a> Trial<'a> {
         self.warm_up().await;
         let editing_threads = EditingThreads::begin(&self.monitor, &self.scenario.edits, self.scenario.seed)?;
         if self.scenario.steps.is_empty() {
-            self.measure().await;
+            self.measure().await?;
         } else {
             self.steps().await?;
         }
@@ -178,13 +182,14 @@ impl<'a> Trial<'a> {
     }
 
     /// Runs the measured phase with its kills and faults.
-    async fn measure(&mut self) {
+    async fn measure(&mut self) -> Result<(), String> {
         self.mark("measured");
         let length = self.scenario.phases.measured.0;
         let mut events = timeline(&self.scenario.kills, &self.scenario.tenants, length)
             .into_iter()
             .peekable();
         let mut hits: JoinSet<Hit> = JoinSet::new();
+        let requests = ApiRequests::begin(&self.fleet, &self.monitor.farm, self.scenario.requests);
         self.progress.begin("measured", length.as_secs());
         self.monitor.visits.measure(true);
         let first = self.take_sample().await;
@@ -230,8 +235,10 @@ impl<'a> Trial<'a> {
         while let Some(hit) = hits.join_next().await {
             self.hits.extend(hit.ok());
         }
+        self.requests = requests.stop().await?;
         self.progress.end();
         self.hits.sort_by(|left, right| left.at.total_cmp(&right.at));
+        Ok(())
     }
 
     fn carry_out_event(&self, event: Event, hits: &mut JoinSet<Hit>) {
@@ -514,6 +521,7 @@ impl<'a> Trial<'a> {
             tenants,
             steps: self.steps,
             hits: self.hits,
+            requests: self.requests,
             settled_within: self.settled_within,
             idle: self.idle,
             edits: counts.edits,

@@ -187,6 +187,7 @@ impl InstallationSpec {
             executable: self.service.executable.clone(),
             role,
             settings: settings.to_owned(),
+            earlier: None,
             environment,
             log: self.service.folder.join(format!("{role}-{number}.log")),
             probed: format!("http://127.0.0.1:{port}"),

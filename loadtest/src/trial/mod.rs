@@ -18,7 +18,7 @@ pub use farm::{Farm, FarmIdentity, FarmSpec, TenantPlan, write_file};
 pub use installation::{Installation, InstallationSpec};
 pub use ledger::{Edit, EditKind, EditSide, Ledger, LedgerCounts};
 pub use oracle::{Oracle, OracleReport};
-pub(crate) use process::ProcessSpec;
 pub use process::TasksyncProcess;
+pub(crate) use process::{EarlierBuild, ProcessSpec};
 pub use service::{Service, ServiceSpec};
 pub use violations::{InitialTasks, Violations};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub(crate) struct ProcessSpec {
     /// `standalone`, `scheduler` or `worker`.
     pub(crate) role: &'static str,
     pub(crate) settings: PathBuf,
+    /// The build that the process runs until it is replaced, if there are two.
+    pub(crate) earlier: Option<EarlierBuild>,
     /// Environment variables in addition to those of this program.
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) log: PathBuf,
@@ -38,10 +40,20 @@ pub(crate) struct ProcessSpec {
     pub(crate) api: Option<String>,
 }
 
+/// An earlier build of `tasksync`.
+#[derive(Debug, Clone)]
+pub(crate) struct EarlierBuild {
+    pub(crate) executable: PathBuf,
+    /// The process's settings without those that this build does not know.
+    pub(crate) settings: PathBuf,
+}
+
 /// A process of one role. The value survives restarts; the child process never survives this program.
 #[derive(Debug)]
 pub struct TasksyncProcess {
     pub(crate) spec: ProcessSpec,
+    /// Whether the next launch is of the earlier build.
+    runs_earlier_build: AtomicBool,
     child: Mutex<Option<Child>>,
     /// Process id of the child until its end was seen; 0 for none.
     id: AtomicU32,
@@ -50,6 +62,7 @@ pub struct TasksyncProcess {
 impl TasksyncProcess {
     pub(crate) fn new(spec: ProcessSpec) -> Self {
         Self {
+            runs_earlier_build: AtomicBool::new(spec.earlier.is_some()),
             spec,
             child: Mutex::default(),
             id: AtomicU32::new(0),
@@ -109,12 +122,28 @@ impl TasksyncProcess {
         }
     }
 
+    /// Selects the other build for the next launch: this one, or the earlier one if this one was selected.
+    pub(crate) fn select_other_build(&self) {
+        self.runs_earlier_build.fetch_xor(true, Ordering::Relaxed);
+    }
+
     /// Starts the process without waiting for it. A running one is killed.
     ///
     /// # Errors
     /// The operating system's error.
     pub fn launch(&self) -> Result<(), String> {
-        let ProcessSpec { executable, log, .. } = &self.spec;
+        let ProcessSpec {
+            executable,
+            settings,
+            log,
+            ..
+        } = &self.spec;
+        let (executable, settings) = match &self.spec.earlier {
+            Some(earlier) if self.runs_earlier_build.load(Ordering::Relaxed) => {
+                (&earlier.executable, &earlier.settings)
+            }
+            Some(_) | None => (executable, settings),
+        };
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -127,7 +156,7 @@ impl TasksyncProcess {
         self.ended();
         let started = Command::new(executable)
             .args([self.spec.role, "--config"])
-            .arg(&self.spec.settings)
+            .arg(settings)
             .envs(self.spec.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::from(file))

@@ -83,6 +83,7 @@ impl Service {
             executable: spec.executable.clone(),
             role: "standalone",
             settings,
+            earlier: None,
             environment,
             log: spec.folder.join("tasksync.log"),
             probed: url.clone(),

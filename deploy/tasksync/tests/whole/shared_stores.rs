@@ -51,6 +51,7 @@ pub(crate) async fn run_scenario(name: &str) -> (ScenarioResult, TempDir) {
     let scenario = Scenario::parse(scenario::find(name).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let options = RunOptions {
+        earlier: None,
         executable: Some(env!("CARGO_BIN_EXE_tasksync").into()),
         folder: Some(folder.path().to_owned()),
     };

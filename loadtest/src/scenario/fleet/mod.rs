@@ -1,29 +1,37 @@
-//! All `tasksync` processes of a run with their stores, and the calls of their API.
+//! All `tasksync` processes of a run with their stores.
 
+mod calls;
+mod hits;
 mod settings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt as _;
-use serde::Serialize;
 use serde_json::{Value, json};
 
-use self::settings::{settings, stores};
-use super::file::{DeploymentMode, Method, Scenario, Victim};
-use crate::machine_clock::monotonic;
+pub(crate) use self::hits::Hit;
+use self::settings::{settings, stores, without_newer_sections};
+use super::file::{DeploymentMode, Scenario};
 use crate::population::Tenant;
-use crate::services::{Postgres, RabbitMq, Redis, Services, ServicesPlan, Signal};
-use crate::trial::{Farm, ProcessSpec, TOKEN, TasksyncProcess, is_leading};
+use crate::services::{Postgres, RabbitMq, Redis, Services, ServicesPlan};
+use crate::trial::{EarlierBuild, Farm, ProcessSpec, TOKEN, TasksyncProcess};
 
 /// Users per opt-in request.
 const USERS_PER_IMPORT: usize = 500;
 /// Number of set-up requests that run at once.
 const IMPORTS_AT_ONCE: usize = 8;
-/// Longest wait for a leader.
-const LEADER_PATIENCE: Duration = Duration::from_secs(90);
+
+/// The executables of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Builds {
+    /// The build under test.
+    pub(crate) this: PathBuf,
+    /// The build that every process runs first, if the scenario replaces it.
+    pub(crate) earlier: Option<PathBuf>,
+}
 
 /// The processes of a run and their stores.
 pub(crate) struct Fleet {
@@ -34,25 +42,6 @@ pub(crate) struct Fleet {
     http: reqwest::Client,
 }
 
-/// A kill and its effects.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Hit {
-    /// The kind of victim.
-    pub(crate) what: Victim,
-    /// The method.
-    pub(crate) how: Method,
-    /// Name of the process or store.
-    pub(crate) name: String,
-    /// Seconds since the run began.
-    pub(crate) at: f64,
-    /// Seconds until it was ready again.
-    pub(crate) back_after: Option<f64>,
-    /// Seconds without a leader, if the leader was hit.
-    pub(crate) failover: Option<f64>,
-    /// The problem, if there was one.
-    pub(crate) problem: Option<String>,
-}
-
 impl Fleet {
     /// Starts the stores and the processes, and waits until all are ready. Workers beyond `workers` are prepared but
     /// not started.
@@ -60,7 +49,7 @@ impl Fleet {
         scenario: &Scenario,
         farm: &Farm,
         folder: &Path,
-        executable: &Path,
+        builds: &Builds,
     ) -> Result<Self, String> {
         rustls::crypto::ring::default_provider().install_default().ok();
         let http = reqwest::Client::builder()
@@ -86,15 +75,26 @@ impl Fleet {
                     ports.last().copied().unwrap_or(0),
                 );
                 let table = settings(scenario, &stores, authority.as_deref(), health, api);
-                let text = toml::to_string(&table).map_err(|error| error.to_string())?;
                 let path = folder.join(format!("{name}.toml"));
-                std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+                write_settings(&path, &table)?;
+                let earlier = match &builds.earlier {
+                    None => None,
+                    Some(executable) => {
+                        let settings = folder.join(format!("{name}-earlier.toml"));
+                        write_settings(&settings, &without_newer_sections(table))?;
+                        Some(EarlierBuild {
+                            executable: executable.clone(),
+                            settings,
+                        })
+                    }
+                };
                 Ok(Arc::new(TasksyncProcess::new(ProcessSpec {
                     log: folder.join(format!("{name}.log")),
                     name,
-                    executable: executable.to_owned(),
+                    executable: builds.this.clone(),
                     role,
                     settings: path,
+                    earlier,
                     environment: vec![("TASKSYNC_TOKEN".to_owned(), TOKEN.to_owned())],
                     probed: format!("http://127.0.0.1:{health}"),
                     api: with_api.then(|| format!("http://127.0.0.1:{api}")),
@@ -172,62 +172,6 @@ impl Fleet {
         ]
     }
 
-    /// Calls the API once, at the first scheduler that answers.
-    ///
-    /// # Errors
-    /// The last error or refusal.
-    pub(crate) async fn call(
-        &self,
-        method: reqwest::Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, String> {
-        let mut last = "no scheduler runs".to_owned();
-        for process in &self.schedulers {
-            let (Some(api), Some(_)) = (&process.spec.api, process.id()) else {
-                continue;
-            };
-            match self
-                .ask(api, method.clone(), path, body, Duration::from_secs(130))
-                .await
-            {
-                Ok(value) => return Ok(value),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the harness calls a service that it started"
-    )]
-    async fn ask(
-        &self,
-        api: &str,
-        method: reqwest::Method,
-        path: &str,
-        body: Option<&Value>,
-        patience: Duration,
-    ) -> Result<Value, String> {
-        let mut request = self
-            .http
-            .request(method.clone(), format!("{api}/api/v1{path}"))
-            .timeout(patience)
-            .bearer_auth(TOKEN);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let failed = |error: reqwest::Error| format!("{method} {path}: {error}");
-        let answer = request.send().await.map_err(failed)?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(failed)?;
-        if !status.is_success() {
-            return Err(format!("{method} {path}: {status}: {text}"));
-        }
-        serde_json::from_str(&text).map_err(|error| format!("{method} {path}: {error}"))
-    }
-
     /// Adds every tenant and opts every user in, with several requests at once. Calls `done` with the size of each
     /// batch.
     pub(crate) async fn enrol(&self, farm: &Farm, folder: &Path, done: impl Fn(usize)) -> Result<(), String> {
@@ -250,207 +194,6 @@ impl Fleet {
         while let Some(answer) = tenants.next().await {
             answer?;
         }
-        Ok(())
-    }
-
-    /// Returns the status from the first scheduler that answers within a second.
-    pub(crate) async fn status(&self) -> Option<Value> {
-        for process in self.schedulers.iter().filter(|process| process.id().is_some()) {
-            let Some(api) = &process.spec.api else { continue };
-            let patience = Duration::from_secs(1);
-            if let Ok(status) = self
-                .ask(api, reqwest::Method::GET, "/status", None, patience)
-                .await
-            {
-                return Some(status);
-            }
-        }
-        None
-    }
-
-    /// Returns the text of a user's journal.
-    pub(crate) async fn journal(&self, tenant: &str, user: &str) -> Option<String> {
-        let path = format!("/tenants/{tenant}/users/{user}/journal?limit=500");
-        for process in self.schedulers.iter().filter(|process| process.id().is_some()) {
-            let Some(api) = &process.spec.api else { continue };
-            let patience = Duration::from_secs(5);
-            if let Ok(journal) = self.ask(api, reqwest::Method::GET, &path, None, patience).await {
-                return Some(journal.to_string());
-            }
-        }
-        None
-    }
-
-    /// Returns a user as the API shows them, or `None` if no scheduler answers.
-    pub(crate) async fn person(&self, tenant: &str, user: &str) -> Option<Value> {
-        let path = format!("/tenants/{tenant}/users/{user}");
-        for process in self.schedulers.iter().filter(|process| process.id().is_some()) {
-            let Some(api) = &process.spec.api else { continue };
-            let patience = Duration::from_secs(5);
-            if let Ok(person) = self.ask(api, reqwest::Method::GET, &path, None, patience).await {
-                return Some(person);
-            }
-        }
-        None
-    }
-
-    /// Returns the scheduler that reports itself as the leader.
-    pub(crate) async fn leader(&self) -> Option<&Arc<TasksyncProcess>> {
-        for process in &self.schedulers {
-            let (Some(api), Some(_)) = (&process.spec.api, process.id()) else {
-                continue;
-            };
-            let status = self
-                .ask(api, reqwest::Method::GET, "/status", None, Duration::from_secs(2))
-                .await;
-            if status.is_ok_and(|status| is_leading(&status)) {
-                return Some(process);
-            }
-        }
-        None
-    }
-
-    /// Hits a victim, waits `down`, starts it again and reports the effects. `began` is the start of the run.
-    pub(crate) async fn hit(
-        &self,
-        what: Victim,
-        how: Method,
-        turn: usize,
-        down: Duration,
-        began: Instant,
-    ) -> Hit {
-        let mut hit = Hit {
-            what,
-            how,
-            name: String::new(),
-            at: began.elapsed().as_secs_f64(),
-            back_after: None,
-            failover: None,
-            problem: None,
-        };
-        let result = match what {
-            Victim::Leader | Victim::Worker => self.hit_process(&mut hit, turn, down).await,
-            Victim::Rabbitmq | Victim::Redis | Victim::Postgres => self.hit_store(&mut hit, down).await,
-        };
-        hit.problem = result.err();
-        hit
-    }
-
-    async fn hit_process(&self, hit: &mut Hit, turn: usize, down: Duration) -> Result<(), String> {
-        let found = match hit.what {
-            Victim::Worker => self.workers.get(turn % self.workers.len().max(1)),
-            // While an earlier hit is being repaired, there may be no leader for some time.
-            Victim::Leader | Victim::Rabbitmq | Victim::Redis | Victim::Postgres => {
-                self.wait_for_leader().await
-            }
-        };
-        let process = Arc::clone(found.ok_or("there was no process to hit")?);
-        hit.name.clone_from(&process.spec.name);
-        let hit_at = monotonic();
-        match hit.how {
-            Method::Terminate => {
-                process.terminate().await?;
-            }
-            Method::Pause => process.signal(Signal::Stop).await?,
-            Method::Kill | Method::Wipe => process.kill().await,
-        }
-        let alone = self.schedulers.len() == 1;
-        let recovery = async {
-            tokio::time::sleep(down).await;
-            if hit.how == Method::Pause {
-                process.signal(Signal::Continue).await?;
-            } else {
-                process.launch()?;
-            }
-            process.ready(&self.http).await?;
-            Ok::<_, String>(hit_at.elapsed().as_secs_f64())
-        };
-        if hit.what != Victim::Leader {
-            hit.back_after = Some(recovery.await?);
-            return Ok(());
-        }
-        // After a pause, the old leader still believes that it leads, so it is not queried. A killed leader may be
-        // elected again as soon as it is back; that ends the time without a leader as well.
-        let old_leader_still_claims = hit.how == Method::Pause && !alone;
-        let new_leader = async {
-            loop {
-                let leader = self
-                    .another_leader(old_leader_still_claims.then_some(&process))
-                    .await;
-                if leader || hit_at.elapsed() > LEADER_PATIENCE {
-                    return leader.then(|| hit_at.elapsed().as_secs_f64());
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        let (back, failover) = futures::join!(recovery, new_leader);
-        hit.failover = failover;
-        hit.back_after = Some(back?);
-        if failover.is_none() {
-            return Err(format!("no scheduler led within {} s", LEADER_PATIENCE.as_secs()));
-        }
-        Ok(())
-    }
-
-    async fn wait_for_leader(&self) -> Option<&Arc<TasksyncProcess>> {
-        let deadline = monotonic() + LEADER_PATIENCE;
-        loop {
-            if let Some(leader) = self.leader().await {
-                return Some(leader);
-            }
-            if monotonic() > deadline {
-                return None;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    /// Returns whether a scheduler other than `fallen` reports itself as the leader.
-    async fn another_leader(&self, fallen: Option<&Arc<TasksyncProcess>>) -> bool {
-        for process in &self.schedulers {
-            if fallen.is_some_and(|fallen| Arc::ptr_eq(fallen, process)) || process.id().is_none() {
-                continue;
-            }
-            let Some(api) = &process.spec.api else { continue };
-            let status = self
-                .ask(api, reqwest::Method::GET, "/status", None, Duration::from_secs(2))
-                .await;
-            if status.is_ok_and(|status| is_leading(&status)) {
-                return true;
-            }
-        }
-        false
-    }
-
-    async fn hit_store(&self, hit: &mut Hit, down: Duration) -> Result<(), String> {
-        let services = self.services.as_ref().ok_or("there are no stores")?;
-        hit.name = format!("{:?}", hit.what).to_lowercase();
-        let struck = monotonic();
-        // The servers have three types with the same methods.
-        macro_rules! strike {
-            ($server:expr) => {{
-                let server = $server.map_err(|error| error.to_string())?;
-                if hit.how == Method::Pause {
-                    server.pause();
-                    tokio::time::sleep(down).await;
-                    server.resume();
-                } else {
-                    server.kill();
-                    tokio::time::sleep(down).await;
-                    if hit.how == Method::Wipe {
-                        server.wipe().await.map_err(|error| error.to_string())?;
-                    } else {
-                        server.restart().await.map_err(|error| error.to_string())?;
-                    }
-                }
-            }};
-        }
-        match hit.what {
-            Victim::Redis => strike!(services.redis()),
-            Victim::Rabbitmq => strike!(services.rabbitmq()),
-            Victim::Postgres | Victim::Leader | Victim::Worker => strike!(services.postgres()),
-        }
-        hit.back_after = Some(struck.elapsed().as_secs_f64());
         Ok(())
     }
 
@@ -523,6 +266,11 @@ fn imports(tenant: &Tenant) -> impl Iterator<Item = (usize, Value)> {
             .collect();
         (people.len(), json!({ "users": users }))
     })
+}
+
+fn write_settings(path: &Path, settings: &toml::Table) -> Result<(), String> {
+    let text = toml::to_string(settings).map_err(|error| error.to_string())?;
+    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Returns `count` different free ports on loopback.

@@ -66,6 +66,17 @@ pub(super) fn settings(
     settings
 }
 
+/// Sections of the settings that builds before them refuse as unknown.
+const NEWER_SECTIONS: [&str; 1] = ["secrets"];
+
+/// Returns the settings that an earlier build can read, too.
+pub(super) fn without_newer_sections(mut settings: toml::Table) -> toml::Table {
+    for section in NEWER_SECTIONS {
+        settings.remove(section);
+    }
+    settings
+}
+
 /// Merges `over` into `under`, table by table. Values of `over` win.
 fn merge(under: &mut toml::Table, over: &toml::Table) {
     for (key, value) in over {

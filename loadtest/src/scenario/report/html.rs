@@ -324,15 +324,16 @@ fn figures(out: &mut String, report: &Report<'_>) {
 
 fn problems(out: &mut String, trial: &TrialResult) {
     let verdict = trial.verdict.lines.iter().chain(&trial.verdict.unseen);
-    let lines: Vec<&String> = verdict.chain(&trial.violations.lines).collect();
-    if lines.is_empty() {
-        return;
+    lines(out, "Differences", verdict.chain(&trial.violations.lines));
+    lines(out, "Failed API requests", &trial.requests.lines);
+}
+
+/// Writes lines as they are under a heading, or nothing if there are none.
+fn lines<'a>(out: &mut String, heading: &str, lines: impl IntoIterator<Item = &'a String>) {
+    let text: String = lines.into_iter().map(|line| escape(line) + "\n").collect();
+    if !text.is_empty() {
+        let _ = write!(out, "<h2>{heading}</h2><pre>{text}</pre>");
     }
-    out.push_str("<h2>Differences</h2><pre>");
-    for line in lines {
-        let _ = writeln!(out, "{}", escape(line));
-    }
-    out.push_str("</pre>");
 }
 
 fn machine(out: &mut String, report: &Report<'_>) {

@@ -106,6 +106,11 @@ fn trial() -> TrialResult {
             lines: vec!["shifted: a task".to_owned()],
             ..ViolationResult::default()
         },
+        requests: RequestResult {
+            sent: 100,
+            failed: 1,
+            lines: vec!["1.0 s: GET /status: 503".to_owned()],
+        },
         answers: Some(100),
         ends: vec![("tasksync".to_owned(), Some(0))],
         ..TrialResult::default()
