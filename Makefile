@@ -74,7 +74,8 @@ lint:
 docs:
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 
-# Every relative link of the Markdown pages, and the tests, types and paths that they name.
+# Every relative link of the Markdown pages; the tests, types and paths that they name; and the settings, commands, error
+# codes, metrics and alerts.
 doc-links:
 	@python3 deploy/check/links.py
 
@@ -106,6 +107,6 @@ image-save:
 # Pages generated from the code; a test compares them.
 docs-generated:
 	cargo build --locked --quiet --bin tasksync
-	for page in errors settings api doctor commands metrics; do \
+	for page in errors settings tenant api doctor commands metrics; do \
 		"$(CARGO_TARGET_DIR)/debug/tasksync" docs $$page > docs/$$page.md; \
 	done

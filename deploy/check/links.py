@@ -1,9 +1,13 @@
 """Checks the Markdown pages of the repository: every relative link leads to a file, every anchor to a heading, and every
-decision record has its form, its place in the list and tests that exist. Needs nothing but Python."""
+decision record has its form, its place in the list and tests that exist. Checks with named.py that every setting,
+command, error code, metric and alert that a page names exists. Needs nothing but Python."""
 
 import re
 import sys
 from pathlib import Path
+
+sys.dont_write_bytecode = True  # No folder beside the sources.
+import named  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 DECISIONS = ROOT / "docs/decisions"
@@ -139,6 +143,9 @@ def main() -> int:
     links = check_links(pages)
     check_names([page for page in NAMING if page.exists()] + records)
     check_records(records)
+    # Records and the changelog also name what was there once.
+    history = [*records, ROOT / "CHANGELOG.md"]
+    problems.extend(named.check(ROOT, [page for page in pages if page not in history]))
     for problem in problems:
         print(f"links: {problem}", file=sys.stderr)
     print(f"{len(pages)} pages, {links} relative links, {len(records)} decisions: " + ("not right" if problems else "right"))

@@ -152,9 +152,9 @@ pub enum SourceConnection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tenant {
-    /// The tenant's name in every key, message and log line.
+    /// The tenant's name in every key, message and log line. It cannot be changed later.
     pub id: TenantId,
-    /// The name for people.
+    /// The name for people, at most 200 bytes.
     pub display_name: String,
     /// `false` stops every sync of this tenant within one run; stored data stay untouched.
     #[serde(default = "yes")]
@@ -166,8 +166,9 @@ pub struct Tenant {
     pub source: SourceConnection,
     /// The connection to the mailboxes.
     pub mailbox: MailboxConnection,
-    /// The tenant's policies. The document leaves them out while all have their defaults, because earlier
-    /// builds refuse a document with an unknown key.
+    /// The tenant's policies: which side wins, and what a deletion does. Earlier builds refuse a tenant with
+    /// policies.
+    // The document leaves them out while all have their defaults.
     #[serde(default, skip_serializing_if = "Policy::is_default")]
     pub policy: Policy,
 }

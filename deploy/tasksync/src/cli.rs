@@ -307,6 +307,8 @@ pub(crate) enum DocsPage {
     Errors,
     /// All settings.
     Settings,
+    /// Every key of a tenant's file.
+    Tenant,
     /// The REST API.
     Api,
     /// What the doctor checks.

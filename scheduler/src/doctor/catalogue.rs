@@ -87,13 +87,13 @@ definitions! {
     PEOPLE "people-known" "SharePoint Server 2013 to Subscription Edition, SharePoint Online"
         "SharePoint knows the people of the sample"
         "Correct the sign-in names with `tasksync user opt-in`, or give these people access to the sites.";
-    MAILBOX "mailbox-server" "Exchange Server 2013 to Subscription Edition, Exchange Online with EWS"
+    MAILBOX "mailbox-server" "Exchange Server 2013 SP1 to Subscription Edition, Exchange Online with EWS"
         "Exchange answers, accepts the service account, and opens the mailboxes of the sample"
         "Correct the EWS address or the credentials of the tenant, or the mailbox address of the user.";
-    MAILBOX_ACCESS "mailbox-access" "Exchange Server 2013 to Subscription Edition, Exchange Online with EWS"
+    MAILBOX_ACCESS "mailbox-access" "Exchange Server 2013 SP1 to Subscription Edition, Exchange Online with EWS"
         "All mailboxes of the sample are opened in the same way, the cheap one"
         "Grant the service account FullAccess to the mailboxes, so that one request can cover many of them.";
-    IDLE_CHECK "mailbox-idle-check" "Exchange Server 2013 to Subscription Edition, Exchange Online with EWS"
+    IDLE_CHECK "mailbox-idle-check" "Exchange Server 2013 SP1 to Subscription Edition, Exchange Online with EWS"
         "The cheap check for changes works in the mailboxes of the sample"
         "Nothing needs to be done; syncs of these mailboxes cost more requests.";
     TENANT_CLOCK "tenant-clock" "every tenant"

@@ -1,7 +1,9 @@
 //! Reference pages generated from the program itself, so that they cannot contradict it.
 
 mod commands;
+mod declared;
 mod settings;
+mod tenant;
 
 use crate::cli::DocsPage;
 
@@ -15,6 +17,7 @@ pub(crate) fn page(page: DocsPage) -> String {
             tasksync_common::error_catalogue_markdown() + &tasksync_scheduler::api::errors_markdown()
         }
         DocsPage::Settings => settings::markdown(),
+        DocsPage::Tenant => tenant::markdown(),
         DocsPage::Api => tasksync_scheduler::api::markdown(),
         DocsPage::Doctor => tasksync_scheduler::doctor::markdown(),
         DocsPage::Commands => commands::markdown(),

@@ -6,19 +6,13 @@ use std::fmt::Write as _;
 
 use tasksync_common::settings::Settings;
 
+use super::declared::{self, DeclaredField, DeclaredType};
+
 /// The source with these comments.
 const SOURCE: &str = include_str!("../../../../common/src/settings.rs");
 
-/// A field of a settings struct.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct SettingField {
-    name: String,
-    kind: String,
-    meaning: String,
-}
-
 pub(super) fn markdown() -> String {
-    let structs = structs(SOURCE);
+    let types = declared::types(SOURCE);
     let defaults = defaults(&format!("{:#?}", Settings::default()));
     let mut page = String::from(
         "# Settings\n\nGenerated from the code (`tasksync docs settings`); do not edit.\n\n\
@@ -28,10 +22,10 @@ pub(super) fn markdown() -> String {
          Not settings but variables of their own: `TASKSYNC_TOKEN` or `TASKSYNC_TOKEN_FILE` (the operator token of the API), \
          `TASKSYNC_CONFIG` (the settings file), `TASKSYNC_URL` (where commands find the service).\n",
     );
-    for section in fields(&structs, "Settings") {
+    for section in fields(&types, "Settings") {
         let _ = writeln!(page, "\n## {}\n\n{}\n", section.name, section.meaning);
         page.push_str("| key | default | meaning |\n|---|---|---|\n");
-        for field in fields(&structs, &section.kind) {
+        for field in fields(&types, &section.kind) {
             let key = format!("{}.{}", section.name, field.name);
             let default = defaults.get(&key).map_or("", String::as_str);
             let _ = writeln!(page, "| `{key}` | `{default}` | {} |", field.meaning);
@@ -40,41 +34,8 @@ pub(super) fn markdown() -> String {
     page
 }
 
-fn fields<'a>(structs: &'a BTreeMap<String, Vec<SettingField>>, name: &str) -> &'a [SettingField] {
-    structs.get(name).map_or(&[], Vec::as_slice)
-}
-
-/// Returns the public structs of Rust source, with their public fields and doc comments.
-fn structs(source: &str) -> BTreeMap<String, Vec<SettingField>> {
-    let mut found: BTreeMap<String, Vec<SettingField>> = BTreeMap::new();
-    let mut current: Option<String> = None;
-    let mut meaning = String::new();
-    for line in source.lines() {
-        let text = line.trim();
-        if let Some(comment) = text.strip_prefix("///") {
-            if !meaning.is_empty() {
-                meaning.push(' ');
-            }
-            meaning.push_str(comment.trim());
-        } else if let Some(rest) = text.strip_prefix("pub struct ") {
-            current = rest.split([' ', '{', '<']).next().map(str::to_owned);
-            meaning.clear();
-        } else if line == "}" {
-            current = None;
-            meaning.clear();
-        } else if let (Some(name), Some(rest)) = (&current, text.strip_prefix("pub "))
-            && let Some((field, kind)) = rest.trim_end_matches(',').split_once(": ")
-        {
-            found.entry(name.clone()).or_default().push(SettingField {
-                name: field.to_owned(),
-                kind: kind.to_owned(),
-                meaning: std::mem::take(&mut meaning),
-            });
-        } else if !text.starts_with("#[") {
-            meaning.clear();
-        }
-    }
-    found
+fn fields<'a>(types: &'a BTreeMap<String, DeclaredType>, name: &str) -> &'a [DeclaredField] {
+    types.get(name).map_or(&[], |declared| declared.fields.as_slice())
 }
 
 /// Returns the values in the settings' debug output, written as in TOML, by `section.key`.
@@ -120,7 +81,7 @@ fn as_toml(value: &str) -> String {
 }
 
 /// Returns `300s` or `250ms` as it is written in settings: `"5min"`.
-fn duration(debug: &str) -> Option<String> {
+pub(super) fn duration(debug: &str) -> Option<String> {
     if let Some(milliseconds) = debug.strip_suffix("ms") {
         return milliseconds
             .parse::<u64>()
@@ -145,13 +106,13 @@ mod tests {
 
     #[test]
     fn every_key_has_a_meaning_and_its_true_default() {
-        let structs = structs(SOURCE);
-        let sections = fields(&structs, "Settings");
+        let types = declared::types(SOURCE);
+        let sections = fields(&types, "Settings");
         assert!(sections.len() >= 8, "{sections:?}");
         let defaults = defaults(&format!("{:#?}", Settings::default()));
         let mut keys = 0;
         for section in sections {
-            let fields = fields(&structs, &section.kind);
+            let fields = fields(&types, &section.kind);
             assert!(!fields.is_empty(), "{section:?}");
             for field in fields {
                 let key = format!("{}.{}", section.name, field.name);

@@ -1,12 +1,15 @@
 //! Reference pages and examples agree with the program.
 
+use tasksync_common::registry::JournalKind;
 use tasksync_loadtest::scenario::{SHIPPED, Scenario};
 
 use crate::harness::{example, root, run, tasksync};
 
 #[test]
 fn the_pages_in_the_repository_are_up_to_date() {
-    for page in ["errors", "settings", "api", "doctor", "commands", "metrics"] {
+    for page in [
+        "errors", "settings", "tenant", "api", "doctor", "commands", "metrics",
+    ] {
         let printed = run(tasksync().args(["docs", page]));
         assert_eq!(printed.code, 0, "{printed:?}");
         let kept = std::fs::read_to_string(root().join(format!("docs/{page}.md"))).unwrap_or_default();
@@ -15,6 +18,18 @@ fn the_pages_in_the_repository_are_up_to_date() {
             "docs/{page}.md is out of date; write it again with: tasksync docs {page} > docs/{page}.md"
         );
     }
+}
+
+#[test]
+fn the_page_about_policies_has_the_kinds_of_journal_entries_and_no_others() {
+    let page = std::fs::read_to_string(root().join("docs/policies.md")).unwrap();
+    let (_, journal) = page.split_once("## The journal").unwrap();
+    let described: Vec<_> = journal
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    let kinds: Vec<_> = JournalKind::ALL.iter().map(JournalKind::name).collect();
+    assert_eq!(described, kinds);
 }
 
 #[test]
