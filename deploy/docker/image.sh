@@ -84,7 +84,7 @@ build_with_buildah() {
     trap "rm -rf '$work'" EXIT
     mkdir "$work/state"
     lay_out "$work/root"
-    # Only Docker's format of images holds a HEALTHCHECK. With a fixed time the same files make the same image.
+    # Only Docker's format of images holds a HEALTHCHECK. With a fixed time the same files make the same layer.
     buildah build --format docker --timestamp 0 --file "$here/Containerfile" --tag "$image" "$work"
 }
 
