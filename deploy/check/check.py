@@ -16,7 +16,7 @@ from faults import check_faults
 from image import check_compose_image, check_image
 from manifests import check_kubernetes
 from page import check_page
-from problems import DEPLOY, expect, metrics_in, problems, run
+from problems import DEPLOY, expect, metrics_in, problems, run, seconds
 
 DOCS = DEPLOY.parent / "docs"
 
@@ -100,6 +100,21 @@ def check_brokers(claim_lifetime: float) -> None:
     expect("maxmemory-policy noeviction" in redis, "redis.conf: an evicted key is a user who is not synced")
 
 
+def check_unit() -> None:
+    """The systemd unit fits the defaults of the settings and the example that docs/install.md installs with it."""
+    unit = dict(
+        line.split("=", 1)
+        for line in (DEPLOY / "systemd/tasksync@.service").read_text().splitlines()
+        if re.match(r"[A-Z]\w+=", line)
+    )
+    grace = re.search(r"^\| `worker\.grace_period` \| `\"(\w+)\"` \|", (DOCS / "settings.md").read_text(), re.M).group(1)
+    expect(seconds(unit["TimeoutStopSec"]) >= seconds(grace), "tasksync@.service: TimeoutStopSec is below worker.grace_period")
+    settings = tomllib.loads((DEPLOY / "tasksync/examples/settings.toml").read_text())
+    registry = settings["registry"]["url"].removeprefix("sqlite:")
+    state = f"/var/lib/{unit['StateDirectory']}/"
+    expect(registry.startswith(state), f"tasksync@.service: the registry of settings.toml is outside {state}")
+
+
 def check_agreements(facts: dict) -> Iterator[str]:
     """What the image, compose, the Kubernetes files and their page must agree on. Runs nothing."""
     yield from check_image(facts["image"])
@@ -139,6 +154,7 @@ def main() -> int:
     check_alerts(metrics)
     check_dashboard(metrics)
     check_brokers(claim_lifetime=120)
+    check_unit()
     for problem in problems:
         print(f"deploy: {problem}", file=sys.stderr)
     print("deployment files: " + ("not right" if problems else "right"))
