@@ -239,6 +239,10 @@ catalogue! {
         "A secret named in the tenant's settings cannot be read"
         "The environment variable is not set or the file is missing or unreadable."
         "Provide the secret under the name shown in the detail.";
+    SecretNotAllowed "secret-not-allowed" (SecretUnavailable) Operator Server..Server
+        "The tenant's settings name a secret that tenants may not use"
+        "The file is not below the folder `secrets.folder`, or the variable does not begin with `secrets.variable_prefix`."
+        "Put the secret where the detail says, and write that name into the tenant's settings. If all secrets are in another folder, set `secrets.folder`.";
     AddressRefused "address-refused" Operator Server..Server
         "tasksync does not connect to this address"
         "The address is private, reserved or plain http, and the operator has not allowed it."

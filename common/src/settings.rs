@@ -5,6 +5,7 @@ mod authorities;
 pub(crate) mod duration;
 mod load;
 mod ratio;
+mod secrets;
 mod store_url;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 pub(crate) use authorities::read_authorities;
 pub use load::{SettingsError, check, load, parse};
 pub use ratio::Ratio;
+pub(crate) use secrets::SYSTEM_FOLDERS;
 pub(crate) use store_url::unsupported_url;
 pub use store_url::without_password;
 
@@ -38,6 +40,8 @@ pub struct Settings {
     pub health: HealthSettings,
     /// Requests to the tenants' servers.
     pub outbound: OutboundSettings,
+    /// Where the tenants' secrets are.
+    pub secrets: SecretsSettings,
     /// The guard against mass deletions.
     pub guard: GuardSettings,
     /// Logs.
@@ -254,6 +258,17 @@ pub struct OutboundSettings {
     pub authorities: Option<PathBuf>,
 }
 
+/// Where the tenants' secrets are.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecretsSettings {
+    /// The folder with the tenants' secrets, an absolute path. `file:NAME` and `file:/path` in a tenant's settings must
+    /// lead to a file below it, links included; any other file is refused.
+    pub folder: PathBuf,
+    /// `env:NAME` in a tenant's settings must begin with this text; any other variable is refused.
+    pub variable_prefix: String,
+}
+
 /// The guard against mass deletions.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -422,6 +437,15 @@ impl Default for OutboundSettings {
             allowed_networks: Vec::new(),
             allow_plain_http: false,
             authorities: None,
+        }
+    }
+}
+
+impl Default for SecretsSettings {
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::from("/run/secrets/tenants"),
+            variable_prefix: "TASKSYNC_SECRET_".to_owned(),
         }
     }
 }

@@ -7,7 +7,7 @@ use tasksync_common::error::Failure;
 use tasksync_common::fleet::{Nudge, account};
 use tasksync_common::metrics::record::Server;
 use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
-use tasksync_common::settings::{OutboundSettings, ScheduleSettings, WorkerSettings};
+use tasksync_common::settings::{SecretsSettings, Settings};
 
 use crate::auth::Authenticator;
 use crate::http::{Http, HttpSetupError};
@@ -19,6 +19,7 @@ use crate::throttle::{MailboxLocks, Servers};
 /// Connects tenants to Exchange and SharePoint with one HTTP client, one set of limits and one token cache.
 pub struct ServerConnector {
     http: Http,
+    secrets: SecretsSettings,
     auth: Authenticator,
     servers: Servers,
     mailboxes: MailboxLocks,
@@ -32,16 +33,19 @@ impl ServerConnector {
     ///
     /// # Errors
     /// The error names the outbound setting that cannot be used.
-    pub fn new(
-        outbound: &OutboundSettings,
-        schedule: &ScheduleSettings,
-        worker: &WorkerSettings,
-        clock: SharedClock,
-    ) -> Result<Self, HttpSetupError> {
+    pub fn new(settings: &Settings, clock: SharedClock) -> Result<Self, HttpSetupError> {
+        let Settings {
+            outbound,
+            schedule,
+            worker,
+            secrets,
+            ..
+        } = settings;
         let http = Http::new(outbound.clone(), Arc::clone(&clock))?;
         let servers = Servers::new(outbound.requests_per_server, Arc::clone(&clock));
         Ok(Self {
-            auth: Authenticator::with_pauses_in(http.clone(), servers.clone()),
+            auth: Authenticator::with_pauses_in(http.clone(), secrets.clone(), servers.clone()),
+            secrets: secrets.clone(),
             http,
             servers,
             mailboxes: MailboxLocks::new(Arc::clone(&clock)),
@@ -72,7 +76,8 @@ impl ServerConnector {
     #[must_use]
     pub fn sharing_limits(mut self, requests_per_server: usize, nudge: Arc<Nudge>) -> Self {
         self.servers = Servers::shared_by_all(requests_per_server, Arc::clone(&self.clock), nudge);
-        self.auth = Authenticator::with_pauses_in(self.http.clone(), self.servers.clone());
+        self.auth =
+            Authenticator::with_pauses_in(self.http.clone(), self.secrets.clone(), self.servers.clone());
         self
     }
 

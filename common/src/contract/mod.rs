@@ -112,6 +112,7 @@ macro_rules! registry_contract {
             tenants::it_can_be_written
             enrolments::a_user_enrols_is_updated_and_withdraws
             enrolments::many_are_enrolled_together_and_each_is_answered
+            enrolments::a_sign_in_name_belongs_to_one_user_of_the_tenant
             enrolments::enrolments_of_names_only_those_asked_for
             stamps::failures_in_a_row_are_kept_until_a_success
             stamps::late_users_are_counted_by_tenant

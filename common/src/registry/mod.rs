@@ -45,7 +45,8 @@ pub enum EnrolmentState {
 pub struct Enrolment {
     /// The user.
     pub key: UserKey,
-    /// The person's sign-in name at the source, for SharePoint for example `i:0#.w|contoso\ana`.
+    /// The person's sign-in name at the source, for SharePoint for example `i:0#.w|contoso\ana`. It belongs to at most
+    /// one user of the tenant, except for users whom earlier builds enrolled.
     pub source_login: String,
     /// The mailbox. It belongs to at most one user of the whole installation.
     pub mailbox: MailboxAddress,
@@ -98,6 +99,8 @@ pub enum EnrolmentResult {
     Updated,
     /// The mailbox belongs to another user; nothing was changed.
     MailboxTaken(UserKey),
+    /// The sign-in name belongs to another user of the tenant; nothing was changed.
+    LoginTaken(UserKey),
 }
 
 /// Numbers of enrolled users, of one tenant or of all.
@@ -207,7 +210,8 @@ seam! {
     Store::Registry,
     /// Users who opted in.
     pub trait EnrolmentStore {
-        /// Enrols a user. A mailbox belongs to one user of the installation. If the user is enrolled already
+        /// Enrols a user. A mailbox belongs to one user of the installation, and a sign-in name to one user of the
+        /// tenant. Names are compared without the provider (`i:0#.w|`) and the case of ASCII letters. If the user is enrolled already
         /// with another mailbox, the sync state is dropped. Fails with code `TenantUnknown` if the tenant
         /// does not exist.
         async fn enrol(&self, enrolment: &Enrolment) -> Result<EnrolmentResult, Failure>;

@@ -12,17 +12,19 @@ use crate::plan::Policy;
 /// Why a reference to a secret was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the text does not name a secret: write env:NAME for an environment variable or file:/path for a file"
+    "the text does not name a secret: write file:NAME for a file below the folder secrets.folder, or env:NAME for \
+     an environment variable"
 )]
 pub struct SecretRefError;
 
-/// The place of a secret: `env:NAME` or `file:/absolute/path`. The secret itself is never stored.
+/// The name of a secret: `file:NAME` (below `secrets.folder`), `file:/absolute/path` or `env:NAME`. The secret itself
+/// is never stored. Where a tenant's secrets may be is decided by [`crate::secrets`], not here.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum SecretRef {
     /// An environment variable.
     Environment(String),
-    /// A file; one final line break does not belong to the secret.
+    /// A file, absolute or below `secrets.folder`; one final line break does not belong to the secret.
     File(std::path::PathBuf),
 }
 
@@ -36,10 +38,22 @@ impl FromStr for SecretRef {
             {
                 Ok(Self::Environment(name.to_owned()))
             }
-            Some(("file", path)) if path.starts_with('/') => Ok(Self::File(path.into())),
+            Some(("file", path)) if path.starts_with('/') || is_relative_name(path) => Ok(Self::File(path.into())),
             _ => Err(SecretRefError),
         }
     }
+}
+
+/// Returns whether the text names a file below a folder: letters, digits, `.`, `_` and `-` in parts between slashes.
+/// Other text may be a misplaced secret.
+fn is_relative_name(path: &str) -> bool {
+    path.len() <= 255
+        && path.split('/').all(|part| {
+            !matches!(part, "" | "." | "..")
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+        })
 }
 
 stored_as_text!(SecretRef, SecretRefError);
@@ -88,6 +102,22 @@ pub enum Credentials {
         /// The certificate in PEM. It is public, but found in the same way.
         certificate: SecretRef,
     },
+}
+
+impl Credentials {
+    /// Returns the names of the secrets, each with its key in the tenant's document.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
+        match self {
+            Self::Basic { password, .. } => vec![("password", password)],
+            Self::OauthSecret { secret, .. } => vec![("secret", secret)],
+            Self::OauthCertificate {
+                private_key,
+                certificate,
+                ..
+            } => vec![("private_key", private_key), ("certificate", certificate)],
+        }
+    }
 }
 
 /// How mailboxes of users are opened.
@@ -173,6 +203,24 @@ pub struct Tenant {
     pub policy: Policy,
 }
 
+impl Tenant {
+    /// Returns the names of all secrets, each with its path in the tenant's document.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(String, &SecretRef)> {
+        let SourceConnection::SharePoint(source) = &self.source;
+        let MailboxConnection::Ews { credentials, .. } = &self.mailbox;
+        [("source", &source.credentials), ("mailbox", credentials)]
+            .into_iter()
+            .flat_map(|(side, credentials)| {
+                credentials
+                    .secrets()
+                    .into_iter()
+                    .map(move |(key, secret)| (format!("{side}.credentials.{key}"), secret))
+            })
+            .collect()
+    }
+}
+
 fn yes() -> bool {
     true
 }
@@ -196,7 +244,13 @@ mod tests {
             "{error}"
         );
         assert_eq!("env:A_1".parse::<SecretRef>().unwrap().to_string(), "env:A_1");
-        assert!("file:relative".parse::<SecretRef>().is_err());
+        for name in ["file:contoso", "file:contoso/exchange.2", "file:/run/secrets/contoso"] {
+            assert_eq!(name.parse::<SecretRef>().unwrap().to_string(), name);
+        }
+        for wrong in ["file:", "file:../contoso", "file:a//b", "file:./a", "file:hunter2 !", "env:", "env:A-B"] {
+            let error = wrong.parse::<SecretRef>().unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

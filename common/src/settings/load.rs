@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{QueueSettings, RegistrySettings, ScheduleSettings, Settings, WorkerSettings};
+use super::{QueueSettings, RegistrySettings, ScheduleSettings, Settings, WorkerSettings, secrets};
 
 /// Prefix of environment variables: `TASKSYNC_WORKER__USERS_AT_ONCE` sets `worker.users_at_once`.
 const PREFIX: &str = "TASKSYNC_";
@@ -71,7 +71,13 @@ pub fn parse(
     // The text is first read without the environment, so that errors point at the file's own lines.
     toml::from_str::<Settings>(text).map_err(|error| wrong(origin, &error))?;
     let mut table: toml::Table = toml::from_str(text).map_err(|error| wrong(origin, &error))?;
+    let environment: Vec<_> = environment.into_iter().collect();
+    let of_secrets = secrets::variable_prefix(&table, &environment);
     for (name, value) in environment {
+        // A tenant's secret is no setting, even if its name contains "__".
+        if name.starts_with(&of_secrets) {
+            continue;
+        }
         let Some(path) = name.strip_prefix(PREFIX).filter(|path| path.contains("__")) else {
             continue;
         };
@@ -127,13 +133,14 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
     )?;
     check_counts(settings)?;
     check_queue(&settings.queue)?;
+    secrets::check(&settings.secrets)?;
     relation(
         settings.guard.deletions_percent <= 100,
         "guard.deletions_percent must be between 0 and 100",
     )
 }
 
-fn relation(holds: bool, text: &str) -> Result<(), SettingsError> {
+pub(super) fn relation(holds: bool, text: &str) -> Result<(), SettingsError> {
     if holds {
         Ok(())
     } else {

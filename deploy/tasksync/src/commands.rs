@@ -1,16 +1,13 @@
 //! The operator's commands. Each makes one or two calls and shows the answer as JSON or text.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
-use tasksync_common::registry::Tenant;
 
 use crate::cli::{
     ApiCommand, DeadLettersCommand, InstallationCommand, TenantCommand, UserCommand, WhichLetters,
 };
 use crate::client::{ApiClient, pretty};
 use crate::exit::{CommandEnd, CommandError, print};
-use crate::{import, journal, preview, show};
+use crate::{import, journal, preview, show, tenant_file};
 
 /// Entries of one page.
 const PAGE: &str = "1000";
@@ -114,7 +111,7 @@ fn letters(which: &WhichLetters) -> (Option<&str>, String) {
 async fn tenant(client: &ApiClient, command: TenantCommand) -> Result<CommandEnd, CommandError> {
     match command {
         TenantCommand::Add { file } => {
-            let tenant = read_tenant(&file)?;
+            let tenant = tenant_file::read(&file)?;
             let id = tenant.id.to_string();
             let body = serde_json::to_value(&tenant)
                 .map_err(|error| CommandError::settings(format!("{}: {error}", file.display())))?;
@@ -261,18 +258,6 @@ async fn user(client: &ApiClient, command: UserCommand) -> Result<CommandEnd, Co
             show_answer(client, &answer, journal::text)
         }
     }
-}
-
-fn read_tenant(file: &Path) -> Result<Tenant, CommandError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| CommandError::settings(format!("tenant file {}: {error}", file.display())))?;
-    toml::from_str(&text).map_err(|error| {
-        CommandError::settings(format!(
-            "tenant file {}: {}",
-            file.display(),
-            error.to_string().trim_end()
-        ))
-    })
 }
 
 fn tenant_query(tenant: Option<&str>) -> Vec<(&str, &str)> {

@@ -10,6 +10,7 @@ mod journal;
 mod preview;
 mod service;
 mod show;
+mod tenant_file;
 mod token;
 
 use std::path::Path;

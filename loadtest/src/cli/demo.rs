@@ -77,6 +77,7 @@ pub(crate) async fn run(arguments: DemoArguments) -> Result<ExitCode, String> {
         farm.population.tasks()
     ));
     let spec = ServiceSpec {
+        is_earlier_build: false,
         executable,
         folder: path,
         minimum_interval: Duration::from_secs(1),

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 use tasksync_loadtest::population::{PopulationSpec, Tenant};
 use tasksync_loadtest::random::unique_id;
-use tasksync_loadtest::trial::{Farm, FarmIdentity, FarmSpec, TenantPlan, write_file};
+use tasksync_loadtest::trial::{Farm, FarmIdentity, FarmSpec, TenantPlan, secrets_folder, write_file};
 
 use super::signals::Signals;
 
@@ -162,9 +162,10 @@ fn settings_of(folder: &Path, authority: Option<&Path>) -> String {
     };
     format!(
         "# tasksync between the simulated servers of this folder. This file is written once and may be changed.\n\
-         [registry]\nurl = \"sqlite:{}\"\n\n\
+         [registry]\nurl = \"sqlite:{}\"\n\n[secrets]\nfolder = \"{}\"\n\n\
          [outbound]\nallowed_networks = [\"127.0.0.0/8\"]\n{trust}\n",
-        folder.join("tasksync.sqlite").display()
+        folder.join("tasksync.sqlite").display(),
+        secrets_folder(folder).display()
     )
 }
 

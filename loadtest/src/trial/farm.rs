@@ -239,20 +239,20 @@ impl Farm {
         )
     }
 
-    /// Writes the authority's certificate and the account's password into `folder`. Returns the paths of both.
+    /// Writes the authority's certificate into `folder`, and the account's password below [`secrets_folder`]. Returns
+    /// the paths of both.
     ///
     /// # Errors
     /// Names the file that cannot be written.
     pub fn write_secrets(&self, folder: &Path) -> Result<(Option<PathBuf>, PathBuf), String> {
-        let write = |name: &str, text: &str| {
-            let path = folder.join(name);
-            write_file(&path, text, 0o644).map(|()| path)
-        };
-        let password = write("service-account.password", PASSWORD)?;
+        let secrets = secrets_folder(folder);
+        std::fs::create_dir_all(&secrets).map_err(|error| format!("{}: {error}", secrets.display()))?;
+        let write = |path: PathBuf, text: &str| write_file(&path, text, 0o644).map(|()| path);
+        let password = write(secrets.join("service-account.password"), PASSWORD)?;
         let authority = self
             .tls
             .as_ref()
-            .map(|tls| write("authority.pem", &tls.authority))
+            .map(|tls| write(folder.join("authority.pem"), &tls.authority))
             .transpose()?;
         Ok((authority, password))
     }
@@ -349,6 +349,14 @@ pub fn write_file(path: &Path, text: &str, mode: u32) -> Result<(), String> {
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .and_then(|()| std::fs::rename(&new, path))
         .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Returns the absolute path of the tenants' secrets, tasksync's `secrets.folder`. The operator's files in `folder`
+/// are not below it.
+#[must_use]
+pub fn secrets_folder(folder: &Path) -> PathBuf {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    folder.join("secrets")
 }
 
 async fn listen<H: Handler>(

@@ -14,7 +14,7 @@ mod violations;
 
 pub(crate) use api::{TOKEN, is_leading};
 pub use editor::{Editor, Habits};
-pub use farm::{Farm, FarmIdentity, FarmSpec, TenantPlan, write_file};
+pub use farm::{Farm, FarmIdentity, FarmSpec, TenantPlan, secrets_folder, write_file};
 pub use installation::{Installation, InstallationSpec};
 pub use ledger::{Edit, EditKind, EditSide, Ledger, LedgerCounts};
 pub use oracle::{Oracle, OracleReport};

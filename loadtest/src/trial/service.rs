@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::api::{self, TOKEN, free_port};
-use super::farm::Farm;
+use super::farm::{Farm, secrets_folder};
 use super::process::{ProcessSpec, TasksyncProcess};
 
 /// How the service is to be run.
@@ -26,6 +26,8 @@ pub struct ServiceSpec {
     pub more: String,
     /// Additional settings as environment variables with their values.
     pub environment: Vec<(String, String)>,
+    /// Whether the executable is of an earlier build, which refuses settings that it does not know.
+    pub is_earlier_build: bool,
 }
 
 impl ServiceSpec {
@@ -37,11 +39,16 @@ impl ServiceSpec {
             || "allow_plain_http = true\n".to_owned(),
             |path| format!("authorities = \"{}\"\n", path.display()),
         );
+        let secrets = if self.is_earlier_build {
+            String::new()
+        } else {
+            format!("[secrets]\nfolder = \"{}\"\n\n", secrets_folder(&self.folder).display())
+        };
         let milliseconds = |duration: Duration| format!("\"{}ms\"", duration.as_millis());
         let text = format!(
             "[registry]\nurl = \"sqlite:{}\"\n\n[schedule]\nrun_interval = \"1s\"\ntop_up_interval = {}\n\
              minimum_time_between_user_syncs = {}\nmaximum_time_between_user_syncs = {}\n\n\
-             [outbound]\nallowed_networks = [\"127.0.0.0/8\", \"::1/128\"]\n{authorities}\n{}",
+             {secrets}[outbound]\nallowed_networks = [\"127.0.0.0/8\", \"::1/128\"]\n{authorities}\n{}",
             self.folder.join("registry.sqlite").display(),
             milliseconds(self.top_up_interval),
             milliseconds(self.minimum_interval),

@@ -1,11 +1,28 @@
-//! What an opt-in or "sync now" changes in the schedule.
+//! What an opt-in or "sync now" changes in the schedule, and why an opt-in was refused.
 
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::Failure;
 use tasksync_common::model::{TenantId, UserId, UserKey};
+use tasksync_common::registry::{Enrolment, EnrolmentResult};
 use tasksync_common::schedule::SavedStamp;
 
 use super::ServiceParts;
+use super::error::ApiCode;
+
+/// Returns why the registry refused an enrolment, as the API answers it.
+pub(super) fn refusal(enrolment: &Enrolment, answer: &EnrolmentResult) -> Option<(ApiCode, String)> {
+    match answer {
+        EnrolmentResult::Added | EnrolmentResult::Updated => None,
+        EnrolmentResult::MailboxTaken(other) => Some((
+            ApiCode::MailboxTaken,
+            format!("{} belongs to {other}", enrolment.mailbox),
+        )),
+        EnrolmentResult::LoginTaken(other) => Some((
+            ApiCode::LoginTaken,
+            format!("\"{}\" is the sign-in name of {other}", enrolment.source_login),
+        )),
+    }
+}
 
 /// Makes a user due at once. Adds the user to the schedule if it is not there.
 pub(super) async fn make_due(parts: &ServiceParts, key: &UserKey) -> Result<(), Failure> {

@@ -54,6 +54,9 @@ api_codes! {
     MailboxTaken "mailbox-taken" CONFLICT
         "The mailbox belongs to another user already"
         "Opt the other user out first, or name this user's own mailbox.";
+    LoginTaken "login-taken" CONFLICT
+        "The sign-in name belongs to another user of the tenant already"
+        "Opt the other user out first, or name this user's own sign-in name: one person has one mailbox.";
     TenantDisabled "tenant-disabled" CONFLICT
         "The tenant is disabled, so none of its users is synced"
         "Enable it with `tasksync tenant enable TENANT`.";

@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tasksync_common::model::{TenantId, UserId, UserKey, zone_named};
+use tasksync_common::refusals::without_values;
 
 use super::error::{ApiCode, ApiError};
 
@@ -35,7 +36,7 @@ fn refused_body(rejection: &JsonRejection) -> ApiError {
         _ => ApiCode::BadRequest,
     };
     // The text has the path inside the JSON document, the line and the column.
-    ApiError::new(code, rejection.body_text())
+    ApiError::new(code, without_values(&rejection.body_text()))
 }
 
 /// Query parameters. The type refuses unknown ones, so that a misspelt `tenant` never widens a result.

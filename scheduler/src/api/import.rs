@@ -7,7 +7,7 @@ use tasksync_common::error::Failure;
 use tasksync_common::model::{MailboxAddress, UserId, UserKey};
 use tasksync_common::registry::{Enrolment, EnrolmentResult, EnrolmentState, enable};
 
-use super::error::{ApiCode, ApiError};
+use super::error::ApiError;
 use super::extract::{JsonBody, NoParams, QueryParams, TenantPath, check_text, check_time_zone};
 use super::tenants::require_tenant;
 use super::{ApiState, enrolment};
@@ -87,14 +87,16 @@ pub(super) async fn import(
     };
     let (mut added, mut updated) = (Vec::new(), Vec::new());
     for (enrolment, answer) in enrolments.into_iter().zip(answers) {
-        match answer {
-            EnrolmentResult::Added => added.push(enrolment.key.user),
-            EnrolmentResult::Updated => updated.push(enrolment.key),
-            EnrolmentResult::MailboxTaken(other) => result.refused.push(RefusedPerson {
+        if let Some((code, detail)) = enrolment::refusal(&enrolment, &answer) {
+            result.refused.push(RefusedPerson {
                 user: enrolment.key.user,
-                code: ApiCode::MailboxTaken.as_str(),
-                detail: format!("{} belongs to {other}", enrolment.mailbox),
-            }),
+                code: code.as_str(),
+                detail,
+            });
+        } else if answer == EnrolmentResult::Added {
+            added.push(enrolment.key.user);
+        } else {
+            updated.push(enrolment.key);
         }
     }
     (result.added, result.updated) = (added.len(), updated.len());

@@ -124,14 +124,14 @@ fn user_endpoints() -> Vec<Endpoint> {
         endpoint(
             "POST",
             "/tenants/{tenant}/users",
-            "Opts many users in at once, as `PUT` does with `unchecked=true`. Body: `users`, at most 1,000, each with `user`, `source_login`, `mailbox`, optional `time_zone`. Returns how many were `added` and `updated`, and which users were `refused` because the mailbox belongs to another user.",
+            "Opts many users in at once, as `PUT` does with `unchecked=true`. Body: `users`, at most 1,000, each with `user`, `source_login`, `mailbox`, optional `time_zone`. Returns how many were `added` and `updated`, and which users were `refused` because the mailbox or sign-in name belongs to another user.",
             IMPORT,
             post(import::import),
         ),
         endpoint(
             "PUT",
             "/tenants/{tenant}/users/{user}",
-            "Opts a user in, or updates and enables an existing user. Body: `source_login`, `mailbox`, optional `time_zone`. Checks that SharePoint knows the person and that Exchange opens the mailbox, unless `unchecked=true`. 201 `added`, 200 `updated`, 409 `mailbox-taken`.",
+            "Opts a user in, or updates and enables an existing user. Body: `source_login`, `mailbox`, optional `time_zone`. Checks that SharePoint knows the person and that Exchange opens the mailbox, unless `unchecked=true`. 201 `added`, 200 `updated`, 409 `mailbox-taken` or `login-taken`.",
             ASKS_SERVERS,
             put(users::opt_in),
         ),

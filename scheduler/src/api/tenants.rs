@@ -48,8 +48,9 @@ pub(super) async fn put(
     _: QueryParams<NoParams>,
     JsonBody(tenant): JsonBody<Tenant>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    check(&id, &tenant)?;
     let parts = &api.parts;
+    check(&id, &tenant)?;
+    parts.settings.secrets.check_tenant(&tenant)?;
     let added = parts.registry.put_tenant(&tenant).await?;
     tracing::info!(tenant = %id, added, enabled = tenant.enabled, "tenant stored");
     // The registry has the truth. The schedule follows here at once, or else at the leader's next search.

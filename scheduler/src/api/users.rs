@@ -134,20 +134,15 @@ pub(super) async fn opt_in(
     if !params.unchecked {
         ask_servers(parts, &tenant, &enrolment).await?;
     }
-    let added = match parts.registry.enrol(&enrolment).await? {
-        EnrolmentResult::Added => true,
-        EnrolmentResult::Updated => {
-            // A disabled user whose cause was mended comes back by opting in again.
-            enable(&*parts.registry, &key).await?;
-            false
-        }
-        EnrolmentResult::MailboxTaken(other) => {
-            return Err(ApiError::new(
-                ApiCode::MailboxTaken,
-                format!("{} belongs to {other}", enrolment.mailbox),
-            ));
-        }
-    };
+    let answer = parts.registry.enrol(&enrolment).await?;
+    if let Some((code, detail)) = enrolment::refusal(&enrolment, &answer) {
+        return Err(ApiError::new(code, detail));
+    }
+    let added = answer == EnrolmentResult::Added;
+    if !added {
+        // A disabled user whose cause was mended comes back by opting in again.
+        enable(&*parts.registry, &key).await?;
+    }
     tracing::info!(user = %key, added, unchecked = params.unchecked, "user opted in");
     if tenant.enabled {
         enrolment::make_due(parts, &key)

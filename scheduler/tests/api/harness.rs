@@ -219,12 +219,12 @@ pub(crate) fn tenant(id: &str) -> Value {
         "source": {
             "kind": "sharepoint",
             "sites": ["https://sp.contoso.example/sites/projects"],
-            "credentials": { "kind": "basic", "user": "contoso\\svc", "password": "env:CONTOSO" },
+            "credentials": { "kind": "basic", "user": "contoso\\svc", "password": "env:TASKSYNC_SECRET_CONTOSO" },
         },
         "mailbox": {
             "kind": "ews",
             "url": "https://mail.contoso.example/EWS/Exchange.asmx",
-            "credentials": { "kind": "basic", "user": "contoso\\svc", "password": "env:CONTOSO" },
+            "credentials": { "kind": "basic", "user": "contoso\\svc", "password": "env:TASKSYNC_SECRET_CONTOSO" },
         },
     })
 }

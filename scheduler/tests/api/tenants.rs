@@ -23,6 +23,58 @@ async fn a_tenant_is_added_shown_changed_listed_and_removed() {
 }
 
 #[tokio::test]
+async fn a_tenant_whose_secret_is_not_a_tenants_secret_is_refused_with_the_place_for_it() {
+    let service = Service::start().await;
+    for (name, place) in [
+        ("file:/etc/shadow", "/run/secrets/tenants"),
+        ("file:/proc/self/environ", "/run/secrets/tenants"),
+        ("file:/run/secrets/tenants/../token/token", "/run/secrets/tenants"),
+        ("env:TASKSYNC_TOKEN", "TASKSYNC_SECRET_"),
+        ("env:PGPASSWORD", "TASKSYNC_SECRET_"),
+    ] {
+        for side in ["source", "mailbox"] {
+            let mut body = tenant("contoso");
+            body[side]["credentials"]["password"] = json!(name);
+            let answer = service.put("/tenants/contoso", &body).await;
+            assert_eq!((answer.status, answer.code()), (422, "secret-not-allowed"), "{name}");
+            let detail = answer.body["detail"].as_str().unwrap();
+            for part in [name, place, &format!("{side}.credentials.password")] {
+                assert!(detail.contains(part), "{part}: {detail}");
+            }
+        }
+    }
+    assert_eq!(service.get("/tenants/contoso").await.status, 404);
+    let mut body = tenant("contoso");
+    body["mailbox"]["credentials"]["password"] = json!("file:contoso");
+    assert_eq!(service.put("/tenants/contoso", &body).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_refused_body_names_the_key_and_repeats_no_value() {
+    let service = Service::start().await;
+    for (pointer, value) in [
+        ("/mailbox/credentials/password", json!("hunter2-Correct")),
+        ("/mailbox/credentials/kind", json!("hunter2-Correct")),
+        ("/mailbox/url", json!("hunter2-Correct")),
+        ("/mailbox/access", json!("hunter2-Correct")),
+        ("/source/sites/0", json!("hunter2-Correct")),
+        ("/source/credentials", json!("hunter2-Correct")),
+        ("/enabled", json!("hunter2-Correct")),
+    ] {
+        let mut body = tenant("contoso");
+        body["enabled"] = json!(true);
+        body["mailbox"]["access"] = json!("auto");
+        *body.pointer_mut(pointer).unwrap() = value;
+        let answer = service.put("/tenants/contoso", &body).await;
+        assert_eq!((answer.status, answer.code()), (400, "bad-request"), "{pointer}");
+        let shown = answer.body.to_string();
+        assert!(!shown.contains("hunter2") && !shown.contains("Correct"), "{shown}");
+        let key = pointer.split('/').nth(1).unwrap();
+        assert!(shown.contains(key), "{pointer}: {shown}");
+    }
+}
+
+#[tokio::test]
 async fn lists_come_in_pages_without_gaps_or_repetitions() {
     let service = Service::start().await;
     for name in ["a", "b", "c", "d", "e"] {

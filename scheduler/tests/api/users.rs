@@ -72,6 +72,26 @@ async fn a_mailbox_belongs_to_one_user_of_the_installation() {
 }
 
 #[tokio::test]
+async fn a_sign_in_name_belongs_to_one_user_of_the_tenant() {
+    let service = Service::with_ana().await;
+    let mut second = opt_in("eve");
+    second["source_login"] = json!("CONTOSO\\Ana");
+    let answer = service.put("/tenants/contoso/users/eve", &second).await;
+    assert_eq!((answer.status, answer.code()), (409, "login-taken"));
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(detail.contains("contoso/ana") && detail.contains("CONTOSO\\Ana"), "{detail}");
+    assert!(answer.body["action"].as_str().unwrap().contains("Opt the other user out"));
+    assert_eq!(service.get("/tenants/contoso/users/eve").await.status, 404);
+    let people = json!({ "users": [
+        { "user": "eve", "source_login": "contoso\\ana", "mailbox": "eve@contoso.example" },
+        { "user": "finn", "source_login": "contoso\\finn", "mailbox": "finn@contoso.example" },
+    ] });
+    let answer = service.call("POST", "/tenants/contoso/users", Some(&people)).await;
+    assert_eq!(answer.body["added"], 1, "{}", answer.body);
+    assert_eq!(answer.body["refused"][0]["code"], "login-taken");
+}
+
+#[tokio::test]
 async fn wrong_opt_ins_are_refused() {
     let service = Service::with_ana().await;
     for (field, value) in [

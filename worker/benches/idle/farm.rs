@@ -18,7 +18,7 @@ use tasksync_common::registry::{
     Credentials, Enrolment, EnrolmentResult, EnrolmentState, MailboxConnection, SourceConnection,
     SqlRegistry, Tenant,
 };
-use tasksync_common::settings::{OutboundSettings, Settings};
+use tasksync_common::settings::{OutboundSettings, SecretsSettings, Settings};
 use tasksync_worker::connect::ServerConnector;
 use tasksync_worker::sync::{SyncEngine, SyncSettings, TenantConnector, Tenants};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
@@ -113,6 +113,10 @@ impl Bed {
                 authorities: facts.authority.clone(),
                 ..OutboundSettings::default()
             },
+            secrets: SecretsSettings {
+                folder: folder.path().to_owned(),
+                ..SecretsSettings::default()
+            },
             ..Settings::default()
         };
         let url = format!("sqlite:{}", folder.path().join("registry.sqlite").display());
@@ -146,13 +150,8 @@ impl Bed {
             authorization = Some(basic(credentials, &password)?);
             counted_for = account(&tenant.id, credentials);
         }
-        let connector = ServerConnector::new(
-            &settings.outbound,
-            &settings.schedule,
-            &settings.worker,
-            Arc::clone(&clock),
-        )
-        .map_err(|error| error.to_string())?;
+        let connector = ServerConnector::new(&settings, Arc::clone(&clock))
+            .map_err(|error| error.to_string())?;
         let connector = Arc::new(connector);
         let tenants = Tenants::new(
             registry.clone(),
@@ -307,7 +306,7 @@ async fn enrol(
         };
         match registry.enrol(&enrolment).await.map_err(|error| wrong(&error))? {
             EnrolmentResult::Added => users.push(user),
-            EnrolmentResult::Updated | EnrolmentResult::MailboxTaken(_) => {
+            EnrolmentResult::Updated | EnrolmentResult::MailboxTaken(_) | EnrolmentResult::LoginTaken(_) => {
                 return Err(wrong(&"is there twice"));
             }
         }

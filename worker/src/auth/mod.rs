@@ -17,6 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record::{self, Server};
 use tasksync_common::registry::{Credentials, SecretRef};
+use tasksync_common::settings::SecretsSettings;
 use url::Url;
 
 use crate::http::service::{self, Intent};
@@ -139,25 +140,25 @@ impl<'c> Grant<'c> {
 }
 
 impl Authenticator {
-    /// Returns an authenticator that calls token endpoints through `http`.
+    /// Returns an authenticator that reads secrets as `secrets` allows, and calls token endpoints through `http`.
     #[must_use]
-    pub fn new(http: Http) -> Self {
-        Self::with(http, None)
+    pub fn new(http: Http, secrets: SecretsSettings) -> Self {
+        Self::with(http, secrets, None)
     }
 
     /// As [`Self::new`], with the endpoints' pauses kept beside those of other servers, where the operator
     /// sees them and may end them.
     #[must_use]
-    pub fn with_pauses_in(http: Http, servers: Servers) -> Self {
-        Self::with(http, Some(servers))
+    pub fn with_pauses_in(http: Http, secrets: SecretsSettings, servers: Servers) -> Self {
+        Self::with(http, secrets, Some(servers))
     }
 
-    fn with(http: Http, servers: Option<Servers>) -> Self {
+    fn with(http: Http, secrets: SecretsSettings, servers: Option<Servers>) -> Self {
         Self {
             inner: Arc::new(AuthenticatorInner {
                 http,
                 servers,
-                secrets: Secrets::default(),
+                secrets: Secrets::new(secrets),
                 applications: Mutex::default(),
             }),
         }
@@ -167,7 +168,7 @@ impl Authenticator {
     /// a token at the same time.
     ///
     /// # Errors
-    /// - `SecretUnavailable`, `TokenRefused`, `AddressRefused`: permanent for the tenant.
+    /// - `SecretNotAllowed`, `SecretUnavailable`, `TokenRefused`, `AddressRefused`: permanent for the tenant.
     /// - `TokenUnreachable`: transient, or throttled if the endpoint asks for a pause.
     ///
     /// A failure is returned again for 2 s to 1 min, or for the named pause, before the endpoint is asked
@@ -452,7 +453,7 @@ mod tests {
     fn the_number_of_applications_is_limited() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let http = Http::new(OutboundSettings::default(), ManualClock::at(now)).unwrap();
-        let authenticator = Authenticator::new(http);
+        let authenticator = Authenticator::new(http, SecretsSettings::default());
         let fill = |life: i64| {
             let mut applications = authenticator.inner.applications.lock().unwrap();
             applications.clear();

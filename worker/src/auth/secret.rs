@@ -2,8 +2,9 @@
 //! held in types that are wiped when dropped and never printed.
 
 use std::collections::HashMap;
+use std::fs::Metadata;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -11,9 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::registry::SecretRef;
-
-/// Bytes of the largest secret file. A private key with its chain has about 8 KiB.
-const MAXIMUM_BYTES: u64 = 64 * 1024;
+use tasksync_common::secrets::{MAXIMUM_SECRET_BYTES, SecretPlace};
+use tasksync_common::settings::SecretsSettings;
 
 /// Time after which a file is read again even if it looks unchanged.
 const MAXIMUM_AGE: SignedDuration = SignedDuration::from_secs(60);
@@ -28,27 +28,47 @@ struct FileVersion {
     bytes: u64,
 }
 
+impl FileVersion {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            modified: metadata.modified().ok(),
+            bytes: metadata.len(),
+        }
+    }
+}
+
 struct CachedSecret {
     version: FileVersion,
     read_at: Timestamp,
     secret: SecretString,
 }
 
-/// Reads secrets. Keeps a file's content until the file changes, at most for a minute.
-#[derive(Default)]
+/// Reads secrets from where tenants' secrets may be. Keeps a file's content until the file changes, at most for a
+/// minute.
 pub(super) struct Secrets {
-    files: Mutex<HashMap<PathBuf, CachedSecret>>,
+    settings: SecretsSettings,
+    files: Mutex<HashMap<SecretRef, CachedSecret>>,
 }
 
 impl Secrets {
+    pub(super) fn new(settings: SecretsSettings) -> Self {
+        Self {
+            settings,
+            files: Mutex::default(),
+        }
+    }
+
     /// Returns the secret's present value.
     ///
     /// # Errors
-    /// `SecretUnavailable`, with the name of the secret and never its value.
+    /// `SecretNotAllowed` or `SecretUnavailable`, with the name of the secret and never its value.
     pub(super) fn read(&self, reference: &SecretRef, now: Timestamp) -> Result<SecretString, Failure> {
-        let secret = match reference {
-            SecretRef::Environment(name) => environment(name),
-            SecretRef::File(path) => self.file(path, now),
+        if let Some(kept) = self.unchanged(reference, now) {
+            return Ok(kept);
+        }
+        let secret = match self.settings.locate(reference)? {
+            SecretPlace::Variable(name) => environment(&name),
+            SecretPlace::File(resolved) => self.file(reference, &resolved, now),
         }
         .and_then(|secret| {
             if secret.expose_secret().is_empty() {
@@ -62,39 +82,38 @@ impl Secrets {
 
     /// Forgets a secret that a server refused. Returns `true` if its value is now another.
     pub(super) fn renew(&self, reference: &SecretRef, now: Timestamp) -> bool {
-        let SecretRef::File(path) = reference else {
-            return false;
-        };
-        let old = self.lock().remove(path);
+        let old = self.lock().remove(reference);
         match (old, self.read(reference, now)) {
             (Some(old), Ok(new)) => old.secret.expose_secret() != new.expose_secret(),
             _ => false,
         }
     }
 
-    fn file(&self, path: &Path, now: Timestamp) -> Result<SecretString, String> {
-        let text = |error: std::io::Error| error.to_string();
-        let metadata = std::fs::metadata(path).map_err(text)?;
-        // Pipes and devices could block or never end.
-        if !metadata.is_file() {
-            return Err("it is not a file".to_owned());
-        }
-        let version = FileVersion {
-            modified: metadata.modified().ok(),
-            bytes: metadata.len(),
+    /// Returns the kept content of a file that has not changed since.
+    fn unchanged(&self, reference: &SecretRef, now: Timestamp) -> Option<SecretString> {
+        let SecretRef::File(path) = reference else {
+            return None;
         };
-        if let Some(kept) = self.lock().get(path) {
-            let age = kept.read_at.duration_until(now);
-            if kept.version == version && !age.is_negative() && age < MAXIMUM_AGE {
-                return Ok(kept.secret.clone());
-            }
-        }
+        let metadata = std::fs::metadata(self.settings.path_of(path)).ok()?;
+        let files = self.lock();
+        let kept = files.get(reference)?;
+        let age = kept.read_at.duration_until(now);
+        let is_current =
+            kept.version == FileVersion::of(&metadata) && !age.is_negative() && age < MAXIMUM_AGE;
+        (is_current && !kept.secret.expose_secret().is_empty()).then(|| kept.secret.clone())
+    }
+
+    /// Reads a file and keeps its content under its name.
+    fn file(&self, reference: &SecretRef, resolved: &Path, now: Timestamp) -> Result<SecretString, String> {
+        let text = |error: std::io::Error| error.to_string();
+        let file = std::fs::File::open(resolved).map_err(text)?;
+        let version = FileVersion::of(&file.metadata().map_err(text)?);
         let mut content = String::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(MAXIMUM_BYTES + 1).read_to_string(&mut content))
+        file.take(MAXIMUM_SECRET_BYTES + 1)
+            .read_to_string(&mut content)
             .map_err(text)?;
-        if content.len() as u64 > MAXIMUM_BYTES {
-            return Err(format!("it is larger than {MAXIMUM_BYTES} bytes"));
+        if content.len() as u64 > MAXIMUM_SECRET_BYTES {
+            return Err(format!("it is larger than {MAXIMUM_SECRET_BYTES} bytes"));
         }
         if content.ends_with('\n') {
             content.pop();
@@ -104,11 +123,11 @@ impl Secrets {
         }
         let secret = SecretString::from(content);
         let mut files = self.lock();
-        if files.len() >= MAXIMUM_FILES && !files.contains_key(path) {
+        if files.len() >= MAXIMUM_FILES && !files.contains_key(reference) {
             files.clear();
         }
         files.insert(
-            path.to_owned(),
+            reference.clone(),
             CachedSecret {
                 version,
                 read_at: now,
@@ -118,7 +137,7 @@ impl Secrets {
         Ok(secret)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, CachedSecret>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SecretRef, CachedSecret>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -153,6 +172,13 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
+    fn secrets_in(folder: &Path) -> Secrets {
+        Secrets::new(SecretsSettings {
+            folder: folder.to_owned(),
+            ..SecretsSettings::default()
+        })
+    }
+
     fn value(secrets: &Secrets, reference: &SecretRef, second: i64) -> String {
         secrets
             .read(reference, at(second))
@@ -166,7 +192,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         let reference = SecretRef::File(path.clone());
-        let secrets = Secrets::default();
+        let secrets = secrets_in(folder.path());
         std::fs::write(&path, "first\r\n").unwrap();
         assert_eq!(value(&secrets, &reference, 0), "first");
         // The file has another length.
@@ -190,7 +216,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         let reference = SecretRef::File(path.clone());
-        let secrets = Secrets::default();
+        let secrets = secrets_in(folder.path());
         std::fs::write(&path, "first").unwrap();
         assert_eq!(value(&secrets, &reference, 0), "first");
         assert!(!secrets.renew(&reference, at(1)), "the same value again");
@@ -209,17 +235,14 @@ mod tests {
         };
         let table = [
             (
-                SecretRef::Environment("TASKSYNC_NO_SUCH_VARIABLE".to_owned()),
+                SecretRef::Environment("TASKSYNC_SECRET_NO_SUCH_VARIABLE".to_owned()),
                 "not set",
             ),
             (SecretRef::File(folder.path().join("missing")), "No such file"),
-            (SecretRef::File(folder.path().to_owned()), "not a file"),
-            (SecretRef::File("/dev/zero".into()), "not a file"),
             (file("empty", b"\n"), "empty"),
             (file("binary", b"\xff\xfe"), "UTF-8"),
-            (file("large", &vec![b'x'; 65 * 1024]), "larger than 65536 bytes"),
         ];
-        let secrets = Secrets::default();
+        let secrets = secrets_in(folder.path());
         for (reference, reason) in table {
             let failure = secrets.read(&reference, at(0)).unwrap_err();
             assert_eq!(failure.code, Code::SecretUnavailable);
@@ -234,14 +257,32 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_replaced_by_a_link_out_of_the_folder_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("tenants");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("password"), "tenant").unwrap();
+        std::fs::write(root.path().join("token"), "operator's").unwrap();
+        let reference: SecretRef = "file:password".parse().unwrap();
+        let secrets = secrets_in(&folder);
+        assert_eq!(value(&secrets, &reference, 0), "tenant");
+        std::fs::remove_file(folder.join("password")).unwrap();
+        std::os::unix::fs::symlink(root.path().join("token"), folder.join("password")).unwrap();
+        let failure = secrets.read(&reference, at(1)).unwrap_err();
+        assert_eq!(failure.code, Code::SecretNotAllowed);
+        assert!(!failure.detail.contains("operator"), "{failure}");
+        assert!(!secrets.renew(&reference, at(2)));
+    }
+
+    #[test]
     fn files_in_memory_are_limited() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         std::fs::write(&path, "secret").unwrap();
-        let secrets = Secrets::default();
+        let secrets = secrets_in(folder.path());
         for number in 0..MAXIMUM_FILES {
             secrets.lock().insert(
-                format!("/nowhere/{number}").into(),
+                SecretRef::File(format!("/nowhere/{number}").into()),
                 CachedSecret {
                     version: FileVersion {
                         modified: None,

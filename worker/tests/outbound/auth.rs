@@ -17,12 +17,12 @@ use tasksync_worker::http::Http;
 use tasksync_worker::throttle::Servers;
 use url::Url;
 
-use crate::server::{Reply, Server, settings};
+use crate::server::{Reply, Server, secrets, settings};
 
 fn authenticator() -> (Authenticator, Arc<ManualClock>) {
     let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
     let http = Http::new(settings(), clock.clone()).unwrap();
-    (Authenticator::new(http), clock)
+    (Authenticator::new(http, secrets()), clock)
 }
 
 fn secret(folder: &Path, name: &str, value: &str) -> SecretRef {
@@ -168,7 +168,7 @@ async fn a_pause_of_the_endpoint_is_shared_by_all_workers_and_can_be_ended() {
     let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
     let http = Http::new(settings(), clock.clone()).unwrap();
     let servers = Servers::new(25, clock.clone());
-    let authenticator = Authenticator::with_pauses_in(http, servers.clone());
+    let authenticator = Authenticator::with_pauses_in(http, secrets(), servers.clone());
     let credentials = application(server.url("/token"), secret(folder.path(), "secret", "value"));
     let name = [ServerName::of_token_endpoint(&credentials).unwrap()];
     for _ in 0..2 {

@@ -19,7 +19,7 @@ use tasksync_worker::source::sharepoint::{SharePointSettings, SharePointSource};
 use tasksync_worker::source::{Person, Source as _};
 use tasksync_worker::throttle::{MailboxLocks, Servers};
 
-use crate::server::{Reply, Server, settings};
+use crate::server::{Reply, Server, secrets, settings};
 
 const BOMBS: usize = 64;
 const MOST_KIB: usize = 512 * 1024;
@@ -93,7 +93,7 @@ impl Rig {
         let limits = self.servers.limits_of(&url, Kind::Ews, tenant);
         EwsMailbox::new(
             self.http.clone(),
-            Authenticator::new(self.http.clone()),
+            Authenticator::new(self.http.clone(), secrets()),
             EwsConnection {
                 tenant: tenant.parse().unwrap(),
                 url,
@@ -110,7 +110,7 @@ impl Rig {
     fn source(&self, tenant: &str, server: &Server) -> SharePointSource {
         SharePointSource::new(
             self.http.clone(),
-            Authenticator::new(self.http.clone()),
+            Authenticator::new(self.http.clone(), secrets()),
             SharePointConnection {
                 sites: vec![server.url("/sites/p")],
                 credentials: self.credentials(),

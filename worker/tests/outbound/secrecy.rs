@@ -20,7 +20,7 @@ use tasksync_worker::source::{Person, Source as _};
 use tasksync_worker::throttle::{MailboxLocks, Servers};
 use url::Url;
 
-use crate::server::{Authority, Names, Reply, Server, settings};
+use crate::server::{Authority, Names, Reply, Server, secrets, settings};
 
 const CANARY: &str = "canary-7f3a9c-Zwitscher";
 const TOKEN: &str = "token-5d1e-Piepmatz";
@@ -186,7 +186,7 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
     settings.maximum_answer_bytes = 100_000;
     settings.request_timeout = Duration::from_millis(300);
     let http = Http::with_lookup(settings, Arc::new(SystemClock), Names::new(&[&["127.0.0.1"]])).unwrap();
-    let authenticator = Authenticator::new(http.clone());
+    let authenticator = Authenticator::new(http.clone(), secrets());
 
     let mut seen = String::new();
     for target in &targets(&plain, &tls) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use rcgen::{CertificateParams, Issuer, KeyPair};
-use tasksync_common::settings::OutboundSettings;
+use tasksync_common::settings::{OutboundSettings, SecretsSettings};
 use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 use tasksync_worker::http::Lookup;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -260,6 +260,14 @@ impl Lookup for Names {
             .unwrap()
             .clone();
         Box::pin(std::future::ready(Ok(answer)))
+    }
+}
+
+/// Returns settings with which every temporary file may be a tenant's secret.
+pub(crate) fn secrets() -> SecretsSettings {
+    SecretsSettings {
+        folder: std::env::temp_dir(),
+        ..SecretsSettings::default()
     }
 }
 

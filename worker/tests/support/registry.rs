@@ -201,13 +201,26 @@ impl TenantStore for MemoryRegistry {
     }
 }
 
+/// Returns a sign-in name without the provider and without the case of letters.
+fn account(login: &str) -> String {
+    let account = login.rsplit('|').next().unwrap_or_default();
+    account.trim().to_ascii_lowercase()
+}
+
 #[async_trait]
 impl EnrolmentStore for MemoryRegistry {
     async fn enrol(&self, enrolment: &Enrolment) -> Result<EnrolmentResult, Failure> {
         self.rows(|rows| {
-            let mut others = rows.enrolments.values().filter(|row| row.key != enrolment.key);
-            if let Some(owner) = others.find(|row| row.mailbox == enrolment.mailbox) {
+            let others = || rows.enrolments.values().filter(|row| row.key != enrolment.key);
+            if let Some(owner) = others().find(|row| row.mailbox == enrolment.mailbox) {
                 return EnrolmentResult::MailboxTaken(owner.key.clone());
+            }
+            let of_login = |row: &&Enrolment| {
+                row.key.tenant == enrolment.key.tenant
+                    && account(&row.source_login) == account(&enrolment.source_login)
+            };
+            if let Some(owner) = others().find(of_login) {
+                return EnrolmentResult::LoginTaken(owner.key.clone());
             }
             let earlier_opt_in = rows.enrolments.get(&enrolment.key).map(|row| row.opted_in_at);
             let row = Enrolment {

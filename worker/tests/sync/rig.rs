@@ -13,7 +13,7 @@ use tasksync_common::clock::{Clock, SharedClock, SystemClock};
 use tasksync_common::error::Failure;
 use tasksync_common::model::{TenantId, UserId, UserKey};
 use tasksync_common::registry::{Enrolment, EnrolmentState, SqlRegistry, Tenant};
-use tasksync_common::settings::{GuardSettings, OutboundSettings, Settings, WorkerSettings};
+use tasksync_common::settings::{GuardSettings, OutboundSettings, SecretsSettings, Settings, WorkerSettings};
 use tasksync_common::state::SyncState;
 use tasksync_loadtest::exchange::{ExchangeSettings, MailboxSpec};
 use tasksync_loadtest::population::{AppliedTenant, Person, PopulationSpec, Tenant as SimTenant};
@@ -124,19 +124,21 @@ impl Parts {
         shared_clock: &SharedClock,
     ) -> (Arc<Tenants>, Arc<SyncEngine>, SyncEngine) {
         let limits = self.limits;
-        let outbound = OutboundSettings {
-            allowed_networks: vec!["127.0.0.0/8".to_owned()],
-            allow_plain_http: true,
-            request_timeout: self.request_timeout,
-            ..OutboundSettings::default()
+        let settings = Settings {
+            outbound: OutboundSettings {
+                allowed_networks: vec!["127.0.0.0/8".to_owned()],
+                allow_plain_http: true,
+                request_timeout: self.request_timeout,
+                ..OutboundSettings::default()
+            },
+            secrets: SecretsSettings {
+                // Some tests write their secrets beside the rig's own folder.
+                folder: std::env::temp_dir(),
+                ..SecretsSettings::default()
+            },
+            ..Settings::default()
         };
-        let defaults = Settings::default();
-        let connector = ServerConnector::new(
-            &outbound,
-            &defaults.schedule,
-            &defaults.worker,
-            Arc::clone(shared_clock),
-        )
+        let connector = ServerConnector::new(&settings, Arc::clone(shared_clock))
         .unwrap()
         .with_limits(|source, mailbox| {
             source.feed_window = Duration::ZERO;

@@ -20,7 +20,7 @@ use tasksync_worker::throttle::{MailboxLocks, Servers};
 use tokio::time::sleep;
 
 use crate::bench::{Bench, SECOND};
-use crate::server::{Reply, Server, settings};
+use crate::server::{Reply, Server, secrets, settings};
 use crate::support::{Act, key, tenant_id};
 
 const TENANT: &str = "contoso";
@@ -50,7 +50,7 @@ async fn failures(reply: fn() -> Reply, users: &[UserId]) -> Vec<Act> {
     let limits = servers.limits_of(&url, Kind::Ews, TENANT);
     let mailbox = EwsMailbox::new(
         http.clone(),
-        Authenticator::new(http),
+        Authenticator::new(http, secrets()),
         EwsConnection {
             tenant: tenant_id(TENANT),
             url,

@@ -104,6 +104,57 @@ pub async fn a_mailbox_belongs_to_one_user_of_the_installation(registry: Arc<dyn
     );
 }
 
+/// Neither case nor the claims prefix makes another name. Other tenants have their own names. A refused enrolment changes
+/// nothing, alone and among many.
+pub async fn a_sign_in_name_belongs_to_one_user_of_the_tenant(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a", "b"], &["ana"]).await;
+    let owner = key("a", "ana");
+    for login in ["i:0#.w|a\\ana", "I:0#.W|A\\Ana", "a\\ana", " A\\ANA", "i:0#.f|members|a\\ana"] {
+        let taken = Enrolment {
+            source_login: login.to_owned(),
+            ..enrolment("a", "ben")
+        };
+        let expected = EnrolmentResult::LoginTaken(owner.clone());
+        assert_eq!(registry.enrol(&taken).await.unwrap(), expected, "{login}");
+        let together = [taken.clone(), enrolment("a", "cem")];
+        let answers = registry.enrol_many(&together).await.unwrap();
+        assert_eq!(answers[0], expected, "{login}");
+        assert_eq!(registry.enrolment(&taken.key).await.unwrap(), None);
+        assert!(registry.withdraw(&key("a", "cem")).await.unwrap());
+        let elsewhere = Enrolment {
+            source_login: login.to_owned(),
+            ..enrolment("b", "ben")
+        };
+        assert_eq!(registry.enrol(&elsewhere).await.unwrap(), EnrolmentResult::Added);
+        assert!(registry.withdraw(&elsewhere.key).await.unwrap());
+    }
+    // A user who is updated does not get another user's name either, and keeps the own one in any case.
+    assert_eq!(registry.enrol(&enrolment("a", "ben")).await.unwrap(), EnrolmentResult::Added);
+    let renamed = Enrolment {
+        source_login: "a\\ana".to_owned(),
+        ..enrolment("a", "ben")
+    };
+    assert_eq!(
+        registry.enrol(&renamed).await.unwrap(),
+        EnrolmentResult::LoginTaken(owner.clone())
+    );
+    let own = Enrolment {
+        source_login: "A\\Ana".to_owned(),
+        ..enrolment("a", "ana")
+    };
+    assert_eq!(registry.enrol(&own).await.unwrap(), EnrolmentResult::Updated);
+    // Parts of a name are other names.
+    for (user, login) in [("dora", "ana"), ("eve", "b\\ana"), ("finn", "a\\ana2")] {
+        let other = Enrolment {
+            source_login: login.to_owned(),
+            ..enrolment("a", user)
+        };
+        assert_eq!(registry.enrol(&other).await.unwrap(), EnrolmentResult::Added, "{login}");
+    }
+    assert!(registry.withdraw(&owner).await.unwrap());
+    assert_eq!(registry.enrol(&renamed).await.unwrap(), EnrolmentResult::Updated);
+}
+
 /// Opting out frees the mailbox for another user.
 pub async fn a_withdrawn_user_s_mailbox_is_free_again(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a", "b"], &["ana"]).await;

@@ -1,5 +1,7 @@
 //! Enrolments.
 
+use std::collections::BTreeSet;
+
 use super::connection::{Sql, SqlConnection, about_users};
 use super::errors::is_missing_reference;
 use super::{SqlRegistry, sql_limit};
@@ -10,7 +12,23 @@ use crate::registry::{Enrolment, EnrolmentCounts, EnrolmentResult, EnrolmentStat
 use crate::schedule::digest_of;
 use async_trait::async_trait;
 
-const OWNER: &str = "SELECT tenant, user_id FROM enrolments WHERE mailbox = $1";
+/// Locks the tenant, so that two enrolments with one sign-in name see each other. On SQLite writers take turns anyway.
+const LOCK_TENANT: Sql = Sql {
+    sqlite: "SELECT id FROM tenants WHERE id = $1",
+    postgres: "SELECT id FROM tenants WHERE id = $1 FOR NO KEY UPDATE",
+};
+/// The users who have the mailbox, or the sign-in name in this tenant. The names are compared by the expression of the
+/// index `enrolments_login`.
+pub(super) const OWNERS: Sql = Sql {
+    sqlite: "SELECT 'mailbox', tenant, user_id FROM enrolments WHERE mailbox = $1 \
+        UNION ALL SELECT 'login', tenant, user_id FROM enrolments WHERE tenant = $2 AND \
+            trim(replace(lower(source_login), rtrim(lower(source_login), replace(lower(source_login), '|', '')), '')) = \
+            trim(replace(lower($3), rtrim(lower($3), replace(lower($3), '|', '')), ''))",
+    postgres: "SELECT 'mailbox', tenant, user_id FROM enrolments WHERE mailbox = $1 \
+        UNION ALL SELECT 'login', tenant, user_id FROM enrolments WHERE tenant = $2 AND \
+            trim(lower(regexp_replace(source_login COLLATE \"C\", '^.*\\|', ''))) = \
+            trim(lower(regexp_replace(CAST($3 AS TEXT) COLLATE \"C\", '^.*\\|', '')))",
+};
 const MAILBOX: &str = "SELECT mailbox FROM enrolments WHERE tenant = $1 AND user_id = $2";
 const ADD: &str = "INSERT INTO enrolments \
     (tenant, user_id, source_login, mailbox, time_zone, opted_in_at, disabled_since, failure, name_digest) \
@@ -57,11 +75,16 @@ impl EnrolmentStore for SqlRegistry {
         retry_on_conflict(|| async {
             let doing = format!("enrolling {}", enrolment.key);
             let mut transaction = self.transaction(&doing).await?;
+            self.lock_tenant(&mut transaction, &doing, &enrolment.key.tenant)
+                .await?;
             let answer = self.enrol_within(&mut transaction, &doing, enrolment).await?;
-            if matches!(answer, EnrolmentResult::MailboxTaken(_)) {
-                self.rollback(&doing, transaction).await?;
-            } else {
-                self.commit(&doing, transaction).await?;
+            match answer {
+                EnrolmentResult::MailboxTaken(_) | EnrolmentResult::LoginTaken(_) => {
+                    self.rollback(&doing, transaction).await?;
+                }
+                EnrolmentResult::Added | EnrolmentResult::Updated => {
+                    self.commit(&doing, transaction).await?;
+                }
             }
             Ok(answer)
         })
@@ -76,6 +99,11 @@ impl EnrolmentStore for SqlRegistry {
             }
             let doing = format!("enrolling {} users", enrolments.len());
             let mut transaction = self.transaction(&doing).await?;
+            // In order of name, so that two calls never wait for each other.
+            let tenants: BTreeSet<_> = enrolments.iter().map(|enrolment| &enrolment.key.tenant).collect();
+            for tenant in tenants {
+                self.lock_tenant(&mut transaction, &doing, tenant).await?;
+            }
             for enrolment in enrolments {
                 answers.push(self.enrol_within(&mut transaction, &doing, enrolment).await?);
             }
@@ -185,6 +213,22 @@ impl EnrolmentStore for SqlRegistry {
 }
 
 impl SqlRegistry {
+    /// Makes other enrolments of the tenant wait until the end of the transaction. An unknown tenant is no error here.
+    async fn lock_tenant(
+        &self,
+        transaction: &mut SqlConnection,
+        doing: &str,
+        tenant: &TenantId,
+    ) -> Result<(), Failure> {
+        let _locked: Option<(String,)> = transaction
+            .query(LOCK_TENANT)
+            .bind(tenant.as_str())
+            .fetch_optional()
+            .await
+            .map_err(|error| self.failure_or_lost_race(doing, &error))?;
+        Ok(())
+    }
+
     /// Enrols a user inside a transaction. A refused enrolment changes nothing.
     async fn enrol_within(
         &self,
@@ -194,17 +238,24 @@ impl SqlRegistry {
     ) -> Result<EnrolmentResult, Failure> {
         let key = &enrolment.key;
         let fail = |error: sqlx::Error| self.failure_or_lost_race(doing, &error);
-        let owner: Option<(String, String)> = transaction
-            .query(OWNER)
+        let owners: Vec<(String, String, String)> = transaction
+            .query(OWNERS)
             .bind(enrolment.mailbox.as_str())
-            .fetch_optional()
+            .bind(key.tenant.as_str())
+            .bind(enrolment.source_login.as_str())
+            .fetch_all()
             .await
             .map_err(fail)?;
-        if let Some((tenant, user)) = owner {
+        for (of, tenant, user) in owners {
             let owner = UserKey::new(self.name(&tenant)?, self.name(&user)?);
-            if owner != *key {
-                return Ok(EnrolmentResult::MailboxTaken(owner));
+            if owner == *key {
+                continue;
             }
+            return Ok(if of == "mailbox" {
+                EnrolmentResult::MailboxTaken(owner)
+            } else {
+                EnrolmentResult::LoginTaken(owner)
+            });
         }
         let updated_rows = transaction
             .query(UPDATE)

@@ -49,13 +49,8 @@ pub(super) fn connector(
     fleet: &dyn Fleet,
     nudge: &Arc<Nudge>,
 ) -> Result<Clients, CommandError> {
-    let mut connector = ServerConnector::new(
-        &settings.outbound,
-        &settings.schedule,
-        &settings.worker,
-        Arc::clone(clock),
-    )
-    .map_err(|error| CommandError::settings(error.to_string()))?;
+    let mut connector = ServerConnector::new(settings, Arc::clone(clock))
+        .map_err(|error| CommandError::settings(error.to_string()))?;
     if fleet.is_shared() {
         connector = connector.sharing_limits(settings.outbound.requests_per_server, Arc::clone(nudge));
     }

@@ -19,7 +19,7 @@ fn opt_in(service: &Standalone, user: &str) {
         "contoso",
         user,
         "--source-login",
-        "i:0#.w|contoso\\ana",
+        &format!("i:0#.w|contoso\\{user}"),
         "--mailbox",
         &mailbox,
         "--time-zone",

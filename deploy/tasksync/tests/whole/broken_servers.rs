@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tasksync_loadtest::exchange::MailboxItemEdit as CopyEdit;
 use tasksync_loadtest::sharepoint::people::ListItemEdit;
-use tasksync_loadtest::trial::{Farm, Ledger, Oracle, Service};
+use tasksync_loadtest::trial::{Farm, Ledger, Oracle, Service, secrets_folder};
 
 use crate::faulty_proxy::{FaultyProxy, ProxyMode};
 use crate::rig::{PATIENCE, ask, assert_no_writes, eventually_async, farm, start, wait_until_settled};
@@ -116,14 +116,14 @@ const FAULTS: &[(Fault, &str, &str)] = &[
         "401",
     ),
     (
-        Fault::Setting("/mailbox/credentials/password", "env:NO_SUCH_SECRET"),
+        Fault::Setting("/mailbox/credentials/password", "env:TASKSYNC_SECRET_NONE"),
         "secret-unavailable",
-        "NO_SUCH_SECRET",
+        "TASKSYNC_SECRET_NONE",
     ),
     (
-        Fault::Setting("/source/credentials/password", "file:/no/such/secret"),
+        Fault::Setting("/source/credentials/password", "file:no-such-secret"),
         "secret-unavailable",
-        "/no/such/secret",
+        "no-such-secret",
     ),
 ];
 
@@ -170,7 +170,7 @@ impl Site {
             Fault::SharePoint(mode) => self.sharepoint.set(mode),
             Fault::Setting(pointer, value) => {
                 let mut settings = self.settings.clone();
-                let wrong = service.folder().join("wrong.password");
+                let wrong = secrets_folder(service.folder()).join("wrong.password");
                 std::fs::write(&wrong, "no such password").unwrap();
                 *settings.pointer_mut(pointer).unwrap() =
                     json!(value.replace("WRONG", &wrong.display().to_string()));

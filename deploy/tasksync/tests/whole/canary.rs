@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::rig::{PATIENCE, run, tasksync};
 use tasksync_common::clock::monotonic;
 use tasksync_common::tasks::{AbortOnDropHandle, spawn};
+use tasksync_loadtest::trial::secrets_folder;
 
 const PASSWORD: &str = "Kanari-password-9c41e7";
 const CLIENT_SECRET: &str = "Kanari-clientsecret-5d02b8";
@@ -39,6 +40,7 @@ impl Canaries {
     /// Puts the secrets through the service at `url`, whose processes run with these settings, and keeps its output.
     /// Returns when every tenant's sync has failed.
     pub(crate) async fn put_through(url: &str, token: &str, folder: &Path) -> Self {
+        let folder = &secrets_folder(folder);
         let key = key_in(folder);
         let body: String = std::fs::read_to_string(&key)
             .unwrap()

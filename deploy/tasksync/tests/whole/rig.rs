@@ -81,6 +81,7 @@ pub(crate) fn spec(executable: PathBuf, folder: &Path, minimum: Duration, more: 
         top_up_interval: Duration::from_millis(100),
         more: more.to_owned(),
         environment: Vec::new(),
+        is_earlier_build: false,
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tasksync_loadtest::trial::{Farm, Installation, Ledger, Service};
+use tasksync_loadtest::trial::{Farm, Installation, Ledger, Service, secrets_folder};
 
 use crate::rig::{People, assert_no_writes, farm, spec, wait_until_settled};
 use crate::shared_stores::SharedStores;
@@ -67,12 +67,9 @@ async fn an_earlier_build_is_replaced_by_this_one() {
     let folder = tempfile::tempdir().unwrap();
     let farm = farm(11, 2, 50, 2.0).await;
     let start = async |executable: PathBuf| {
-        Service::start(
-            spec(executable, folder.path(), Duration::from_secs(1), OFTEN),
-            &farm,
-        )
-        .await
-        .unwrap()
+        let mut spec = spec(executable, folder.path(), Duration::from_secs(1), OFTEN);
+        spec.is_earlier_build = spec.executable == earlier();
+        Service::start(spec, &farm).await.unwrap()
     };
     let service = start(earlier()).await;
     service.enrol(&farm).await.unwrap();
@@ -122,7 +119,16 @@ async fn workers_of_an_earlier_build_and_of_this_one_share_the_people() {
     let farm: Arc<Farm> = farm(12, 2, 50, 2.0).await;
     let start = async |executable: PathBuf, folder: &std::path::Path| {
         let mut spec = stores.installation(folder, 1, 1, OFTEN);
+        spec.service.is_earlier_build = executable == earlier();
         spec.service.executable = executable;
+        // The tenants name the files that the earlier build was given.
+        spec.environment.push((
+            "TASKSYNC_SECRETS__FOLDER".to_owned(),
+            secrets_folder(folders[0].path()).display().to_string(),
+        ));
+        if spec.service.is_earlier_build {
+            spec.environment.clear();
+        }
         Installation::start(spec, &farm).await.unwrap()
     };
     let old = start(earlier(), folders[0].path()).await;

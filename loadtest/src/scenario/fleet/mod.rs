@@ -17,7 +17,7 @@ use self::settings::{settings, stores, without_newer_sections};
 use super::file::{DeploymentMode, Scenario};
 use crate::population::Tenant;
 use crate::services::{Postgres, RabbitMq, Redis, Services, ServicesPlan};
-use crate::trial::{EarlierBuild, Farm, ProcessSpec, TOKEN, TasksyncProcess};
+use crate::trial::{EarlierBuild, Farm, ProcessSpec, TOKEN, TasksyncProcess, secrets_folder};
 
 /// Users per opt-in request.
 const USERS_PER_IMPORT: usize = 500;
@@ -67,6 +67,7 @@ impl Fleet {
         };
         let stores = stores(services.as_ref(), folder)?;
         let (authority, _) = farm.write_secrets(folder)?;
+        let secrets = secrets_folder(folder);
         let process =
             |name: String, role: &'static str, with_api: bool| -> Result<Arc<TasksyncProcess>, String> {
                 let ports = free_ports(2)?;
@@ -74,7 +75,7 @@ impl Fleet {
                     ports.first().copied().unwrap_or(0),
                     ports.last().copied().unwrap_or(0),
                 );
-                let table = settings(scenario, &stores, authority.as_deref(), health, api);
+                let table = settings(scenario, &stores, authority.as_deref(), &secrets, health, api);
                 let path = folder.join(format!("{name}.toml"));
                 write_settings(&path, &table)?;
                 let earlier = match &builds.earlier {

@@ -34,6 +34,7 @@ pub(super) fn settings(
     scenario: &Scenario,
     stores: &Stores,
     authority: Option<&Path>,
+    secrets: &Path,
     health: u16,
     api: u16,
 ) -> toml::Table {
@@ -57,6 +58,10 @@ pub(super) fn settings(
         (
             "health",
             table(vec![("listen", text(&format!("127.0.0.1:{health}")))]),
+        ),
+        (
+            "secrets",
+            table(vec![("folder", text(&secrets.display().to_string()))]),
         ),
         ("outbound", table(outbound)),
     ] {
@@ -103,7 +108,7 @@ mod tests {
             schedule: "memory:".to_owned(),
             queue: "memory:".to_owned(),
         };
-        let settings = settings(&scenario, &stores, None, 1, 2);
+        let settings = settings(&scenario, &stores, None, Path::new("/run/tenants"), 1, 2);
         assert_eq!(
             settings["outbound"]["requests_per_server"].as_integer(),
             Some(500)

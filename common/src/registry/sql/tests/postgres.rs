@@ -362,6 +362,7 @@ async fn one_of_many_enrolments_gets_the_mailbox() {
             match answer.unwrap() {
                 EnrolmentResult::Added | EnrolmentResult::Updated => winners += 1,
                 EnrolmentResult::MailboxTaken(owner) => assert_ne!(owner, key("a", "ana")),
+                EnrolmentResult::LoginTaken(owner) => panic!("{owner} has the sign-in name"),
             }
         }
         assert_eq!(winners, 1, "round {round}");
@@ -377,6 +378,32 @@ async fn one_of_many_enrolments_gets_the_mailbox() {
         .filter(|answer| matches!(answer, Ok(EnrolmentResult::Added)))
         .count();
     assert_eq!(added, 1);
+}
+
+#[tokio::test]
+async fn one_of_many_enrolments_gets_the_sign_in_name() {
+    let bench = bench_or_skip!(bench().await);
+    with_ana(&bench.registry).await;
+    for round in 0..5 {
+        let enrolling = (0..8).map(|user| {
+            let registry = Arc::clone(&bench.registry);
+            let wanted = Enrolment {
+                source_login: format!("a\\person{round}"),
+                ..enrolment(&format!("u{round}-{user}"), &format!("u{round}-{user}@a"))
+            };
+            spawn(async move { registry.enrol(&wanted).await.unwrap() }).detach()
+        });
+        let answers = futures::future::join_all(enrolling).await;
+        let added = answers
+            .iter()
+            .filter(|answer| matches!(answer, Ok(EnrolmentResult::Added)))
+            .count();
+        let taken = answers
+            .iter()
+            .filter(|answer| matches!(answer, Ok(EnrolmentResult::LoginTaken(_))))
+            .count();
+        assert_eq!((added, taken), (1, 7), "round {round}");
+    }
 }
 
 #[tokio::test]

@@ -4,11 +4,12 @@ use crate::registry::topics::*;
 use crate::tasks::spawn;
 use std::sync::Arc;
 
+use super::super::enrolments::OWNERS;
 use super::super::{Pools, SqlConnection};
 use super::{ana, with_ana};
 use crate::contract::{RegistryBench, key};
 use crate::error::{Code, ErrorClass};
-use crate::registry::{Registry, SaveResult, SqlRegistry};
+use crate::registry::{Enrolment, EnrolmentResult, Registry, SaveResult, SqlRegistry};
 
 struct Bench {
     registry: Arc<SqlRegistry>,
@@ -143,6 +144,47 @@ async fn it_is_still_there_after_closing() {
         again.sync_state(&key("a", "ana")).await.unwrap().unwrap().blob,
         b"state"
     );
+}
+
+#[tokio::test]
+async fn two_users_of_an_earlier_build_keep_one_sign_in_name_until_the_next_opt_in() {
+    let bench = in_file().await;
+    with_ana(&bench.registry).await;
+    let ben = Enrolment {
+        key: key("a", "ben"),
+        source_login: "ben".to_owned(),
+        mailbox: "ben@a.example".parse().unwrap(),
+        ..ana()
+    };
+    bench.registry.enrol(&ben).await.unwrap();
+    for statement in [
+        "UPDATE enrolments SET source_login = 'i:0#.w|a\\Ana'",
+        "DROP INDEX enrolments_login",
+        "DELETE FROM _sqlx_migrations WHERE version >= 7",
+    ] {
+        sqlx::query(statement).execute(writer(&bench.registry)).await.unwrap();
+    }
+    bench.registry.close().await;
+    let upgraded = SqlRegistry::open_sqlite(&url(bench.folder.as_ref().unwrap()))
+        .await
+        .unwrap();
+    assert_eq!(upgraded.enrolments(&ben.key.tenant, None, 9).await.unwrap().len(), 2);
+    let again = Enrolment {
+        source_login: "a\\ana".to_owned(),
+        ..ben.clone()
+    };
+    assert_eq!(
+        upgraded.enrol(&again).await.unwrap(),
+        EnrolmentResult::LoginTaken(key("a", "ana"))
+    );
+    assert_eq!(upgraded.enrol(&ben).await.unwrap(), EnrolmentResult::Updated);
+    let plan: Vec<(i64, i64, i64, String)> =
+        sqlx::query_as(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", OWNERS.sqlite)))
+            .fetch_all(writer(&upgraded))
+            .await
+            .unwrap();
+    let steps: Vec<_> = plan.iter().map(|(_, _, _, step)| step.as_str()).collect();
+    assert!(steps.iter().any(|step| step.contains("enrolments_login")), "{steps:?}");
 }
 
 #[tokio::test]

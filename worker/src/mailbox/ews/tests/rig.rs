@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use tasksync_common::clock::ManualClock;
 use tasksync_common::metrics::record::Server;
 use tasksync_common::registry::{Access, Credentials, SecretRef};
-use tasksync_common::settings::OutboundSettings;
+use tasksync_common::settings::{OutboundSettings, SecretsSettings};
 use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -118,7 +118,7 @@ impl Rig {
         Self {
             mailbox: EwsMailbox::new(
                 http.clone(),
-                Authenticator::new(http),
+                Authenticator::new(http, SecretsSettings { folder: secrets.path().to_owned(), ..SecretsSettings::default() }),
                 connection,
                 clock.clone(),
                 EwsLimits::default(),

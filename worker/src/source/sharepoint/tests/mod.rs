@@ -22,7 +22,7 @@ use tasksync_common::clock::ManualClock;
 use tasksync_common::error::{Code, ErrorClass};
 use tasksync_common::model::{Field, FieldSet, LocationKey, Percent, SourceKey, Status, Task};
 use tasksync_common::registry::{Credentials, SecretRef};
-use tasksync_common::settings::OutboundSettings;
+use tasksync_common::settings::{OutboundSettings, SecretsSettings};
 use tasksync_common::tasks::spawn;
 
 use super::*;
@@ -88,7 +88,7 @@ async fn stage_within(batches: bool, settings: SharePointSettings, maximum_answe
     };
     let source = SharePointSource::new(
         http.clone(),
-        Authenticator::new(http),
+        Authenticator::new(http, SecretsSettings { folder: std::env::temp_dir(), ..SecretsSettings::default() }),
         connection,
         "contoso".parse().unwrap(),
         clock.clone(),
