@@ -30,7 +30,9 @@ pub fn without_values(message: &str) -> String {
         shown.push('…');
         rest = rest.get(kept.len()..).unwrap_or_default();
         // A value without an end is left out to the end of the message.
-        rest = value_end(rest, mark).and_then(|end| rest.get(end..)).unwrap_or_default();
+        rest = value_end(rest, mark)
+            .and_then(|end| rest.get(end..))
+            .unwrap_or_default();
         shown.push(mark);
     }
     shown
@@ -69,8 +71,14 @@ mod tests {
                 "unknown variant `hunter2`, expected one of `basic`, `oauth_secret`",
                 "unknown variant `…`, expected one of `basic`, `oauth_secret`",
             ),
-            ("invalid type: integer `4711`, expected a string", "invalid type: integer `…`, expected a string"),
-            ("unknown field `displayname`, expected `id`", "unknown field `displayname`, expected `id`"),
+            (
+                "invalid type: integer `4711`, expected a string",
+                "invalid type: integer `…`, expected a string",
+            ),
+            (
+                "unknown field `displayname`, expected `id`",
+                "unknown field `displayname`, expected `id`",
+            ),
             ("invalid value: string \"hunter2", "invalid value: string \"…\""),
             ("", ""),
         ] {

@@ -80,10 +80,12 @@ impl SecretsSettings {
 
     fn locate_file(&self, path: &Path) -> Result<PathBuf, SecretProblem> {
         let put_it = || format!("put the file below {} (secrets.folder)", self.folder.display());
-        let outside = || SecretProblem::NotAllowed(format!(
+        let outside = || {
+            SecretProblem::NotAllowed(format!(
                 "it is not below the folder of the tenants' secrets; {}",
                 put_it()
-            ));
+            ))
+        };
         if path.components().any(|part| matches!(part, Component::ParentDir)) {
             return Err(SecretProblem::NotAllowed(format!(
                 "the path contains \"..\"; {}",
@@ -251,10 +253,18 @@ mod tests {
         ] {
             disk.assert_not_allowed(reference, reason);
         }
-        for variable in ["TASKSYNC_TOKEN", "TASKSYNC_QUEUE__URL", "PATH", "TASKSYNC_SECRETS__FOLDER"] {
+        for variable in [
+            "TASKSYNC_TOKEN",
+            "TASKSYNC_QUEUE__URL",
+            "PATH",
+            "TASKSYNC_SECRETS__FOLDER",
+        ] {
             let failure = disk.locate(&format!("env:{variable}")).unwrap_err();
             assert_eq!(failure.code, Code::SecretNotAllowed);
-            assert!(failure.detail.contains("must begin with TASKSYNC_SECRET_"), "{failure}");
+            assert!(
+                failure.detail.contains("must begin with TASKSYNC_SECRET_"),
+                "{failure}"
+            );
         }
     }
 

@@ -21,6 +21,16 @@ pub struct UserCheck {
 pub trait TenantChecks: Send + Sync + 'static {
     /// Checks for every site of the tenant that it answers, and what the service account may do there.
     async fn check_tenant(&self, tenant: &Tenant) -> Vec<SiteCheck>;
+    /// Checks that the source knows a person by this sign-in name.
+    ///
+    /// # Errors
+    /// It does not, or cannot be asked.
+    async fn check_person(&self, tenant: &Tenant, source_login: &str) -> Result<(), Failure>;
+    /// Checks that tasksync may use a user's mailbox. The user need not be enrolled.
+    ///
+    /// # Errors
+    /// It may not, or the server cannot be asked.
+    async fn check_mailbox(&self, tenant: &Tenant, user: &Enrolment) -> Result<MailboxFacts, Failure>;
     /// Checks that the source knows the person and that tasksync may use the mailbox. The user need not be enrolled
     /// yet.
     async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck;

@@ -16,7 +16,7 @@ pub use recovery::enable;
 pub use sql::{Occupancy, RegistrySharing, SqlRegistry, occupy};
 pub use tenant::{
     Access, Credentials, MailboxConnection, SecretRef, SecretRefError, SharePointConnection,
-    SourceConnection, Tenant,
+    SourceConnection, Tenant, TestPerson,
 };
 
 use crate::error::{Code, Failure};
@@ -211,9 +211,9 @@ seam! {
     /// Users who opted in.
     pub trait EnrolmentStore {
         /// Enrols a user. A mailbox belongs to one user of the installation, and a sign-in name to one user of the
-        /// tenant. Names are compared without the provider (`i:0#.w|`) and the case of ASCII letters. If the user is enrolled already
-        /// with another mailbox, the sync state is dropped. Fails with code `TenantUnknown` if the tenant
-        /// does not exist.
+        /// tenant. Names are compared without the provider (`i:0#.w|`) and the case of ASCII letters. If the user is
+        /// enrolled already with another mailbox, the sync state is dropped. Fails with code `TenantUnknown` if the
+        /// tenant does not exist.
         async fn enrol(&self, enrolment: &Enrolment) -> Result<EnrolmentResult, Failure>;
         /// Enrols many users, each as [`Self::enrol`] does, and returns the answers in the same order. A
         /// database does it in one transaction. After a failure any of them may be enrolled.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::model::{TenantId, stored_as_text};
+use crate::model::{MailboxAddress, TenantId, stored_as_text};
 use crate::plan::Policy;
 
 /// Why a reference to a secret was refused.
@@ -38,7 +38,9 @@ impl FromStr for SecretRef {
             {
                 Ok(Self::Environment(name.to_owned()))
             }
-            Some(("file", path)) if path.starts_with('/') || is_relative_name(path) => Ok(Self::File(path.into())),
+            Some(("file", path)) if path.starts_with('/') || is_relative_name(path) => {
+                Ok(Self::File(path.into()))
+            }
             _ => Err(SecretRefError),
         }
     }
@@ -178,6 +180,18 @@ pub enum SourceConnection {
     SharePoint(SharePointConnection),
 }
 
+/// The person by whom a tenant's connections are tested while no person is opted in. Tests only read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestPerson {
+    /// A mailbox that tasksync may open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox: Option<MailboxAddress>,
+    /// A sign-in name that the source knows, for SharePoint for example `i:0#.w|contoso\ana`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_login: Option<String>,
+}
+
 /// A customer whose users' tasks are synced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -201,6 +215,11 @@ pub struct Tenant {
     // The document leaves them out while all have their defaults.
     #[serde(default, skip_serializing_if = "Policy::is_default")]
     pub policy: Policy,
+    /// The person by whom both ends are tested while no person is opted in. Earlier builds refuse a tenant with this
+    /// table.
+    // The document leaves it out if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestPerson>,
 }
 
 impl Tenant {
@@ -244,10 +263,22 @@ mod tests {
             "{error}"
         );
         assert_eq!("env:A_1".parse::<SecretRef>().unwrap().to_string(), "env:A_1");
-        for name in ["file:contoso", "file:contoso/exchange.2", "file:/run/secrets/contoso"] {
+        for name in [
+            "file:contoso",
+            "file:contoso/exchange.2",
+            "file:/run/secrets/contoso",
+        ] {
             assert_eq!(name.parse::<SecretRef>().unwrap().to_string(), name);
         }
-        for wrong in ["file:", "file:../contoso", "file:a//b", "file:./a", "file:hunter2 !", "env:", "env:A-B"] {
+        for wrong in [
+            "file:",
+            "file:../contoso",
+            "file:a//b",
+            "file:./a",
+            "file:hunter2 !",
+            "env:",
+            "env:A-B",
+        ] {
             let error = wrong.parse::<SecretRef>().unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }

@@ -72,9 +72,10 @@ mod tests {
     use super::super::parse;
 
     fn error(text: &str) -> String {
-        parse(text, "file test.toml", [])
-            .map(|_| String::new())
-            .unwrap_or_else(|error| error.to_string())
+        match parse(text, "file test.toml", []) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
     }
 
     #[test]
@@ -84,10 +85,21 @@ mod tests {
             assert!(error.contains("secrets.folder must"), "{folder}: {error}");
         }
         for prefix in [
-            "", "T", "TASK", "TASKSYNC_", "TASKSYNC_TOKEN", "TASKSYNC_REGISTRY__", "PGPASS", "OTEL_", "A-B_",
+            "",
+            "T",
+            "TASK",
+            "TASKSYNC_",
+            "TASKSYNC_TOKEN",
+            "TASKSYNC_REGISTRY__",
+            "PGPASS",
+            "OTEL_",
+            "A-B_",
         ] {
             let error = error(&format!("[secrets]\nvariable_prefix = \"{prefix}\"\n"));
-            assert!(error.contains("secrets.variable_prefix must"), "{prefix}: {error}");
+            assert!(
+                error.contains("secrets.variable_prefix must"),
+                "{prefix}: {error}"
+            );
         }
         for prefix in ["TASKSYNC_SECRET_", "TASKSYNC_SECRET_TENANTS_", "TENANT_"] {
             assert_eq!(error(&format!("[secrets]\nvariable_prefix = \"{prefix}\"\n")), "");
@@ -102,7 +114,11 @@ mod tests {
                 ("TASKSYNC_SECRETS__VARIABLE_PREFIX", prefix),
                 (name, "a password"),
             ];
-            parse("", "defaults", environment.map(|(name, value)| (name.to_owned(), value.to_owned())))
+            parse(
+                "",
+                "defaults",
+                environment.map(|(name, value)| (name.to_owned(), value.to_owned())),
+            )
         };
         assert!(read("TASKSYNC_SECRET_", "TASKSYNC_SECRET_CONTOSO__EWS").is_ok());
         assert!(read("TENANT_", "TENANT_CONTOSO__EWS").is_ok());

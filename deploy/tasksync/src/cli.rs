@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tasksync_common::model::MailboxAddress;
 
 use crate::service::ServiceRole;
 
@@ -166,10 +167,30 @@ pub(crate) struct WhichLetters {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantCommand {
-    /// Adds a tenant from a TOML file, or updates it.
+    /// Adds a tenant from a TOML file, or updates it, after both ends were tested.
+    ///
+    /// SharePoint is tested site by site. Exchange is tested by the mailbox of --test-mailbox; without one, only that
+    /// it accepts the service account. Tests only read. If a test fails, nothing is stored (exit code 1).
     Add {
-        /// The tenant's file; see deploy/tasksync/examples/tenant.toml.
+        /// The tenant's file, or - for standard input; see deploy/tasksync/examples/tenant.toml.
         file: PathBuf,
+        #[command(flatten)]
+        testing: Testing,
+        /// Test both ends and show the difference, and store nothing.
+        #[arg(long, conflicts_with = "no_test")]
+        check_only: bool,
+    },
+    /// Opens a tenant's file in the editor ($VISUAL or $EDITOR), shows the difference, tests both ends and stores it.
+    ///
+    /// A text that cannot be stored is kept, and the message says where.
+    Edit {
+        /// Name of the tenant.
+        tenant: String,
+        #[command(flatten)]
+        testing: Testing,
+        /// Store without asking.
+        #[arg(long)]
+        yes: bool,
     },
     /// Lists the tenants.
     List,
@@ -179,9 +200,14 @@ pub(crate) enum TenantCommand {
         tenant: String,
     },
     /// Removes a tenant with its users and their sync states; tasks stay where they are.
+    ///
+    /// Says how many people lose their sync, and asks for the tenant's name again.
     Remove {
         /// Name of the tenant.
         tenant: String,
+        /// Remove without asking; needed where no person can be asked.
+        #[arg(long)]
+        yes: bool,
     },
     /// Shows which of the tenant's servers are paused, since when, until when and why.
     ///
@@ -210,6 +236,20 @@ pub(crate) enum TenantCommand {
         /// Name of the tenant.
         tenant: String,
     },
+}
+
+/// How a tenant is tested before it is stored.
+#[derive(Debug, Args)]
+pub(crate) struct Testing {
+    /// A mailbox by which Exchange is tested while no person is opted in; stored with the tenant.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) test_mailbox: Option<MailboxAddress>,
+    /// A sign-in name by which SharePoint is tested while no person is opted in; stored with the tenant.
+    #[arg(long, value_name = "LOGIN")]
+    pub(crate) test_login: Option<String>,
+    /// Store without testing, for servers that cannot be reached yet.
+    #[arg(long)]
+    pub(crate) no_test: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 use tasksync_scheduler::api::ApiToken;
 
@@ -66,6 +66,15 @@ impl ApiClient {
         self.call(Method::GET, path, query, None).await
     }
 
+    /// Returns the answer; `None` if the service has nothing under this name.
+    pub(crate) async fn find(&self, path: &[&str]) -> Result<Option<Value>, CommandError> {
+        let (status, value) = self.send(Method::GET, path, &[], None).await?;
+        if status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        self.judge(status, value).map(Some)
+    }
+
     pub(crate) async fn put(
         &self,
         path: &[&str],
@@ -103,10 +112,6 @@ impl ApiClient {
         self.call(Method::DELETE, path, &[], None).await
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "one call of the service itself, with limits of its own"
-    )]
     async fn call(
         &self,
         method: Method,
@@ -114,6 +119,32 @@ impl ApiClient {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value, CommandError> {
+        let (status, value) = self.send(method, path, query, body).await?;
+        self.judge(status, value)
+    }
+
+    /// Returns the answer of a request that succeeded, or else the service's error.
+    fn judge(&self, status: StatusCode, value: Value) -> Result<Value, CommandError> {
+        if status.is_success() {
+            return Ok(value);
+        }
+        if self.json {
+            exit::print(&pretty(&value))?;
+        }
+        Err(refusal_error(&value, status.as_u16()))
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "one call of the service itself, with limits of its own"
+    )]
+    async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value), CommandError> {
         let mut url = self.base.clone();
         // An empty name would drop a segment of the path and so address more than was meant.
         if path
@@ -148,13 +179,7 @@ impl ApiClient {
                 self.base
             ))
         })?;
-        if status.is_success() {
-            return Ok(value);
-        }
-        if self.json {
-            exit::print(&pretty(&value))?;
-        }
-        Err(refusal_error(&value, status.as_u16()))
+        Ok((status, value))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> CommandError {

@@ -2,12 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::{
-    ApiCommand, DeadLettersCommand, InstallationCommand, TenantCommand, UserCommand, WhichLetters,
-};
+use crate::cli::{ApiCommand, DeadLettersCommand, InstallationCommand, UserCommand, WhichLetters};
 use crate::client::{ApiClient, pretty};
 use crate::exit::{CommandEnd, CommandError, print};
-use crate::{import, journal, preview, show, tenant_file};
+use crate::{import, journal, preview, show, tenants};
 
 /// Entries of one page.
 const PAGE: &str = "1000";
@@ -16,7 +14,7 @@ const MAXIMUM_PAGES: usize = 10_000;
 
 pub(crate) async fn run(client: &ApiClient, command: ApiCommand) -> Result<CommandEnd, CommandError> {
     match command {
-        ApiCommand::Tenant(command) => tenant(client, command).await,
+        ApiCommand::Tenant(command) => tenants::run(client, command).await,
         ApiCommand::User(command) => user(client, command).await,
         ApiCommand::SyncNow { tenant, user } => {
             let answer = client.post(&["tenants", &tenant, "users", &user, "sync"]).await?;
@@ -106,72 +104,6 @@ async fn dead_letters(client: &ApiClient, command: DeadLettersCommand) -> Result
 /// Returns the id, or else the number of oldest letters. The command line requires exactly one of them.
 fn letters(which: &WhichLetters) -> (Option<&str>, String) {
     (which.id.as_deref(), which.oldest.unwrap_or(0).to_string())
-}
-
-async fn tenant(client: &ApiClient, command: TenantCommand) -> Result<CommandEnd, CommandError> {
-    match command {
-        TenantCommand::Add { file } => {
-            let tenant = tenant_file::read(&file)?;
-            let id = tenant.id.to_string();
-            let body = serde_json::to_value(&tenant)
-                .map_err(|error| CommandError::settings(format!("{}: {error}", file.display())))?;
-            let answer = client.put(&["tenants", &id], &[], &body).await?;
-            show_answer(client, &answer, |answer| {
-                format!(
-                    "{id} was {}. Next: `tasksync doctor --tenant {id}`, then `tasksync user opt-in {id} USER …`.\n",
-                    answer["result"].as_str().unwrap_or("stored")
-                )
-            })
-        }
-        TenantCommand::List => {
-            let answer = fetch_all_pages(client, &["tenants"], "tenants").await?;
-            show_answer(client, &answer, show::tenants)
-        }
-        TenantCommand::Show { tenant } => {
-            let answer = client.get(&["tenants", &tenant], &[]).await?;
-            show_answer(client, &answer, show::tenant)
-        }
-        TenantCommand::Remove { tenant } => {
-            let answer = client.delete(&["tenants", &tenant]).await?;
-            show_answer(client, &answer, |_| {
-                format!("{tenant} was removed; tasks stay where they are.\n")
-            })
-        }
-        TenantCommand::Pauses { tenant } => {
-            let answer = client.get(&["tenants", &tenant, "pauses"], &[]).await?;
-            show_answer(client, &answer, show::pauses)
-        }
-        TenantCommand::EndPauses { tenant, server } => {
-            let query: Vec<(&str, &str)> = server.iter().map(|server| ("server", server.as_str())).collect();
-            let answer = client
-                .delete_with(&["tenants", &tenant, "pauses"], &query)
-                .await?;
-            show_answer(client, &answer, |answer| {
-                format!(
-                    "{} pauses were ended; {} users who waited for that are due now.\n",
-                    show::cell(&answer["ended"]),
-                    show::cell(&answer["due"])
-                )
-            })
-        }
-        TenantCommand::Enable { tenant } => switch(client, &tenant, true).await,
-        TenantCommand::Disable { tenant } => switch(client, &tenant, false).await,
-    }
-}
-
-async fn switch(client: &ApiClient, tenant: &str, enabled: bool) -> Result<CommandEnd, CommandError> {
-    let mut body = client.get(&["tenants", tenant], &[]).await?;
-    if let Some(tenant) = body.as_object_mut() {
-        tenant.insert("enabled".to_owned(), Value::Bool(enabled));
-    }
-    let answer = client.put(&["tenants", tenant], &[], &body).await?;
-    show_answer(client, &answer, |_| {
-        if enabled {
-            format!("{tenant} is enabled.\n")
-        } else {
-            format!("{tenant} is disabled; none of its users is synced, and nothing was removed.\n")
-        }
-    })
 }
 
 async fn user(client: &ApiClient, command: UserCommand) -> Result<CommandEnd, CommandError> {
@@ -265,7 +197,11 @@ fn tenant_query(tenant: Option<&str>) -> Vec<(&str, &str)> {
 }
 
 /// Reads every page of a list.
-async fn fetch_all_pages(client: &ApiClient, path: &[&str], field: &str) -> Result<Value, CommandError> {
+pub(crate) async fn fetch_all_pages(
+    client: &ApiClient,
+    path: &[&str],
+    field: &str,
+) -> Result<Value, CommandError> {
     let mut entries = Vec::new();
     let mut after: Option<String> = None;
     for _ in 0..MAXIMUM_PAGES {
@@ -285,7 +221,7 @@ async fn fetch_all_pages(client: &ApiClient, path: &[&str], field: &str) -> Resu
     Err(CommandError::Answer(format!("the list of {field} does not end")))
 }
 
-fn show_answer(
+pub(crate) fn show_answer(
     client: &ApiClient,
     answer: &Value,
     text: impl FnOnce(&Value) -> String,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::show::{cell, entries, task_name, time};
 
@@ -23,7 +23,7 @@ pub(crate) fn text(answer: &Value) -> String {
             "{}  {}  {}",
             time(&entry["at"]),
             cell(&entry["kind"]),
-            task_name(entry)
+            name(entry)
         );
         if entry["meaning"].is_string() {
             let _ = writeln!(text, "    {}", cell(&entry["meaning"]));
@@ -31,6 +31,14 @@ pub(crate) fn text(answer: &Value) -> String {
         text.push_str(&values(entry));
     }
     text
+}
+
+/// Returns the task's name: as the state has it, or else as the entry itself has it.
+fn name(entry: &Value) -> String {
+    let (before, after) = (&entry["before"], &entry["after"]);
+    let titles = [&entry["title"], &after["title"], &before["title"]];
+    let title = titles.into_iter().find(|title| title.is_string());
+    task_name(&json!({ "task": entry["task"], "title": title, "list": entry["list"] }))
 }
 
 /// Returns one line for each value of an entry: the old value and the new one.
@@ -68,14 +76,14 @@ pub(crate) fn value(name: &str, value: &Value) -> String {
             || "-".to_owned(),
             |hundredths| format!("{}.{:02} %", hundredths / 100, hundredths % 100),
         ),
+        (_, Value::Array(items)) if items.is_empty() => "none".to_owned(),
+        (_, Value::Array(items)) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
         (_, value) => cell(value),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -89,8 +97,8 @@ mod tests {
         ]});
         let shown = text(&answer);
         for expected in [
-            "overwritten_at_source  sp|a|1\n    due: none -> 2026-03-02\n    percent: 0.00 % -> 50.00 %\n    title: Old -> New\n",
-            "deleted_at_source  sp|a|2\n    title: Gone\n",
+            "overwritten_at_source  \"New\" (sp|a|1)\n    due: none -> 2026-03-02\n    percent: 0.00 % -> 50.00 %\n    title: Old -> New\n",
+            "deleted_at_source  \"Gone\" (sp|a|2)\n    title: Gone\n",
             "set_back_in_mailbox  \"Budget\" (sp|a|3) in \"Projects - Plan\"\n    No right to edit it.\n    title: Mine -> Budget\n",
         ] {
             assert!(shown.contains(expected), "{expected:?} in:\n{shown}");

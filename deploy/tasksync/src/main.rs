@@ -3,6 +3,8 @@
 mod cli;
 mod client;
 mod commands;
+mod confirm;
+mod difference;
 mod docs;
 mod exit;
 mod import;
@@ -10,7 +12,9 @@ mod journal;
 mod preview;
 mod service;
 mod show;
+mod tenant_edit;
 mod tenant_file;
+mod tenants;
 mod token;
 
 use std::path::Path;

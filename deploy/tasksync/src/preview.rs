@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use tasksync_common::model::{Field, FieldSet, UserKey};
 use tasksync_common::plan::{Action, HeldDeletions, Memo, Plan, Step, held_digest};
+use tasksync_worker::sync::PlanNames;
 
 use crate::journal::value;
-use crate::show::{cell, entries};
+use crate::show::{cell, entries, held_deletions, list_name, task_in};
 
 /// The fields of a task in plans, with the names people know.
 const FIELDS: [(&str, &[&str]); Field::ALL.len()] = [
@@ -23,7 +24,12 @@ const FIELDS: [(&str, &[&str]); Field::ALL.len()] = [
 ];
 
 /// The plan as the API answers it.
-pub(crate) fn json(user: &UserKey, plan: &Plan, held_deletions: &[HeldDeletions]) -> Value {
+pub(crate) fn json(
+    user: &UserKey,
+    plan: &Plan,
+    held_deletions: &[HeldDeletions],
+    names: &PlanNames,
+) -> Value {
     let agreed = plan.agreed.iter().map(one_memo);
     let actions = plan.actions.iter().map(|(step, action)| one_step(*step, action));
     let steps: Vec<Value> = agreed.chain(actions).collect();
@@ -34,8 +40,33 @@ pub(crate) fn json(user: &UserKey, plan: &Plan, held_deletions: &[HeldDeletions]
         "folders": plan.folders,
         "steps": steps,
         "held": held_deletions,
+        "names": names_in(plan, held_deletions, names),
         "held_plan": (!held_deletions.is_empty()).then(|| held_digest(held_deletions)),
     })
+}
+
+/// Returns title and list of each task, and the name of each list, that the plan shows.
+fn names_in(plan: &Plan, held_deletions: &[HeldDeletions], names: &PlanNames) -> Value {
+    let let_go = plan.agreed.iter().filter_map(|memo| match memo {
+        Memo::LetGo { key, .. } => Some(key),
+        Memo::Remember { .. } | Memo::Forget { .. } => None,
+    });
+    let held = held_deletions.iter().flat_map(|deletions| &deletions.keys);
+    let tasks = plan.actions.iter().map(|(_, action)| action.key());
+    let tasks = tasks.chain(let_go).chain(held).map(|key| {
+        let list = names.lists.get(&key.location());
+        (
+            key.to_string(),
+            json!({ "title": names.titles.get(key), "list": list }),
+        )
+    });
+    let emptied = held_deletions.iter().flat_map(|deletions| &deletions.emptied);
+    let lists = plan
+        .folders
+        .iter()
+        .chain(emptied)
+        .map(|list| (list.to_string(), json!({ "list": names.lists.get(list) })));
+    Value::Object(tasks.chain(lists).collect())
 }
 
 fn one_memo(memo: &Memo) -> Value {
@@ -79,8 +110,13 @@ pub(crate) fn text(answer: &Value) -> String {
         cell(&answer["user"]),
         cell(&answer["tenant"])
     );
+    let names = &answer["names"];
     for folder in entries(answer, "folders") {
-        let _ = writeln!(text, "new_locations        make a folder for {}", cell(folder));
+        let _ = writeln!(
+            text,
+            "new_locations        make a folder for {}",
+            list_name(names, folder)
+        );
     }
     let mut agreed = 0_usize;
     for step in entries(answer, "steps") {
@@ -88,22 +124,14 @@ pub(crate) fn text(answer: &Value) -> String {
             agreed += 1;
             continue;
         }
-        text.push_str(&line(step));
+        text.push_str(&line(step, names));
     }
     for deletions in entries(answer, "held") {
         let _ = writeln!(
             text,
-            "HELD BACK on the side of the {}: {} of {} tasks would be deleted",
-            cell(&deletions["side"]),
-            entries(deletions, "keys").len(),
-            cell(&deletions["of"])
+            "HELD BACK on the side of the {}",
+            held_deletions(deletions, names).trim_end()
         );
-        for key in entries(deletions, "keys") {
-            let _ = writeln!(text, "    {}", cell(key));
-        }
-        for location in entries(deletions, "emptied") {
-            let _ = writeln!(text, "    would lose everything: {}", cell(location));
-        }
     }
     if answer["writes_nothing"] == true && entries(answer, "held").is_empty() {
         text.push_str("Nothing.\n");
@@ -126,18 +154,14 @@ pub(crate) fn text(answer: &Value) -> String {
     text
 }
 
-fn line(step: &Value) -> String {
+fn line(step: &Value, names: &Value) -> String {
+    let (task, replaces) = (&step["task"], &step["replaces"]);
     let mut text = format!(
         "{:<20} {}: {}",
         cell(&step["step"]),
         words(step),
-        cell(&step["key"])
+        task_in(names, &step["key"], &task["title"])
     );
-    let (task, replaces) = (&step["task"], &step["replaces"]);
-    let title = &task["title"];
-    if title.is_string() {
-        let _ = write!(text, " \"{}\"", cell(title));
-    }
     if !step["absence"].is_null() {
         let _ = write!(text, " ({})", cell(&step["absence"]));
     }
@@ -149,11 +173,11 @@ fn line(step: &Value) -> String {
         text.push_str(" (was deleted in the mailbox, but changed at the source since)");
     }
     text.push('\n');
-    let named: Vec<&str> = entries(step, "fields").iter().filter_map(Value::as_str).collect();
+    let sent_fields: Vec<&str> = entries(step, "fields").iter().filter_map(Value::as_str).collect();
     for (field, values) in FIELDS {
         // A new task is shown with everything it has.
         let sent = if step["fields"].is_array() {
-            named.contains(&field)
+            sent_fields.contains(&field)
         } else {
             step["action"] == "create_in_mailbox" && has(task, values)
         };
@@ -273,7 +297,16 @@ mod tests {
             of: 3,
             emptied: vec![list.clone()],
         };
-        let mut answer = json(&user, &plan, &[held_deletions]);
+        let names = PlanNames {
+            titles: [
+                (list.task(7), "Order paint".to_owned()),
+                (list.task(2), "Old".to_owned()),
+            ]
+            .into(),
+            lists: [(list.clone(), "Projects - Plan".to_owned())].into(),
+        };
+        let mut answer = json(&user, &plan, &[held_deletions], &names);
+        let id = "sp|3f1c2f0e-0000-4000-8000-000000000001";
         assert_eq!(answer["writes_nothing"], false);
         // As an update looks, whatever else it carries.
         let update = json!({
@@ -284,13 +317,18 @@ mod tests {
         answer["steps"].as_array_mut().unwrap().push(update);
         let shown = text(&answer);
         for expected in [
-            "make a folder for sp|3f1c2f0e-0000-4000-8000-000000000001\n",
-            "move to the mailbox's deleted items: sp|3f1c2f0e-0000-4000-8000-000000000001|2 (NotAssigned)",
+            &format!("make a folder for \"Projects - Plan\" ({id})\n"),
+            &format!(
+                "move to the mailbox's deleted items: \"Old\" ({id}|2) in \"Projects - Plan\" (NotAssigned)"
+            ),
             "the copy was edited",
-            "write to the source: sp|3f1c2f0e-0000-4000-8000-000000000001|1 \"New title\"\n",
+            &format!("write to the source: \"New title\" ({id}|1)\n"),
+            &format!("write to the mailbox: \"New title\" ({id}|3) in \"Projects - Plan\"\n"),
             "    title: New title  (loses: Old title)\n    due: 2026-03-01  (loses: none)\n",
             "    due: 2026-03-01  (was: none)\n    then written to the source: title: Title of the mailbox\n",
             "HELD BACK on the side of the source: 1 of 3",
+            &format!("    \"Order paint\" ({id}|7) in \"Projects - Plan\"\n"),
+            &format!("    would lose everything: \"Projects - Plan\" ({id})\n"),
             "1 tasks are the same",
             "tasksync user allow-deletions contoso ana",
         ] {

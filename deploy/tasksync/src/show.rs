@@ -8,7 +8,7 @@ use tasksync_common::registry::MailboxConnection;
 
 mod user;
 
-pub(crate) use user::{task_name, user};
+pub(crate) use user::{held_deletions, list_name, task_in, task_name, user};
 
 /// Returns a table in which each column is as wide as its widest cell.
 fn table(head: &[&str], rows: &[Vec<String>]) -> String {
@@ -108,6 +108,15 @@ pub(crate) fn tenant(tenant: &Value) -> String {
     let _ = writeln!(text, "  SharePoint: {}", cell(&credentials["kind"]));
     for site in entries(source, "sites") {
         let _ = writeln!(text, "    {}", cell(site));
+    }
+    let test = &tenant["test"];
+    for (label, value) in [
+        ("mailbox", &test["mailbox"]),
+        ("sign-in name", &test["source_login"]),
+    ] {
+        if !value.is_null() {
+            let _ = writeln!(text, "  {label} for tests: {}", cell(value));
+        }
     }
     if let Some(policy) = tenant["policy"].as_object() {
         text.push_str("  Policies:\n");

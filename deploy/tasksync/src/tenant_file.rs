@@ -1,6 +1,8 @@
 //! Tenant files: TOML in which people connect a tenant. A refusal names keys and lines and repeats no value, because a
 //! value may be a misplaced secret.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use tasksync_common::refusals::without_values;
@@ -11,15 +13,33 @@ use crate::exit::CommandError;
 /// The keys of credentials that name secrets.
 const SECRETS: [&str; 4] = ["password", "secret", "private_key", "certificate"];
 
-/// Returns the tenant of a file.
+/// Bytes of the longest text that is read. A tenant with 1,000 sites has about 100 KiB.
+const MAXIMUM_BYTES: u64 = 1024 * 1024;
+
+/// Returns the tenant of a file, or of standard input if the file is `-`.
 ///
 /// # Errors
 /// The file cannot be read, or [`parse`] refuses its text.
 pub(crate) fn read(file: &Path) -> Result<Tenant, CommandError> {
-    let origin = format!("tenant file {}", file.display());
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| CommandError::settings(format!("{origin}: {error}")))?;
+    let (origin, text) = if file == Path::new("-") {
+        ("standard input".to_owned(), read_all(std::io::stdin().lock()))
+    } else {
+        let text = File::open(file).and_then(read_all);
+        (format!("tenant file {}", file.display()), text)
+    };
+    let text = text.map_err(|error| CommandError::settings(format!("{origin}: {error}")))?;
     parse(&text, &origin)
+}
+
+fn read_all(source: impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    source.take(MAXIMUM_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAXIMUM_BYTES {
+        return Err(std::io::Error::other(format!(
+            "it is larger than {MAXIMUM_BYTES} bytes"
+        )));
+    }
+    Ok(text)
 }
 
 /// Returns the tenant that a text describes. `origin` names the text in errors.
@@ -58,9 +78,11 @@ fn misplaced_secret(text: &str) -> Option<String> {
     ["source", "mailbox"].into_iter().find_map(|side| {
         let credentials = table.get(side)?.get("credentials")?.as_table()?;
         let wrong = SECRETS.into_iter().find(|key| {
-            credentials
-                .get(*key)
-                .is_some_and(|value| value.as_str().is_none_or(|text| text.parse::<SecretRef>().is_err()))
+            credentials.get(*key).is_some_and(|value| {
+                value
+                    .as_str()
+                    .is_none_or(|text| text.parse::<SecretRef>().is_err())
+            })
         })?;
         Some(format!("{side}.credentials.{wrong}"))
     })
@@ -80,11 +102,23 @@ mod tests {
     fn a_refusal_names_key_and_line_and_no_value() {
         parse(EXAMPLE, "x").unwrap();
         for (from, to, named) in [
-            ("\"env:TASKSYNC_SECRET_CONTOSO_SHAREPOINT\"", "\"hunter2-Correct\"", "source.credentials.password"),
-            ("\"file:contoso-exchange\"", "4711", "mailbox.credentials.password"),
+            (
+                "\"env:TASKSYNC_SECRET_CONTOSO_SHAREPOINT\"",
+                "\"hunter2-Correct\"",
+                "source.credentials.password",
+            ),
+            (
+                "\"file:contoso-exchange\"",
+                "4711",
+                "mailbox.credentials.password",
+            ),
             ("\"file:contoso-exchange\"", "hunter2", "line "),
             ("\"file:contoso-exchange\"", "\"hunter2-Correct", "line "),
-            ("\"https://mail.contoso.example/EWS/Exchange.asmx\"", "\"hunter2-Correct\"", "x.toml"),
+            (
+                "\"https://mail.contoso.example/EWS/Exchange.asmx\"",
+                "\"hunter2-Correct\"",
+                "x.toml",
+            ),
             ("kind = \"basic\"", "kind = \"hunter2-Correct\"", "x.toml"),
             ("access = \"auto\"", "access = \"hunter2-Correct\"", "x.toml"),
             ("display_name", "displayname", "displayname"),

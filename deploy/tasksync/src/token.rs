@@ -14,6 +14,12 @@ pub(crate) fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
+/// Returns an environment variable that is set, not empty and valid text.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    let found = environment().into_iter().find(|(wanted, _)| wanted == name);
+    found.map(|(_, value)| value).filter(|value| !value.is_empty())
+}
+
 /// Returns the operator token from `TASKSYNC_TOKEN`, or from the file that `TASKSYNC_TOKEN_FILE` names.
 pub(crate) fn read() -> Result<Option<ApiToken>, CommandError> {
     from(&environment())

@@ -92,8 +92,12 @@ pub(crate) async fn run(arguments: SimulateArguments) -> Result<ExitCode, String
     let mut tenants = Vec::new();
     for tenant in &farm.population.tenants {
         let path = folder.join(format!("{}.toml", tenant.slug));
-        let settings =
-            toml::to_string(&farm.tenant_settings(tenant, &password)).map_err(|error| error.to_string())?;
+        let mut settings = farm.tenant_settings(tenant, &password);
+        if let (Some(person), Some(members)) = (tenant.people.first(), settings.as_object_mut()) {
+            let test = json!({ "mailbox": person.smtp, "source_login": person.login });
+            members.insert("test".to_owned(), test);
+        }
+        let settings = toml::to_string(&settings).map_err(|error| error.to_string())?;
         write_file(&path, &settings, 0o644)?;
         let csv = folder.join(format!("{}.csv", tenant.slug));
         write_file(&csv, &people_of(tenant), 0o644)?;

@@ -42,7 +42,10 @@ impl ServiceSpec {
         let secrets = if self.is_earlier_build {
             String::new()
         } else {
-            format!("[secrets]\nfolder = \"{}\"\n\n", secrets_folder(&self.folder).display())
+            format!(
+                "[secrets]\nfolder = \"{}\"\n\n",
+                secrets_folder(&self.folder).display()
+            )
         };
         let milliseconds = |duration: Duration| format!("\"{}ms\"", duration.as_millis());
         let text = format!(

@@ -52,6 +52,18 @@ struct ApiState {
     doctors: Arc<tokio::sync::Semaphore>,
 }
 
+impl ApiState {
+    /// Returns the right to query the tenants' servers, until it is dropped.
+    fn doctor_place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ApiError> {
+        self.doctors.try_acquire().map_err(|_| {
+            ApiError::new(
+                ApiCode::Busy,
+                "other doctor runs are in progress; each queries many servers",
+            )
+        })
+    }
+}
+
 /// Truncates a list that was read with one entry more than `limit`. Returns the last entry kept, or `None` if nothing
 /// was cut.
 fn truncate_page<T>(entries: &mut Vec<T>, limit: u32) -> Option<&T> {

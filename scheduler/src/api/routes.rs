@@ -77,9 +77,16 @@ fn tenant_endpoints() -> Vec<Endpoint> {
         endpoint(
             "PUT",
             "/tenants/{tenant}",
-            "Adds a tenant, or replaces its connections and settings. Body: a tenant. 201 `added`, 200 `updated`.",
+            "Adds a tenant, or replaces its connections and settings. Body: a tenant. Its servers are not tested. 201 `added`, 200 `updated`, 422 `secret-not-allowed`.",
             STORES_TIMEOUT,
             put(tenants::put),
+        ),
+        endpoint(
+            "POST",
+            "/tenants/{tenant}/test",
+            "Tests both ends of a tenant, which need not be stored, as the doctor does. Only reads, and stores nothing. Body: a tenant. Returns `result` (`ok`, `warning`, `failed`) and `checks`. 422 `secret-not-allowed`.",
+            ASKS_SERVERS,
+            post(tenants::test),
         ),
         endpoint(
             "GET",

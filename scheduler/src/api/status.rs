@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tasksync_common::model::TenantId;
 use tasksync_common::queue::QueueName;
 
-use super::error::{ApiCode, ApiError};
+use super::error::ApiError;
 use super::extract::{QueryParams, limit};
 use super::tenants::require_tenant;
 use super::views::{AlertView, ProcessView, QueuesView, StatusView};
@@ -93,11 +93,6 @@ pub(super) async fn doctor(
         Some(id) => Some(require_tenant(&api.parts, id).await?),
         None => None,
     };
-    let _place = api.doctors.try_acquire().map_err(|_| {
-        ApiError::new(
-            ApiCode::Busy,
-            "other doctor runs are in progress; each queries many servers",
-        )
-    })?;
+    let _place = api.doctor_place()?;
     Ok(Json(doctor::examine(&api.parts, tenant).await))
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Serialize;
-use tasksync_common::error::Failure;
+use serde::{Deserialize as _, Serialize};
+use tasksync_common::error::{Code, Failure};
 use tasksync_common::model::{LocationKey, SourceKey};
+use tasksync_common::plan::HeldDeletions;
+use tasksync_common::registry::Alert;
 use tasksync_common::state::{StateError, SyncState, Writing};
 
 use super::views::FailureView;
@@ -55,6 +57,44 @@ pub(super) fn list_of(state: &SyncState, location: &LocationKey) -> Option<Strin
         .locations
         .get(location)
         .map(|location_state| location_state.name.clone())
+}
+
+/// What people call a task or list.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct NameView {
+    /// As last agreed; `None` for a list, and before the first agreement.
+    title: Option<String>,
+    /// Name of the list; `None` while nothing of it is in the mailbox.
+    list: Option<String>,
+}
+
+/// Returns the names of the tasks whose deletion an alert shows as held back, and of the lists that would be emptied.
+pub(super) fn names_of_held(alerts: &[Alert], state: Option<&SyncState>) -> BTreeMap<String, NameView> {
+    let Some(state) = state else {
+        return BTreeMap::new();
+    };
+    let evidence = alerts
+        .iter()
+        .filter(|alert| alert.failure.code == Code::GuardHeld)
+        .filter_map(|alert| Vec::<HeldDeletions>::deserialize(alert.evidence.as_ref()?).ok());
+    let mut names = BTreeMap::new();
+    for deletions in evidence.flatten() {
+        for key in &deletions.keys {
+            let name = NameView {
+                title: title_of(state, key),
+                list: list_of(state, &key.location()),
+            };
+            names.insert(key.to_string(), name);
+        }
+        for list in &deletions.emptied {
+            let name = NameView {
+                title: None,
+                list: list_of(state, list),
+            };
+            names.insert(list.to_string(), name);
+        }
+    }
+    names
 }
 
 /// A list or site that could not be read, or a list whose dates could not be read.

@@ -12,6 +12,7 @@ use tasksync_common::schedule::rebuild::add_missing;
 use super::error::{ApiCode, ApiError};
 use super::extract::{JsonBody, NoParams, PageParams, QueryParams, TenantPath, check_text, check_time_zone};
 use super::{ApiState, ServiceParts};
+use crate::doctor::{self, DoctorReport};
 
 /// Most sites of one tenant.
 const MAXIMUM_SITES: usize = 1_000;
@@ -68,6 +69,19 @@ pub(super) async fn put(
     Ok((status, Json(json!({ "result": result, "tenant": tenant }))))
 }
 
+/// Tests the connections of a tenant that need not be stored. Stores nothing.
+pub(super) async fn test(
+    State(api): State<ApiState>,
+    TenantPath(id): TenantPath,
+    _: QueryParams<NoParams>,
+    JsonBody(tenant): JsonBody<Tenant>,
+) -> Result<Json<DoctorReport>, ApiError> {
+    check(&id, &tenant)?;
+    api.parts.settings.secrets.check_tenant(&tenant)?;
+    let _place = api.doctor_place()?;
+    Ok(Json(doctor::test_connections(&api.parts, &tenant).await))
+}
+
 pub(super) async fn remove(
     State(api): State<ApiState>,
     TenantPath(id): TenantPath,
@@ -106,6 +120,9 @@ fn check(id: &TenantId, tenant: &Tenant) -> Result<(), ApiError> {
     }
     check_text("display_name", &tenant.display_name, 200)?;
     check_time_zone("time_zone", &tenant.time_zone)?;
+    if let Some(login) = tenant.test.as_ref().and_then(|test| test.source_login.as_deref()) {
+        check_text("test.source_login", login, 256)?;
+    }
     let SourceConnection::SharePoint(sharepoint) = &tenant.source;
     if !(1..=MAXIMUM_SITES).contains(&sharepoint.sites.len()) {
         return Err(ApiError::bad_request(format!(

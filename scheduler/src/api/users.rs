@@ -12,7 +12,9 @@ use tasksync_common::error::Code;
 use tasksync_common::model::{MailboxAddress, UserId, UserKey};
 use tasksync_common::plan::{HeldDeletions, held_digest};
 use tasksync_common::queue::Reason;
-use tasksync_common::registry::{DeletionPermit, Enrolment, EnrolmentResult, EnrolmentState, Tenant, enable};
+use tasksync_common::registry::{
+    Alert, DeletionPermit, Enrolment, EnrolmentResult, EnrolmentState, Tenant, enable,
+};
 use tasksync_common::schedule::SavedStamp;
 use tasksync_common::state::{StateError, SyncState};
 
@@ -20,7 +22,7 @@ use super::error::{ApiCode, ApiError};
 use super::extract::{
     JsonBody, NoParams, PageParams, QueryParams, TenantPath, UserPath, check_text, check_time_zone, limit,
 };
-use super::task_views::TasksView;
+use super::task_views::{TasksView, names_of_held};
 use super::tenants::require_tenant;
 use super::views::{AlertView, EnrolmentView, JournalView, ScheduleEntryView, UserView, next_sync};
 use super::{ApiState, MAXIMUM_ALERTS, ServiceParts, enrolment};
@@ -368,7 +370,10 @@ async fn view(parts: &ServiceParts, enrolment: &Enrolment) -> Result<UserView, A
     let journal = parts.registry.journal_of(key, JOURNAL_SHOWN).await?;
     let state = state_of(parts, key).await?;
     let names = state.as_ref().and_then(|state| state.as_ref().ok());
+    let of_user = |alert: &&Alert| alert.user.as_ref() == Some(&key.user);
+    let held: Vec<Alert> = alerts.iter().filter(of_user).cloned().collect();
     Ok(UserView {
+        names: names_of_held(&held, names),
         tasks: state.as_ref().map(TasksView::of),
         enrolment: enrolment.into(),
         next_sync: next_sync(

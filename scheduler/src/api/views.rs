@@ -1,5 +1,6 @@
 //! What the API shows: flat JSON forms of values of the registry and the schedule.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,7 +16,7 @@ use tasksync_common::state::SyncState;
 
 use super::LeadershipStatus;
 use super::error::ApiErrorBody;
-use super::task_views::{TasksView, list_of, title_of};
+use super::task_views::{NameView, TasksView, list_of, title_of};
 
 /// A failure, with who acts on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -249,6 +250,8 @@ pub(super) struct UserView {
     /// `None` before the first sync.
     pub(super) tasks: Option<TasksView>,
     pub(super) alerts: Vec<AlertView>,
+    /// Titles and lists of the tasks whose deletion is held back, and names of the lists, by key.
+    pub(super) names: BTreeMap<String, NameView>,
     pub(super) journal: Vec<JournalView>,
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tasksync_common::registry::MailboxConnection;
 
 use super::catalogue::definitions as check;
-use super::tenant::SampledUser;
+use super::sample::SampledUser;
 use super::{CheckResult, Definition, DoctorFinding};
 
 /// The checks of the server that holds the tenant's mailboxes.
@@ -26,6 +26,12 @@ impl MailboxChecks {
         match mailbox {
             MailboxConnection::Ews { .. } => EXCHANGE,
         }
+    }
+
+    /// Returns the checks that need an opened mailbox, with the reason why they were not made.
+    pub(super) fn not_applicable(&self, subject: &str, reason: &str) -> [DoctorFinding; 2] {
+        [self.access, self.idle_check]
+            .map(|definition| DoctorFinding::new(definition, subject, CheckResult::NotApplicable, reason))
     }
 }
 
@@ -72,14 +78,7 @@ pub(super) fn judge_sample(
     .with_information(open.first().map(|(_, facts)| facts.version.clone()));
     let mut found = vec![judge_people(subject, sample), mailbox];
     if open.is_empty() {
-        found.extend([checks.access, checks.idle_check].map(|definition| {
-            DoctorFinding::new(
-                definition,
-                subject,
-                CheckResult::NotApplicable,
-                "cannot be known while no mailbox opens",
-            )
-        }));
+        found.extend(checks.not_applicable(subject, "cannot be known while no mailbox opens"));
         return found;
     }
     let ways: BTreeSet<_> = open.iter().map(|(_, facts)| facts.access.as_str()).collect();

@@ -5,6 +5,7 @@
 mod catalogue;
 mod installation;
 mod mailboxes;
+mod sample;
 mod tenant;
 
 use std::time::Duration;
@@ -150,6 +151,16 @@ pub async fn examine(parts: &ServiceParts, tenant: Option<Tenant>) -> DoctorRepo
             ),
         ));
     }
+    DoctorReport {
+        at: parts.clock.now(),
+        result: worst(&checks),
+        checks,
+    }
+}
+
+/// Tests a tenant's servers with settings that need not be stored. Only reads.
+pub async fn test_connections(parts: &ServiceParts, tenant: &Tenant) -> DoctorReport {
+    let checks = tenant::examine_servers(parts, tenant, &format!("tenant {}", tenant.id)).await;
     DoctorReport {
         at: parts.clock.now(),
         result: worst(&checks),

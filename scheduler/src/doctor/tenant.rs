@@ -3,33 +3,24 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::facts::SiteCheck;
-use tasksync_common::registry::{Enrolment, Tenant};
+use tasksync_common::registry::Tenant;
 
 use super::catalogue::definitions as check;
-use super::mailboxes::{MailboxChecks, judge_sample};
+use super::mailboxes::MailboxChecks;
+use super::sample::{self, SampledUser};
 use super::{CheckResult, DoctorFinding, ask_store, judge_clock};
-use crate::checks::UserCheck;
 use crate::limits::DispatchLimits;
 use crate::parts::ServiceParts;
 use crate::pauses::{self, TenantPause};
 
-/// Users of the sample.
-const SAMPLE: u32 = 3;
 /// Timeout for all servers of one tenant together.
 const TENANT_TIMEOUT: Duration = Duration::from_secs(25);
 /// Most entries listed by name; further ones are only counted.
 const NAMED: usize = 5;
 /// Most alerts counted.
 const COUNTED: u32 = 1_000;
-
-/// A user of the sample, and what the servers answered about the user.
-pub(super) struct SampledUser {
-    pub(super) user: Enrolment,
-    pub(super) found: UserCheck,
-}
 
 pub(super) async fn examine(parts: &ServiceParts, tenant: &Tenant) -> Vec<DoctorFinding> {
     let subject = format!("tenant {}", tenant.id);
@@ -48,28 +39,7 @@ pub(super) async fn examine(parts: &ServiceParts, tenant: &Tenant) -> Vec<Doctor
             "the tenant is disabled: none of its users is synced",
         )
     }];
-    let checks = MailboxChecks::of(&tenant.mailbox);
-    match tokio::time::timeout(TENANT_TIMEOUT, query_servers(parts, tenant)).await {
-        Ok((sites, sample)) => {
-            found.extend(judge_sites(&subject, &sites));
-            match sample {
-                Ok(sample) => {
-                    found.extend(judge_sample(&subject, &checks, &sample));
-                    found.push(judge_clocks(&subject, tenant.mailbox.product(), &sites, &sample));
-                }
-                Err(problem) => found.push(problem.finding(checks.server, &subject)),
-            }
-        }
-        Err(_) => found.push(DoctorFinding::new(
-            &check::TENANT_ANSWERS,
-            &subject,
-            CheckResult::Failed,
-            format!(
-                "the tenant's servers took longer than {} s",
-                TENANT_TIMEOUT.as_secs()
-            ),
-        )),
-    }
+    found.extend(examine_servers(parts, tenant, &subject).await);
     found.push(match ask_store(pauses::pauses_of_tenant(parts, tenant)).await {
         Ok(pauses) => judge_pauses(&subject, &pauses),
         Err(problem) => problem.finding(&check::TENANT_PAUSES, &subject),
@@ -117,22 +87,39 @@ pub(super) async fn examine(parts: &ServiceParts, tenant: &Tenant) -> Vec<Doctor
     found
 }
 
-async fn query_servers(
+/// Checks the servers of a tenant, which need not be stored.
+pub(super) async fn examine_servers(
     parts: &ServiceParts,
     tenant: &Tenant,
-) -> (Vec<SiteCheck>, Result<Vec<SampledUser>, super::StoreProblem>) {
-    let sample = async {
-        let users = ask_store(parts.registry.enrolments(&tenant.id, None, SAMPLE)).await?;
-        Ok(futures::stream::iter(users)
-            .map(|user| async move {
-                let found = parts.checks.check_user(tenant, &user).await;
-                SampledUser { user, found }
-            })
-            .buffered(SAMPLE as usize)
-            .collect()
-            .await)
+    subject: &str,
+) -> Vec<DoctorFinding> {
+    let checks = MailboxChecks::of(&tenant.mailbox);
+    let asked = async { futures::join!(parts.checks.check_tenant(tenant), sample::ask(parts, tenant)) };
+    let Ok((sites, sample)) = tokio::time::timeout(TENANT_TIMEOUT, asked).await else {
+        return vec![DoctorFinding::new(
+            &check::TENANT_ANSWERS,
+            subject,
+            CheckResult::Failed,
+            format!(
+                "the tenant's servers took longer than {} s",
+                TENANT_TIMEOUT.as_secs()
+            ),
+        )];
     };
-    futures::join!(parts.checks.check_tenant(tenant), sample)
+    let mut found = judge_sites(subject, &sites).to_vec();
+    match sample {
+        Ok(sample) => {
+            found.extend(sample::judge(subject, &checks, &sample));
+            found.push(judge_clocks(
+                subject,
+                tenant.mailbox.product(),
+                &sites,
+                sample.users(),
+            ));
+        }
+        Err(problem) => found.push(problem.finding(checks.server, subject)),
+    }
+    found
 }
 
 fn judge_sites(subject: &str, sites: &[SiteCheck]) -> [DoctorFinding; 3] {
@@ -318,7 +305,7 @@ fn shortened(entries: impl IntoIterator<Item = String>) -> Vec<String> {
 mod tests {
     use tasksync_common::error::{Code, ErrorClass, Failure};
 
-    use super::super::mailboxes::EXCHANGE;
+    use super::super::mailboxes::{EXCHANGE, judge_sample};
     use super::*;
     use tasksync_common::facts::SiteFacts;
 

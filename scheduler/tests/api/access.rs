@@ -28,6 +28,7 @@ fn body_for(method: &str, path: &str) -> Option<serde_json::Value> {
         "PUT" if path.contains("/users/") => Some(opt_in("ana")),
         "POST" if path.ends_with("/users") => Some(json!({ "users": [] })),
         "PUT" => Some(tenant("contoso")),
+        "POST" if path.ends_with("/test") => Some(tenant("contoso")),
         _ => None,
     }
 }
@@ -97,7 +98,8 @@ async fn unknown_tenants_and_users_are_not_found_everywhere() {
         if !path.contains('{') {
             continue;
         }
-        let creates_tenant = method == "PUT" && path == "/tenants/{tenant}";
+        let needs_no_tenant = path == "/tenants/{tenant}/test";
+        let creates_tenant = needs_no_tenant || method == "PUT" && path == "/tenants/{tenant}";
         let creates_user = method == "PUT" && path == "/tenants/{tenant}/users/{user}";
         let body = body_for(&method, &path);
         if !creates_tenant {

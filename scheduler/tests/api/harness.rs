@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tasksync_common::clock::{SharedClock, SystemClock};
-use tasksync_common::error::Failure;
+use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::facts::{MailboxFacts, SiteCheck, SiteFacts};
 use tasksync_common::fleet::{Fleet, open_fleet};
 use tasksync_common::health::Health;
@@ -53,20 +53,35 @@ impl TenantChecks for Servers {
         Ok(json!({ "user": user.to_string(), "folders": [], "steps": [], "held": [] }))
     }
 
-    async fn check_user(&self, _tenant: &Tenant, _user: &Enrolment) -> UserCheck {
+    async fn check_person(&self, _tenant: &Tenant, _source_login: &str) -> Result<(), Failure> {
+        self.person.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    async fn check_mailbox(&self, _tenant: &Tenant, user: &Enrolment) -> Result<MailboxFacts, Failure> {
+        if user.mailbox.as_str().ends_with(".invalid") && self.mailbox.lock().unwrap().is_none() {
+            return Err(Failure::new(
+                ErrorClass::Refused,
+                Code::ExchangeMailboxMissing,
+                "no such mailbox",
+            ));
+        }
+        self.mailbox.lock().unwrap().clone().map_or(
+            Ok(MailboxFacts {
+                version: "Exchange 15.2".to_owned(),
+                access: "delegate".to_owned(),
+                shares_requests: true,
+                clock_offset: Some(SignedDuration::ZERO),
+                idle_check: true,
+            }),
+            Err,
+        )
+    }
+
+    async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck {
         *self.asked.lock().unwrap() += 1;
         UserCheck {
-            person: self.person.lock().unwrap().clone().map_or(Ok(()), Err),
-            mailbox: self.mailbox.lock().unwrap().clone().map_or(
-                Ok(MailboxFacts {
-                    version: "Exchange 15.2".to_owned(),
-                    access: "delegate".to_owned(),
-                    shares_requests: true,
-                    clock_offset: Some(SignedDuration::ZERO),
-                    idle_check: true,
-                }),
-                Err,
-            ),
+            person: self.check_person(tenant, &user.source_login).await,
+            mailbox: self.check_mailbox(tenant, user).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Tenants.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::plan::Policy;
 
 use crate::harness::{Service, ana, contoso, tenant};
@@ -36,7 +37,11 @@ async fn a_tenant_whose_secret_is_not_a_tenants_secret_is_refused_with_the_place
             let mut body = tenant("contoso");
             body[side]["credentials"]["password"] = json!(name);
             let answer = service.put("/tenants/contoso", &body).await;
-            assert_eq!((answer.status, answer.code()), (422, "secret-not-allowed"), "{name}");
+            assert_eq!(
+                (answer.status, answer.code()),
+                (422, "secret-not-allowed"),
+                "{name}"
+            );
             let detail = answer.body["detail"].as_str().unwrap();
             for part in [name, place, &format!("{side}.credentials.password")] {
                 assert!(detail.contains(part), "{part}: {detail}");
@@ -50,16 +55,68 @@ async fn a_tenant_whose_secret_is_not_a_tenants_secret_is_refused_with_the_place
 }
 
 #[tokio::test]
+async fn a_tenant_is_tested_without_being_stored_and_a_mailbox_that_was_not_opened_is_no_success() {
+    let service = Service::start().await;
+    let result = async |body: &Value, check: &str| {
+        let answer = service.call("POST", "/tenants/contoso/test", Some(body)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(service.get("/tenants/contoso").await.status, 404);
+        let checks = answer.body["checks"].as_array().unwrap().clone();
+        checks.into_iter().find(|found| found["id"] == check).unwrap()
+    };
+    let without = tenant("contoso");
+    let found = result(&without, "mailbox-server").await;
+    assert_eq!(found["result"], "warning");
+    let (explanation, solution) = (found["explanation"].as_str(), found["solution"].as_str());
+    assert!(explanation.unwrap().contains("NOT tested"), "{found}");
+    assert!(solution.unwrap().contains("--test-mailbox"), "{found}");
+    assert_eq!(result(&without, "people-known").await["result"], "not_applicable");
+    let mut with = tenant("contoso");
+    with["test"] = json!({ "mailbox": "test@contoso.example", "source_login": "contoso\\test" });
+    for check in ["mailbox-server", "mailbox-access", "people-known", "source-sites"] {
+        assert_eq!(result(&with, check).await["result"], "ok", "{check}");
+    }
+    let refused = Failure::new(ErrorClass::Refused, Code::ExchangeSignInRefused, "401");
+    *service.servers.mailbox.lock().unwrap() = Some(refused);
+    for body in [&without, &with] {
+        let found = result(body, "mailbox-server").await;
+        assert_eq!(found["result"], "failed");
+        assert!(
+            found["explanation"]
+                .as_str()
+                .unwrap()
+                .contains("exchange-sign-in-refused")
+        );
+    }
+    let mut outside = tenant("contoso");
+    outside["source"]["credentials"]["password"] = json!("file:/etc/shadow");
+    let answer = service
+        .call("POST", "/tenants/contoso/test", Some(&outside))
+        .await;
+    assert_eq!((answer.status, answer.code()), (422, "secret-not-allowed"));
+    // The doctor uses the stored test person while no person is opted in.
+    *service.servers.mailbox.lock().unwrap() = None;
+    assert_eq!(service.put("/tenants/contoso", &with).await.status, 201);
+    let report = service.get("/doctor?tenant=contoso").await.body;
+    let checks = report["checks"].as_array().unwrap();
+    let mailbox = checks
+        .iter()
+        .find(|check| check["id"] == "mailbox-server")
+        .unwrap();
+    assert_eq!(mailbox["result"], "ok", "{mailbox}");
+}
+
+#[tokio::test]
 async fn a_refused_body_names_the_key_and_repeats_no_value() {
     let service = Service::start().await;
     for (pointer, value) in [
-        ("/mailbox/credentials/password", json!("hunter2-Correct")),
-        ("/mailbox/credentials/kind", json!("hunter2-Correct")),
-        ("/mailbox/url", json!("hunter2-Correct")),
-        ("/mailbox/access", json!("hunter2-Correct")),
-        ("/source/sites/0", json!("hunter2-Correct")),
-        ("/source/credentials", json!("hunter2-Correct")),
-        ("/enabled", json!("hunter2-Correct")),
+        ("/mailbox/credentials/password", json!("hunter2-Kanari")),
+        ("/mailbox/credentials/kind", json!("hunter2-Kanari")),
+        ("/mailbox/url", json!("hunter2-Kanari")),
+        ("/mailbox/access", json!("hunter2-Kanari")),
+        ("/source/sites/0", json!("hunter2-Kanari")),
+        ("/source/credentials", json!("hunter2-Kanari")),
+        ("/enabled", json!("hunter2-Kanari")),
     ] {
         let mut body = tenant("contoso");
         body["enabled"] = json!(true);
@@ -68,7 +125,7 @@ async fn a_refused_body_names_the_key_and_repeats_no_value() {
         let answer = service.put("/tenants/contoso", &body).await;
         assert_eq!((answer.status, answer.code()), (400, "bad-request"), "{pointer}");
         let shown = answer.body.to_string();
-        assert!(!shown.contains("hunter2") && !shown.contains("Correct"), "{shown}");
+        assert!(!shown.contains("hunter2") && !shown.contains("Kanari"), "{shown}");
         let key = pointer.split('/').nth(1).unwrap();
         assert!(shown.contains(key), "{pointer}: {shown}");
     }

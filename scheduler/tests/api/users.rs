@@ -79,14 +79,24 @@ async fn a_sign_in_name_belongs_to_one_user_of_the_tenant() {
     let answer = service.put("/tenants/contoso/users/eve", &second).await;
     assert_eq!((answer.status, answer.code()), (409, "login-taken"));
     let detail = answer.body["detail"].as_str().unwrap();
-    assert!(detail.contains("contoso/ana") && detail.contains("CONTOSO\\Ana"), "{detail}");
-    assert!(answer.body["action"].as_str().unwrap().contains("Opt the other user out"));
+    assert!(
+        detail.contains("contoso/ana") && detail.contains("CONTOSO\\Ana"),
+        "{detail}"
+    );
+    assert!(
+        answer.body["action"]
+            .as_str()
+            .unwrap()
+            .contains("Opt the other user out")
+    );
     assert_eq!(service.get("/tenants/contoso/users/eve").await.status, 404);
     let people = json!({ "users": [
         { "user": "eve", "source_login": "contoso\\ana", "mailbox": "eve@contoso.example" },
         { "user": "finn", "source_login": "contoso\\finn", "mailbox": "finn@contoso.example" },
     ] });
-    let answer = service.call("POST", "/tenants/contoso/users", Some(&people)).await;
+    let answer = service
+        .call("POST", "/tenants/contoso/users", Some(&people))
+        .await;
     assert_eq!(answer.body["added"], 1, "{}", answer.body);
     assert_eq!(answer.body["refused"][0]["code"], "login-taken");
 }

@@ -150,8 +150,8 @@ impl Bed {
             authorization = Some(basic(credentials, &password)?);
             counted_for = account(&tenant.id, credentials);
         }
-        let connector = ServerConnector::new(&settings, Arc::clone(&clock))
-            .map_err(|error| error.to_string())?;
+        let connector =
+            ServerConnector::new(&settings, Arc::clone(&clock)).map_err(|error| error.to_string())?;
         let connector = Arc::new(connector);
         let tenants = Tenants::new(
             registry.clone(),

@@ -14,6 +14,7 @@ mod mailbox_reader;
 mod mailbox_reading;
 mod markers;
 mod moved;
+mod names;
 mod pairs;
 mod read_back;
 mod source_reader;
@@ -37,6 +38,7 @@ use tasksync_common::registry::Registry;
 use tasksync_common::settings::{GuardSettings, WorkerSettings};
 use tokio::time::Instant;
 
+pub use names::PlanNames;
 pub use survey::{StoredUser, SyncWork};
 pub use tenants::{Connections, TenantConnector, TenantContext, Tenants};
 
@@ -113,6 +115,18 @@ impl SyncEngine {
     /// # Errors
     /// As a sync that fails while reading.
     pub async fn preview(&self, user: &UserKey) -> Result<(Plan, Vec<HeldDeletions>), Failure> {
+        let (plan, held, _) = self.preview_with_names(user).await?;
+        Ok((plan, held))
+    }
+
+    /// As [`Self::preview`], with the titles and names of the tasks and lists.
+    ///
+    /// # Errors
+    /// As a sync that fails while reading.
+    pub async fn preview_with_names(
+        &self,
+        user: &UserKey,
+    ) -> Result<(Plan, Vec<HeldDeletions>, PlanNames), Failure> {
         let context = self.tenants.get(&user.tenant).await?;
         // A preview should show an edit made a moment ago, which the shared change feed may not report yet,
         // and a difference that nothing reported.
@@ -127,7 +141,7 @@ impl SyncEngine {
             held_deletions: held,
             ..
         } = self.plan(&context, &loaded);
-        Ok((plan, held))
+        Ok((plan, held, PlanNames::of(&loaded)))
     }
 
     fn loader<'a>(&'a self, context: &'a TenantContext, deadline: Instant, depth: CheckDepth) -> Loader<'a> {

@@ -80,6 +80,7 @@ impl MemoryRegistry {
                     access: Access::Auto,
                 },
                 policy: tasksync_common::plan::Policy::default(),
+                test: None,
             },
         );
         for user in users {

@@ -132,7 +132,8 @@ fn folder_names(rig: &Rig) -> Vec<String> {
 pub(crate) async fn rename(rig: &Rig, list: uuid::Uuid, title: &str) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let site = rig.farm.site_url(&rig.farm.population.tenants[0]);
-    let password = std::fs::read_to_string(rig.folder.path().join("secrets/service-account.password")).unwrap();
+    let password =
+        std::fs::read_to_string(rig.folder.path().join("secrets/service-account.password")).unwrap();
     let call = |url: String| client.post(url).basic_auth("svc-tasksync", Some(&password));
     let json = "application/json;odata=verbose";
     let digest: serde_json::Value = call(format!("{site}/_api/contextinfo"))

@@ -139,11 +139,11 @@ impl Parts {
             ..Settings::default()
         };
         let connector = ServerConnector::new(&settings, Arc::clone(shared_clock))
-        .unwrap()
-        .with_limits(|source, mailbox| {
-            source.feed_window = Duration::ZERO;
-            limits(source, mailbox);
-        });
+            .unwrap()
+            .with_limits(|source, mailbox| {
+                source.feed_window = Duration::ZERO;
+                limits(source, mailbox);
+            });
         let tenants = Arc::new(Tenants::new(
             registry.store(),
             Arc::new(connector),

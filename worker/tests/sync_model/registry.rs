@@ -56,6 +56,7 @@ fn tenant(policy: Policy) -> Tenant {
             access: Access::Auto,
         },
         policy,
+        test: None,
     }
 }
 

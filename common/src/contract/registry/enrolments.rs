@@ -104,12 +104,18 @@ pub async fn a_mailbox_belongs_to_one_user_of_the_installation(registry: Arc<dyn
     );
 }
 
-/// Neither case nor the claims prefix makes another name. Other tenants have their own names. A refused enrolment changes
-/// nothing, alone and among many.
+/// Neither case nor the claims prefix makes another name. Other tenants have their own names. A refused enrolment
+/// changes nothing, alone and among many.
 pub async fn a_sign_in_name_belongs_to_one_user_of_the_tenant(registry: Arc<dyn Registry>) {
     with_users(&*registry, &["a", "b"], &["ana"]).await;
     let owner = key("a", "ana");
-    for login in ["i:0#.w|a\\ana", "I:0#.W|A\\Ana", "a\\ana", " A\\ANA", "i:0#.f|members|a\\ana"] {
+    for login in [
+        "i:0#.w|a\\ana",
+        "I:0#.W|A\\Ana",
+        "a\\ana",
+        " A\\ANA",
+        "i:0#.f|members|a\\ana",
+    ] {
         let taken = Enrolment {
             source_login: login.to_owned(),
             ..enrolment("a", "ben")
@@ -129,7 +135,10 @@ pub async fn a_sign_in_name_belongs_to_one_user_of_the_tenant(registry: Arc<dyn 
         assert!(registry.withdraw(&elsewhere.key).await.unwrap());
     }
     // A user who is updated does not get another user's name either, and keeps the own one in any case.
-    assert_eq!(registry.enrol(&enrolment("a", "ben")).await.unwrap(), EnrolmentResult::Added);
+    assert_eq!(
+        registry.enrol(&enrolment("a", "ben")).await.unwrap(),
+        EnrolmentResult::Added
+    );
     let renamed = Enrolment {
         source_login: "a\\ana".to_owned(),
         ..enrolment("a", "ben")
@@ -149,7 +158,11 @@ pub async fn a_sign_in_name_belongs_to_one_user_of_the_tenant(registry: Arc<dyn 
             source_login: login.to_owned(),
             ..enrolment("a", user)
         };
-        assert_eq!(registry.enrol(&other).await.unwrap(), EnrolmentResult::Added, "{login}");
+        assert_eq!(
+            registry.enrol(&other).await.unwrap(),
+            EnrolmentResult::Added,
+            "{login}"
+        );
     }
     assert!(registry.withdraw(&owner).await.unwrap());
     assert_eq!(registry.enrol(&renamed).await.unwrap(), EnrolmentResult::Updated);

@@ -47,6 +47,7 @@ fn tenant(name: &str) -> Tenant {
             access: Access::Auto,
         },
         policy: crate::plan::Policy::default(),
+        test: None,
     }
 }
 

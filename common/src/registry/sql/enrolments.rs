@@ -246,16 +246,19 @@ impl SqlRegistry {
             .fetch_all()
             .await
             .map_err(fail)?;
+        let mut login_owner = None;
         for (of, tenant, user) in owners {
             let owner = UserKey::new(self.name(&tenant)?, self.name(&user)?);
             if owner == *key {
                 continue;
             }
-            return Ok(if of == "mailbox" {
-                EnrolmentResult::MailboxTaken(owner)
-            } else {
-                EnrolmentResult::LoginTaken(owner)
-            });
+            if of == "mailbox" {
+                return Ok(EnrolmentResult::MailboxTaken(owner));
+            }
+            login_owner = Some(owner);
+        }
+        if let Some(owner) = login_owner {
+            return Ok(EnrolmentResult::LoginTaken(owner));
         }
         let updated_rows = transaction
             .query(UPDATE)

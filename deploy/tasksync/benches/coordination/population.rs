@@ -109,6 +109,7 @@ fn tenant(number: usize) -> Result<Tenant, String> {
             access: Access::Auto,
         },
         policy: tasksync_common::plan::Policy::default(),
+        test: None,
     })
 }
 

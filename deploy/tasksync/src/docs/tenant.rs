@@ -27,12 +27,12 @@ time_zone = "Europe/Berlin"
 [source]
 kind = "sharepoint"
 sites = ["https://sharepoint.contoso.example/sites/projects"]
-credentials = { kind = "basic", user = 'contoso\svc-tasksync', password = "env:CONTOSO_SHAREPOINT_PASSWORD" }
+credentials = { kind = "basic", user = 'contoso\svc-tasksync', password = "env:TASKSYNC_SECRET_CONTOSO_SHAREPOINT" }
 
 [mailbox]
 kind = "ews"
 url = "https://mail.contoso.example/EWS/Exchange.asmx"
-credentials = { kind = "basic", user = 'contoso\svc-tasksync', password = "file:/run/secrets/contoso-exchange" }
+credentials = { kind = "basic", user = 'contoso\svc-tasksync', password = "file:contoso-exchange" }
 access = "delegate"
 
 [policy]
@@ -40,6 +40,10 @@ conflicts = "merge"
 mailbox_deletions = "complete"
 source_deletions = "ignore"
 archived_after = "90d"
+
+[test]
+mailbox = "test@contoso.example"
+source_login = 'i:0#.w|contoso\test'
 "#,
     r#"
 id = "contoso"
@@ -54,8 +58,8 @@ kind = "oauth_certificate"
 token_url = "https://login.microsoftonline.com/DIRECTORY-ID/oauth2/v2.0/token"
 client_id = "APPLICATION-ID"
 scope = "https://contoso.sharepoint.com/.default"
-private_key = "file:/run/secrets/contoso-key.pem"
-certificate = "file:/run/secrets/contoso-certificate.pem"
+private_key = "file:contoso-key.pem"
+certificate = "file:contoso-certificate.pem"
 
 [mailbox]
 kind = "ews"
@@ -67,8 +71,8 @@ kind = "oauth_certificate"
 token_url = "https://login.microsoftonline.com/DIRECTORY-ID/oauth2/v2.0/token"
 client_id = "APPLICATION-ID"
 scope = "https://outlook.office365.com/.default"
-private_key = "file:/run/secrets/contoso-key.pem"
-certificate = "file:/run/secrets/contoso-certificate.pem"
+private_key = "file:contoso-key.pem"
+certificate = "file:contoso-certificate.pem"
 "#,
     r#"
 id = "contoso"
@@ -77,7 +81,7 @@ display_name = "Contoso Ltd."
 [source]
 kind = "sharepoint"
 sites = ["https://contoso.sharepoint.com/sites/projects"]
-credentials = { kind = "oauth_secret", token_url = "https://login.example/token", client_id = "APPLICATION-ID", scope = "https://contoso.sharepoint.com/.default", secret = "env:CONTOSO_SHAREPOINT_SECRET" }
+credentials = { kind = "oauth_secret", token_url = "https://login.example/token", client_id = "APPLICATION-ID", scope = "https://contoso.sharepoint.com/.default", secret = "env:TASKSYNC_SECRET_CONTOSO_SHAREPOINT" }
 
 [mailbox]
 kind = "ews"
@@ -89,7 +93,7 @@ kind = "oauth_secret"
 token_url = "https://login.microsoftonline.com/DIRECTORY-ID/oauth2/v2.0/token"
 client_id = "APPLICATION-ID"
 scope = "https://outlook.office365.com/.default"
-secret = "env:CONTOSO_EXCHANGE_SECRET"
+secret = "env:TASKSYNC_SECRET_CONTOSO_EXCHANGE"
 "#,
 ];
 
@@ -108,7 +112,12 @@ const VALUES: &[(&str, &str, &str)] = &[
         "list of addresses",
         "`https://…`; `http://…` only while `outbound.allow_plain_http` is true",
     ),
-    ("SecretRef", "place of a secret", "`env:NAME`, `file:/PATH`"),
+    (
+        "SecretRef",
+        "name of a secret",
+        "`file:NAME`, `file:/PATH`, `env:NAME`; see above",
+    ),
+    ("MailboxAddress", "mailbox address", "`name@domain`"),
     (
         "SignedDuration",
         "duration",
@@ -145,9 +154,10 @@ pub(super) fn markdown() -> String {
          A tenant is one SharePoint with one Exchange. Its file is TOML: `tasksync tenant add FILE` adds the tenant or \
          replaces its connections and settings. Unknown keys are refused. [Connect a tenant](connect.md) goes through the \
          steps on both servers, and [tenant.toml](../deploy/tasksync/examples/tenant.toml) is a file to start from.\n\n\
-         The file names secrets and never contains them. The service reads a secret where it runs: `env:NAME` from an \
-         environment variable at the start of the process, `file:/PATH` from a file each time it is used. One line break at \
-         the end of the file does not belong to the secret.\n\n\
+         The file names secrets and never contains them. The service reads a secret where it runs: `file:NAME` or `file:/PATH` \
+         from a file below the folder `secrets.folder` each time it is used, `env:NAME` from an environment variable at the \
+         start of the process, whose name begins with `secrets.variable_prefix`. Any other file or variable is refused \
+         (`secret-not-allowed`). One line break at the end of the file does not belong to the secret.\n\n\
          A key without a default is required.\n",
     );
     for table in tables() {

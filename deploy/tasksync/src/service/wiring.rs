@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
-use tasksync_common::facts::SiteCheck;
+use tasksync_common::facts::{MailboxFacts, SiteCheck};
 use tasksync_common::fleet::{Fleet, FleetParticipant, Nudge};
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Registry, SourceConnection, Tenant};
@@ -114,32 +114,31 @@ impl TenantChecks for ServerChecks {
         connections.source.check().await
     }
 
-    async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck {
-        let refused = |failure: Failure| UserCheck {
-            person: Err(failure.clone()),
-            mailbox: Err(failure),
-        };
-        let connections = match self.connector.connect(tenant) {
-            Ok(connections) => connections,
-            Err(failure) => return refused(failure),
-        };
-        let installation = match self.registry.installation().await {
-            Ok(installation) => installation,
-            Err(failure) => return refused(failure),
-        };
+    async fn check_person(&self, tenant: &Tenant, source_login: &str) -> Result<(), Failure> {
+        let connections = self.connector.connect(tenant)?;
+        let person = Person::new(source_login.to_owned());
+        connections.source.check_person(&person).await
+    }
+
+    async fn check_mailbox(&self, tenant: &Tenant, user: &Enrolment) -> Result<MailboxFacts, Failure> {
         let context = TenantContext {
             tenant: tenant.clone(),
-            connections,
-            installation,
+            connections: self.connector.connect(tenant)?,
+            installation: self.registry.installation().await?,
         };
-        let person = Person::new(user.source_login.clone());
-        let mailbox = async { context.connections.mailbox.check(&context.owner(user)?).await };
-        let (person, mailbox) = tokio::join!(context.connections.source.check_person(&person), mailbox);
+        context.connections.mailbox.check(&context.owner(user)?).await
+    }
+
+    async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck {
+        let (person, mailbox) = tokio::join!(
+            self.check_person(tenant, &user.source_login),
+            self.check_mailbox(tenant, user)
+        );
         UserCheck { person, mailbox }
     }
 
     async fn preview(&self, user: &UserKey) -> Result<Value, Failure> {
-        let (plan, held_deletions) = self.sync.preview(user).await?;
-        Ok(preview::json(user, &plan, &held_deletions))
+        let (plan, held_deletions, names) = self.sync.preview_with_names(user).await?;
+        Ok(preview::json(user, &plan, &held_deletions, &names))
     }
 }

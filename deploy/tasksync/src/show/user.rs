@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{cell, entries, failure, time};
 use crate::journal;
@@ -44,8 +44,9 @@ pub(crate) fn user(answer: &Value) -> String {
             time(&alert["since"]),
             failure(&alert["failure"])
         );
-        if !alert["evidence"].is_null() {
-            let _ = writeln!(text, "{:#}", alert["evidence"]);
+        for deletions in entries(alert, "evidence") {
+            let held = held_deletions(deletions, &answer["names"]);
+            let _ = writeln!(text, "  On the side of the {}", held.trim_end());
         }
     }
     text.push_str(&tasks(&answer["tasks"]));
@@ -78,7 +79,7 @@ fn tasks(tasks: &Value) -> String {
     text.push_str(&format_list(tasks, "unread", "unread_lists", |list| {
         format!(
             "Cannot be read, its tasks stay as they are: {}\n{}",
-            format_name(&list["list"], &list["location"]),
+            format_name("list", &list["list"], &list["location"]),
             failure(&list["failure"])
         )
     }));
@@ -89,7 +90,7 @@ fn tasks(tasks: &Value) -> String {
         |list| {
             format!(
                 "Its dates are neither read nor written, everything else is synced: {}\n{}",
-                format_name(&list["list"], &list["location"]),
+                format_name("list", &list["list"], &list["location"]),
                 failure(&list["failure"])
             )
         },
@@ -115,9 +116,9 @@ fn tasks(tasks: &Value) -> String {
     }));
     text.push_str(&format_list(tasks, "foreign", "foreign_markers", |marker| {
         format!(
-            "Left alone, because its marker in the mailbox names another owner: {} of {}\n",
-            cell(&marker["key"]),
-            cell(&marker["owner"])
+            "Left alone, because its marker in the mailbox names another owner ({}): {}\n",
+            cell(&marker["owner"]),
+            format_name("task or list", &marker["name"], &marker["key"])
         )
     }));
     text
@@ -134,10 +135,40 @@ fn format_list(of: &Value, count: &str, list: &str, show: impl Fn(&Value) -> Str
     text
 }
 
-/// Returns a name in quotation marks with its key behind it, or only the key.
-fn format_name(name: &Value, key: &Value) -> String {
+/// Returns deletions that are held back on one side, with the tasks and the lists that they would empty.
+pub(crate) fn held_deletions(deletions: &Value, names: &Value) -> String {
+    let mut text = format!(
+        "{}: {} of {} tasks would be deleted\n",
+        cell(&deletions["side"]),
+        entries(deletions, "keys").len(),
+        cell(&deletions["of"])
+    );
+    for key in entries(deletions, "keys") {
+        let _ = writeln!(text, "    {}", task_in(names, key, &Value::Null));
+    }
+    for list in entries(deletions, "emptied") {
+        let _ = writeln!(text, "    would lose everything: {}", list_name(names, list));
+    }
+    text
+}
+
+/// Returns the name of the task with this key; `title` replaces the known title unless it is null.
+pub(crate) fn task_in(names: &Value, key: &Value, title: &Value) -> String {
+    let known = &names[key.as_str().unwrap_or_default()];
+    let title = if title.is_null() { &known["title"] } else { title };
+    task_name(&json!({ "task": key, "title": title, "list": known["list"] }))
+}
+
+/// Returns the name of the list with this key.
+pub(crate) fn list_name(names: &Value, key: &Value) -> String {
+    let known = &names[key.as_str().unwrap_or_default()];
+    format_name("list", &known["list"], key)
+}
+
+/// Returns a name in quotation marks with its key behind it. Where the name is not known, says so.
+fn format_name(kind: &str, name: &Value, key: &Value) -> String {
     if name.is_null() {
-        cell(key)
+        format!("a {kind} whose name is not known ({})", cell(key))
     } else {
         format!("\"{}\" ({})", cell(name), cell(key))
     }
@@ -151,7 +182,7 @@ pub(crate) fn task_name(task: &Value) -> String {
     } else {
         format!(" in \"{}\"", cell(list))
     };
-    format!("{}{list}", format_name(&task["title"], &task["task"]))
+    format!("{}{list}", format_name("task", &task["title"], &task["task"]))
 }
 
 fn next_sync(next: &Value) -> String {
@@ -165,9 +196,33 @@ fn next_sync(next: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    #[test]
+    fn held_deletions_are_shown_by_title_and_list_and_not_as_json() {
+        let answer = json!({
+            "enrolment": { "user": "ana", "tenant": "contoso" },
+            "alerts": [{
+                "failure": { "code": "guard-held" },
+                "evidence": [{ "side": "source", "keys": ["sp|a|1", "sp|a|2"], "of": 2, "emptied": ["sp|a"] }],
+            }],
+            "names": {
+                "sp|a|1": { "title": "Order paint", "list": "Plan" },
+                "sp|a|2": { "title": null, "list": "Plan" },
+                "sp|a": { "list": "Plan" },
+            },
+        });
+        let text = user(&answer);
+        for expected in [
+            "  On the side of the source: 2 of 2 tasks would be deleted\n",
+            "    \"Order paint\" (sp|a|1) in \"Plan\"\n",
+            "    a task whose name is not known (sp|a|2) in \"Plan\"\n",
+            "    would lose everything: \"Plan\" (sp|a)\n",
+        ] {
+            assert!(text.contains(expected), "{expected:?} in:\n{text}");
+        }
+        assert!(!text.contains('{') && !text.contains("keys"), "{text}");
+    }
 
     #[test]
     fn problems_are_shown_by_title_list_and_reason() {
@@ -191,8 +246,8 @@ mod tests {
                 "Cannot be read, its tasks stay as they are: \"Closed\" (sp|b)",
                 "Refused, retried at the next full check or when it changes: \"Order paint\" (sp|a|1) in \"Plan\"",
                 "and 1 more",
-                "Unfinished, checked again in the next sync: sp|a|2",
-                "Left alone, because its marker in the mailbox names another owner: sp|c of another",
+                "Unfinished, checked again in the next sync: a task whose name is not known (sp|a|2)",
+                "Left alone, because its marker in the mailbox names another owner (another): a task or list whose name is not known (sp|c)",
             ]
         );
         assert_eq!(text.matches("[sharepoint-item-refused]").count(), 2);

@@ -5,7 +5,8 @@ use crate::harness::{Standalone, TOKEN, example, run, tasksync};
 fn with_tenant() -> (tempfile::TempDir, Standalone) {
     let folder = tempfile::tempdir().unwrap();
     let service = Standalone::start(folder.path());
-    let added = service.ask(&["tenant", "add", example("tenant.toml").to_str().unwrap()]);
+    let file = example("tenant.toml");
+    let added = service.ask(&["tenant", "add", "--no-test", file.to_str().unwrap()]);
     assert_eq!(added.code, 0, "{added:?}");
     assert!(added.out.contains("contoso was added"), "{added:?}");
     (folder, service)
@@ -46,7 +47,18 @@ fn tenants_are_managed() {
     opt_in_disabled(&service);
     assert_eq!(service.ask(&["tenant", "enable", "contoso"]).code, 0);
     assert_eq!(service.json(&["status"])["summary"]["users"], 1);
-    assert_eq!(service.ask(&["tenant", "remove", "contoso"]).code, 0);
+    let refused = service.ask(&["tenant", "remove", "contoso"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(
+        refused.err.contains("contoso has 1 person") && refused.err.contains("--yes"),
+        "{refused:?}"
+    );
+    assert_eq!(service.ask(&["tenant", "show", "contoso"]).code, 0);
+    let removed = service.ask(&["tenant", "remove", "contoso", "--yes"]);
+    assert!(
+        removed.code == 0 && removed.out.contains("with 1 person"),
+        "{removed:?}"
+    );
     let gone = service.ask(&["tenant", "show", "contoso"]);
     assert_eq!(gone.code, 1);
     assert!(

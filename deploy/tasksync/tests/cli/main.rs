@@ -11,3 +11,4 @@ mod harness;
 mod pages;
 mod roles;
 mod standalone;
+mod tenants;

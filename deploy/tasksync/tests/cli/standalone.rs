@@ -8,7 +8,12 @@ fn it_ends_in_order_and_remembers_everything_when_it_starts_again() {
     let service = Standalone::start(folder.path());
     assert_eq!(
         service
-            .ask(&["tenant", "add", example("tenant.toml").to_str().unwrap()])
+            .ask(&[
+                "tenant",
+                "add",
+                "--no-test",
+                example("tenant.toml").to_str().unwrap()
+            ])
             .code,
         0
     );

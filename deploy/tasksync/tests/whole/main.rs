@@ -25,5 +25,6 @@ mod rig;
 mod roles;
 mod shared_stores;
 mod telemetry;
+mod tenant_tests;
 mod upgrade;
 mod wrong_answers;

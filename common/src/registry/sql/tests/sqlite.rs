@@ -162,13 +162,19 @@ async fn two_users_of_an_earlier_build_keep_one_sign_in_name_until_the_next_opt_
         "DROP INDEX enrolments_login",
         "DELETE FROM _sqlx_migrations WHERE version >= 7",
     ] {
-        sqlx::query(statement).execute(writer(&bench.registry)).await.unwrap();
+        sqlx::query(statement)
+            .execute(writer(&bench.registry))
+            .await
+            .unwrap();
     }
     bench.registry.close().await;
     let upgraded = SqlRegistry::open_sqlite(&url(bench.folder.as_ref().unwrap()))
         .await
         .unwrap();
-    assert_eq!(upgraded.enrolments(&ben.key.tenant, None, 9).await.unwrap().len(), 2);
+    assert_eq!(
+        upgraded.enrolments(&ben.key.tenant, None, 9).await.unwrap().len(),
+        2
+    );
     let again = Enrolment {
         source_login: "a\\ana".to_owned(),
         ..ben.clone()
@@ -178,13 +184,18 @@ async fn two_users_of_an_earlier_build_keep_one_sign_in_name_until_the_next_opt_
         EnrolmentResult::LoginTaken(key("a", "ana"))
     );
     assert_eq!(upgraded.enrol(&ben).await.unwrap(), EnrolmentResult::Updated);
-    let plan: Vec<(i64, i64, i64, String)> =
-        sqlx::query_as(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", OWNERS.sqlite)))
-            .fetch_all(writer(&upgraded))
-            .await
-            .unwrap();
+    let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "EXPLAIN QUERY PLAN {}",
+        OWNERS.sqlite
+    )))
+    .fetch_all(writer(&upgraded))
+    .await
+    .unwrap();
     let steps: Vec<_> = plan.iter().map(|(_, _, _, step)| step.as_str()).collect();
-    assert!(steps.iter().any(|step| step.contains("enrolments_login")), "{steps:?}");
+    assert!(
+        steps.iter().any(|step| step.contains("enrolments_login")),
+        "{steps:?}"
+    );
 }
 
 #[tokio::test]

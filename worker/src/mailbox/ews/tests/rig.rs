@@ -118,7 +118,13 @@ impl Rig {
         Self {
             mailbox: EwsMailbox::new(
                 http.clone(),
-                Authenticator::new(http, SecretsSettings { folder: secrets.path().to_owned(), ..SecretsSettings::default() }),
+                Authenticator::new(
+                    http,
+                    SecretsSettings {
+                        folder: secrets.path().to_owned(),
+                        ..SecretsSettings::default()
+                    },
+                ),
                 connection,
                 clock.clone(),
                 EwsLimits::default(),

@@ -88,7 +88,13 @@ async fn stage_within(batches: bool, settings: SharePointSettings, maximum_answe
     };
     let source = SharePointSource::new(
         http.clone(),
-        Authenticator::new(http, SecretsSettings { folder: std::env::temp_dir(), ..SecretsSettings::default() }),
+        Authenticator::new(
+            http,
+            SecretsSettings {
+                folder: std::env::temp_dir(),
+                ..SecretsSettings::default()
+            },
+        ),
         connection,
         "contoso".parse().unwrap(),
         clock.clone(),
