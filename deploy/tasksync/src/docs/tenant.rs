@@ -167,11 +167,10 @@ pub(super) fn markdown() -> String {
         }
         page.push_str("| key | value | allowed | default | meaning | example |\n|---|---|---|---|---|---|\n");
         for key in &table.keys {
-            let _ = writeln!(
-                page,
-                "| `{}` | {} | {} | {} | {} | {} |",
-                key.name, key.value, key.allowed, key.default, key.meaning, key.example
-            );
+            let cells = [&key.value, &key.allowed, &key.default, &key.meaning, &key.example];
+            // A bar would end the cell, also inside code.
+            let cells = cells.map(|cell| cell.replace('|', "\\|"));
+            let _ = writeln!(page, "| `{}` | {} |", key.name, cells.join(" | "));
         }
         for key in table.keys.iter().filter(|key| !key.choices.is_empty()) {
             let _ = writeln!(page, "\n`{}`:\n", key.name);
@@ -492,6 +491,14 @@ mod tests {
                     "{place}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn every_row_has_the_cells_of_its_heading() {
+        for line in markdown().lines().filter(|line| line.starts_with("| ")) {
+            let bars = line.replace("\\|", "").matches('|').count();
+            assert_eq!(bars, 7, "{line}");
         }
     }
 
