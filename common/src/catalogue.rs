@@ -362,7 +362,7 @@ pub fn markdown() -> String {
             "\n## {code}\n\n{}.\n\n- Cause: {}\n- Stops: {}\n- Who acts: {}\n- What to do: {}\n",
             code.message(),
             code.cause(),
-            stops(*code),
+            code.stops(),
             code.actor().name(),
             code.action()
         )
@@ -370,13 +370,16 @@ pub fn markdown() -> String {
     std::iter::once(introduction.to_owned()).chain(sections).collect()
 }
 
-/// Returns what a failure with this code stops, in words.
-fn stops(code: Code) -> String {
-    let (narrowest, widest) = (code.narrowest_scope(), code.scope());
-    if narrowest == widest {
-        widest.name().to_owned()
-    } else {
-        format!("{}; at most {}", narrowest.name(), widest.name())
+impl Code {
+    /// Returns what a failure with this code stops, in words.
+    #[must_use]
+    pub fn stops(self) -> String {
+        let (narrowest, widest) = (self.narrowest_scope(), self.scope());
+        if narrowest == widest {
+            widest.name().to_owned()
+        } else {
+            format!("{}; at most {}", narrowest.name(), widest.name())
+        }
     }
 }
 

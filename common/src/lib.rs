@@ -15,6 +15,7 @@ pub mod health;
 pub mod lifecycle;
 pub mod metrics;
 pub mod model;
+mod names;
 pub mod plan;
 pub mod queue;
 pub mod random;
@@ -34,3 +35,4 @@ mod tls;
 pub mod trace;
 
 pub use catalogue::markdown as error_catalogue_markdown;
+pub use names::nearest_name;

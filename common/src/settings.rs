@@ -4,6 +4,7 @@
 mod authorities;
 pub(crate) mod duration;
 mod load;
+mod network;
 mod ratio;
 mod secrets;
 mod store_url;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 pub(crate) use authorities::read_authorities;
 pub use load::{SettingsError, check, load, parse};
+pub use network::{Network, NetworkError};
 pub use ratio::Ratio;
 pub(crate) use secrets::SYSTEM_FOLDERS;
 pub(crate) use store_url::unsupported_url;
@@ -226,6 +228,18 @@ pub struct WorkerSettings {
 pub struct ApiSettings {
     /// Address and port to listen on.
     pub listen: SocketAddr,
+    /// Most open connections. When they are all in use, a new one takes the place of the longest idle connection
+    /// of the address with the most.
+    pub connections: usize,
+    /// Most open connections from one address (IPv6: from one /64 network); a further one takes the place of the
+    /// address's longest idle one. Trusted proxies are exempt.
+    pub connections_per_address: usize,
+    /// Wrong operator tokens that one address may send at once. Further ones are answered a second late with
+    /// status 429, and one more is allowed every 6 s. The right token is always answered at once.
+    pub wrong_tokens: u32,
+    /// Networks of reverse proxies before the API, for example `10.0.0.0/8`. Only of their requests the header
+    /// `X-Forwarded-For` is read, to know the client's address.
+    pub trusted_proxies: Vec<String>,
 }
 
 /// The probes `/livez` and `/readyz`, without a token, in every role.
@@ -415,6 +429,10 @@ impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8480)),
+            connections: 512,
+            connections_per_address: 64,
+            wrong_tokens: 10,
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod compare;
 mod continuity;
 mod dispatch;
 pub mod doctor;
+mod door;
 mod housekeeping;
 mod leader;
 mod limits;
@@ -23,6 +24,7 @@ mod pauses;
 mod requests;
 mod run;
 
+pub use door::Door;
 pub use limits::DispatchLimits;
 pub use metrics::{DispatchMetrics, DispatchSnapshot};
 pub use parts::{LeadershipStatus, ServiceParts};

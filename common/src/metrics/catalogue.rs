@@ -272,6 +272,15 @@ metrics! {
     /// again.
     QUEUE_LATE_SETTLEMENTS = Counter, Every, "tasksync_queue_late_settlements_total", "{job}";
 
+    // The listeners.
+
+    /// Requests to the API with a wrong operator token, by whether they were answered at once or late. The log names
+    /// the addresses.
+    WRONG_TOKENS = Counter, Every, "tasksync_api_wrong_tokens_total", "{request}", "answer": ["at_once", "late"];
+    /// Connections to the API or to the probes that a limit ended: an idle one was closed in favour of a new one, or a
+    /// new one was refused.
+    LOST_CONNECTIONS = Counter, Every, "tasksync_lost_connections_total", "{connection}", "listener": ["api", "health"], "reason": ["closed_idle", "client_limit", "total_limit"];
+
     // The process.
 
     /// Always 1; the labels are the version and role of the process.

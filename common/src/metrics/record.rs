@@ -158,6 +158,38 @@ labels! {
 }
 
 labels! {
+    /// The listeners of a process.
+    Listener {
+        /// The API's.
+        Api = "api",
+        /// That of probes and metrics.
+        Health = "health",
+    }
+}
+
+labels! {
+    /// What a limit on connections did.
+    LostConnection {
+        /// An idle connection was closed in favour of a new one.
+        ClosedIdle = "closed_idle",
+        /// A new one was refused, because its client's others all serve requests.
+        ClientLimit = "client_limit",
+        /// A new one was refused, because all others serve requests.
+        TotalLimit = "total_limit",
+    }
+}
+
+labels! {
+    /// How a wrong operator token was answered.
+    WrongToken {
+        /// At once.
+        AtOnce = "at_once",
+        /// Late, because its client sent too many.
+        Late = "late",
+    }
+}
+
+labels! {
     /// The signals sent by OTLP.
     Signal {
         /// Spans.
@@ -201,6 +233,10 @@ static PAUSES: PerServer = [const { AtomicU64::new(0) }; Server::ALL.len()];
 static PAUSED: PerServer = [const { AtomicU64::new(0) }; Server::ALL.len()];
 static FOREIGN: PerServer = [const { AtomicU64::new(0) }; Server::ALL.len()];
 static HELD: [AtomicU64; Side::ALL.len()] = [const { AtomicU64::new(0) }; Side::ALL.len()];
+static LOST_CONNECTIONS: [[AtomicU64; LostConnection::ALL.len()]; Listener::ALL.len()] =
+    [const { [const { AtomicU64::new(0) }; LostConnection::ALL.len()] }; Listener::ALL.len()];
+static WRONG_TOKENS: [AtomicU64; WrongToken::ALL.len()] =
+    [const { AtomicU64::new(0) }; WrongToken::ALL.len()];
 static REFUSALS: AtomicU64 = AtomicU64::new(0);
 static SURVEYED: AtomicU64 = AtomicU64::new(0);
 static EXPORTS: [[AtomicU64; 2]; Signal::ALL.len()] =
@@ -233,6 +269,18 @@ pub(super) fn install(metrics: &Metrics) {
     metrics.observe(&catalogue::GUARD_HELD, move |sink| {
         for (side, counter) in Side::ALL.iter().zip(&HELD) {
             sink.labelled(&[side.name()], get(counter));
+        }
+    });
+    metrics.observe(&catalogue::LOST_CONNECTIONS, move |sink| {
+        for (listener, counters) in Listener::ALL.iter().zip(&LOST_CONNECTIONS) {
+            for (reason, counter) in LostConnection::ALL.iter().zip(counters) {
+                sink.labelled(&[listener.name(), reason.name()], get(counter));
+            }
+        }
+    });
+    metrics.observe(&catalogue::WRONG_TOKENS, move |sink| {
+        for (answer, counter) in WrongToken::ALL.iter().zip(&WRONG_TOKENS) {
+            sink.labelled(&[answer.name()], get(counter));
         }
     });
     metrics.observe(&catalogue::GUARD_REFUSALS, move |sink| sink.value(get(&REFUSALS)));
@@ -364,6 +412,17 @@ pub fn foreign_answer(server: Server) {
     count(FOREIGN.get(server.index()), 1);
 }
 
+/// Records that a limit closed or refused a connection.
+pub fn lost_connection(listener: Listener, reason: LostConnection) {
+    let counters = LOST_CONNECTIONS.get(listener.index());
+    count(counters.and_then(|counters| counters.get(reason.index())), 1);
+}
+
+/// Records that a request with a wrong operator token was refused.
+pub fn wrong_token(answer: WrongToken) {
+    count(WRONG_TOKENS.get(answer.index()), 1);
+}
+
 /// Records that the guard held back deletions on a side.
 pub fn held_deletions(side: Side, deletions: usize) {
     count(HELD.get(side.index()), deletions as u64);
@@ -432,6 +491,16 @@ mod tests {
         assert_eq!(
             values(&catalogue::DISPATCH_DURATION, "kind"),
             names(Dispatch::ALL.iter().map(|one| one.name()).collect())
+        );
+        let listeners = names(Listener::ALL.iter().map(|one| one.name()).collect());
+        assert_eq!(values(&catalogue::LOST_CONNECTIONS, "listener"), listeners);
+        assert_eq!(
+            values(&catalogue::LOST_CONNECTIONS, "reason"),
+            names(LostConnection::ALL.iter().map(|one| one.name()).collect())
+        );
+        assert_eq!(
+            values(&catalogue::WRONG_TOKENS, "answer"),
+            names(WrongToken::ALL.iter().map(|one| one.name()).collect())
         );
         assert_eq!(
             values(&catalogue::EXPORTS, "signal"),

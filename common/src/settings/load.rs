@@ -134,6 +134,10 @@ pub fn check(settings: &Settings) -> Result<(), SettingsError> {
     check_counts(settings)?;
     check_queue(&settings.queue)?;
     secrets::check(&settings.secrets)?;
+    for text in &settings.api.trusted_proxies {
+        let network: Result<super::Network, _> = text.trim().parse();
+        network.map_err(|error| SettingsError::Relation(format!("api.trusted_proxies: {error}")))?;
+    }
     relation(
         settings.guard.deletions_percent <= 100,
         "guard.deletions_percent must be between 0 and 100",
@@ -244,6 +248,7 @@ fn check_counts(settings: &Settings) -> Result<(), SettingsError> {
         outbound,
         queue,
         registry,
+        api,
         ..
     } = settings;
     for (name, value, maximum) in [
@@ -270,6 +275,13 @@ fn check_counts(settings: &Settings) -> Result<(), SettingsError> {
         ("registry.connections", registry.connections as usize, 1_000),
         ("queue.maximum_dead_letters", queue.maximum_dead_letters, 50_000),
         ("queue.unconfirmed", queue.unconfirmed, 10_000),
+        ("api.connections", api.connections, 100_000),
+        (
+            "api.connections_per_address",
+            api.connections_per_address,
+            100_000,
+        ),
+        ("api.wrong_tokens", api.wrong_tokens as usize, 1_000_000),
     ] {
         relation(
             (1..=maximum).contains(&value),

@@ -1,5 +1,6 @@
 //! A thin client of the REST API.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode, Url};
@@ -7,6 +8,7 @@ use serde_json::Value;
 use tasksync_scheduler::api::ApiToken;
 
 use crate::exit::{self, CommandError};
+use crate::show::cell;
 use crate::token;
 
 /// Timeout of a request: a little more than the service allows for the doctor, which takes longest.
@@ -166,6 +168,15 @@ impl ApiClient {
         }
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
+        if status.is_redirection() {
+            let target = answer.headers().get(reqwest::header::LOCATION);
+            let target = target.and_then(|target| target.to_str().ok());
+            return Err(CommandError::Unreachable(redirect_text(
+                &self.base,
+                status.as_u16(),
+                target,
+            )));
+        }
         let bytes = read(answer).await.map_err(|error| self.unreachable(&error))?;
         let Some(bytes) = bytes else {
             return Err(CommandError::Unreachable(format!(
@@ -173,12 +184,8 @@ impl ApiClient {
                 self.base
             )));
         };
-        let value: Value = serde_json::from_slice(&bytes).map_err(|_| {
-            CommandError::Unreachable(format!(
-                "something answers at {}, but not tasksync (HTTP {status}); name its address with --url or TASKSYNC_URL",
-                self.base
-            ))
-        })?;
+        let value: Value = serde_json::from_slice(&bytes)
+            .map_err(|_| CommandError::Unreachable(foreign_text(&self.base, status.as_u16())))?;
         Ok((status, value))
     }
 
@@ -198,6 +205,41 @@ impl ApiClient {
             "no service answers at {} ({reason}); start it with `tasksync standalone --config FILE`, or name its address with --url or TASKSYNC_URL",
             self.base
         ))
+    }
+}
+
+/// Returns what it means that a redirect was answered: tasksync never does. Of the target only scheme, host and port
+/// are shown, because the rest may hold a session of the proxy.
+fn redirect_text(base: &Url, status: u16, target: Option<&str>) -> String {
+    let target = target.and_then(|target| base.join(target).ok());
+    let what = match &target {
+        Some(target) if target.host_str() == base.host_str() && target.scheme() != base.scheme() => {
+            format!("use {}:// in --url or TASKSYNC_URL", target.scheme())
+        }
+        Some(_) | None => {
+            "a proxy or its sign-in page answers in place of tasksync; let it pass /api/v1 through, or name the service's own address with --url or TASKSYNC_URL".to_owned()
+        }
+    };
+    let to = target.map_or_else(String::new, |target| {
+        format!(" to {}", target.origin().ascii_serialization())
+    });
+    format!(
+        "{base} answers with a redirect{to} (HTTP {status}), which is not followed, so that the token stays here: {what}"
+    )
+}
+
+/// Returns what it means that an answer is not tasksync's.
+fn foreign_text(base: &Url, status: u16) -> String {
+    match status {
+        502..=504 => format!(
+            "a proxy at {base} reaches no tasksync behind it (HTTP {status}); check that the service runs and where the proxy sends /api/v1"
+        ),
+        401 | 403 | 407 => format!(
+            "a proxy at {base} refuses the request before it reaches tasksync (HTTP {status}); let it pass /api/v1 through, or name the service's own address with --url or TASKSYNC_URL"
+        ),
+        _ => format!(
+            "something answers at {base}, but not tasksync (HTTP {status}); name the service's address with --url or TASKSYNC_URL, for example https://tasksync.example:8480"
+        ),
     }
 }
 
@@ -226,13 +268,22 @@ async fn read(mut answer: reqwest::Response) -> Result<Option<Vec<u8>>, reqwest:
 /// Returns the service's error as text. A wrong token counts as a wrong setting of this command.
 fn refusal_error(value: &Value, status: u16) -> CommandError {
     let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
-    let text = format!(
-        "{} [{}]: {}\n  What to do: {}",
-        field("message"),
-        field("code"),
-        field("detail"),
-        field("action")
-    );
+    let mut text = format!("{} [{}]: ", field("message"), field("code"));
+    let problems = value.get("problems").and_then(Value::as_array);
+    match problems.map(Vec::as_slice) {
+        Some(problems @ [_, _, ..]) => {
+            for problem in problems {
+                let _ = write!(
+                    text,
+                    "\n  {}: {}",
+                    cell(&problem["field"]),
+                    cell(&problem["problem"])
+                );
+            }
+        }
+        Some(_) | None => text.push_str(field("detail")),
+    }
+    let _ = write!(text, "\n  What to do: {}", field("action"));
     if status == 401 {
         CommandError::Settings(text)
     } else {
@@ -243,4 +294,66 @@ fn refusal_error(value: &Value, status: u16) -> CommandError {
 /// Returns JSON for printing.
 pub(crate) fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_redirect_says_which_address_to_use_and_shows_no_session() {
+        let text = redirect_text(
+            &url("http://tasksync.example/"),
+            301,
+            Some("https://tasksync.example/api/v1/status"),
+        );
+        assert!(text.contains("use https:// in --url"), "{text}");
+        let text = redirect_text(
+            &url("https://tasksync.example/"),
+            302,
+            Some("https://login.example/?session=s3cret"),
+        );
+        assert!(
+            text.contains("redirect to https://login.example (HTTP 302)") && text.contains("sign-in page"),
+            "{text}"
+        );
+        assert!(!text.contains("s3cret"), "{text}");
+        assert!(redirect_text(&url("https://tasksync.example/"), 302, None).contains("/api/v1"));
+    }
+
+    #[test]
+    fn a_foreign_answer_is_explained_by_its_status() {
+        let base = url("https://tasksync.example/");
+        for (status, expected) in [
+            (502, "check that the service runs"),
+            (403, "refuses the request"),
+            (200, "not tasksync"),
+        ] {
+            let text = foreign_text(&base, status);
+            assert!(
+                text.contains(expected) && text.contains(&format!("HTTP {status}")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn several_problems_stand_on_lines_of_their_own() {
+        let error = refusal_error(
+            &json!({ "message": "The request cannot be understood", "code": "bad-request", "detail": "a: x; b: y",
+                "action": "Correct it.",
+                "problems": [{ "field": "a", "problem": "x" }, { "field": "b", "problem": "y" }] }),
+            400,
+        );
+        assert_eq!(
+            error.to_string(),
+            "The request cannot be understood [bad-request]: \n  a: x\n  b: y\n  What to do: Correct it."
+        );
+    }
 }

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::ApiState;
 use super::error::{ApiCode, ApiError};
+use crate::door::ClientConnection;
 
 /// Shortest token, in bytes.
 pub const MINIMUM_TOKEN_LENGTH: usize = 16;
@@ -69,7 +70,8 @@ fn constant_time_eq(secret: &[u8], given: &[u8]) -> bool {
     std::hint::black_box(difference) == 0 && !secret.is_empty()
 }
 
-/// Passes requests that carry the token, and refuses all others.
+/// Passes requests that carry the token, and refuses all others. Too many wrong tokens of one client are answered late;
+/// a right one never is.
 pub(super) async fn require(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     let Some(token) = &state.token else {
         return ApiError::new(
@@ -78,22 +80,34 @@ pub(super) async fn require(State(state): State<ApiState>, request: Request, nex
         )
         .into_response();
     };
-    let given = request
-        .headers()
-        .get(AUTHORIZATION)
-        .map(axum::http::HeaderValue::as_bytes);
-    let refusal = match given {
-        None => "the request has no Authorization header",
-        Some(value) => match value.split_at_checked(7) {
-            Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => {
-                if token.matches(given) {
-                    return next.run(request).await;
-                }
-                "the token is not the one the service was started with"
-            }
-            _ => "the Authorization header is not of the form Bearer TOKEN",
-        },
+    // Absent only where a router is called without a listener.
+    let connection = request.extensions().get::<ClientConnection>().cloned();
+    let Some(value) = request.headers().get(AUTHORIZATION) else {
+        // No token was tried, so there is nothing to slow down.
+        return ApiError::new(ApiCode::Unauthorized, "the request has no Authorization header")
+            .into_response();
     };
+    let refusal = match value.as_bytes().split_at_checked(7) {
+        Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => {
+            if token.matches(given) {
+                let _at_work = connection.as_ref().map(ClientConnection::begin_request);
+                return next.run(request).await;
+            }
+            "the token is not the one the service was started with"
+        }
+        _ => "the Authorization header is not of the form Bearer TOKEN",
+    };
+    if let Some(connection) = connection {
+        let client = connection.client(request.headers());
+        if let Some(retry_after) = connection.refuse_token(client).await {
+            return ApiError::new(
+                ApiCode::TooManyWrongTokens,
+                format!("{refusal}; {client} sent too many wrong tokens"),
+            )
+            .retry_after(retry_after)
+            .into_response();
+        }
+    }
     ApiError::new(ApiCode::Unauthorized, refusal).into_response()
 }
 

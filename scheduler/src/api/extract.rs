@@ -1,15 +1,18 @@
 //! Reads requests: names in paths, query parameters and JSON bodies. Each refusal says what is wrong.
 
-use axum::extract::rejection::JsonRejection;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tasksync_common::model::{TenantId, UserId, UserKey, zone_named};
-use tasksync_common::refusals::without_values;
 
+use super::MAXIMUM_BODY_BYTES;
 use super::error::{ApiCode, ApiError};
+use super::problems::{query_problem, read_body};
 
 /// Entries of a page when the request has no limit.
 const DEFAULT_PAGE: u32 = 100;
@@ -22,21 +25,41 @@ pub(super) struct JsonBody<T>(pub(super) T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        match axum::Json::<T>::from_request(request, state).await {
-            Ok(axum::Json(value)) => Ok(Self(value)),
-            Err(rejection) => Err(refused_body(&rejection)),
-        }
+        require_json(request.headers())?;
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| unread_body(&rejection))?;
+        read_body(&bytes).map(Self).map_err(ApiError::of_problems)
     }
 }
 
-fn refused_body(rejection: &JsonRejection) -> ApiError {
-    let code = match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiCode::BodyTooLarge,
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiCode::NotJson,
-        _ => ApiCode::BadRequest,
+/// Refuses a body that is not declared as JSON.
+fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let refuse = |found: &str| {
+        let detail = format!("Content-Type {found}; write Content-Type: application/json");
+        Err(ApiError::new(ApiCode::NotJson, detail))
     };
-    // The text has the path inside the JSON document, the line and the column.
-    ApiError::new(code, without_values(&rejection.body_text()))
+    let Some(declared) = headers.get(CONTENT_TYPE) else {
+        return refuse("is missing");
+    };
+    let text = declared.to_str().unwrap_or_default().to_ascii_lowercase();
+    let kind = text.split(';').next().unwrap_or_default().trim();
+    let is_json = kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
+    if is_json {
+        Ok(())
+    } else {
+        let shown: String = kind.chars().take(60).collect();
+        refuse(&format!("is \"{shown}\""))
+    }
+}
+
+fn unread_body(rejection: &BytesRejection) -> ApiError {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        let detail = format!("the body has more than {MAXIMUM_BODY_BYTES} bytes, which is the limit");
+        ApiError::new(ApiCode::BodyTooLarge, detail)
+    } else {
+        ApiError::bad_request("the connection ended before the whole body arrived")
+    }
 }
 
 /// Query parameters. The type refuses unknown ones, so that a misspelt `tenant` never widens a result.
@@ -47,7 +70,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(value)) => Ok(Self(value)),
-            Err(rejection) => Err(ApiError::bad_request(rejection.body_text())),
+            Err(rejection) => {
+                let text = rejection.body_text();
+                // The part before the colon only says that it is about the query.
+                let reason = text
+                    .split_once("query string: ")
+                    .map_or(&*text, |(_, reason)| reason);
+                Err(ApiError::of_problems(vec![query_problem(reason)]))
+            }
         }
     }
 }
@@ -91,7 +121,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TenantPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Path(tenant) = Path::<String>::from_request_parts(parts, state)
             .await
-            .map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+            .map_err(|_| unreadable_path())?;
         tenant.parse().map(Self).map_err(ApiError::bad_request)
     }
 }
@@ -104,11 +134,15 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Path((tenant, user)) = Path::<(String, String)>::from_request_parts(parts, state)
             .await
-            .map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+            .map_err(|_| unreadable_path())?;
         let tenant: TenantId = tenant.parse().map_err(ApiError::bad_request)?;
         let user: UserId = user.parse().map_err(ApiError::bad_request)?;
         Ok(Self(UserKey::new(tenant, user)))
     }
+}
+
+fn unreadable_path() -> ApiError {
+    ApiError::bad_request("a name in the path is not valid UTF-8 after its percent signs are decoded")
 }
 
 /// Refuses a time zone that is neither an IANA nor a Windows name.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use tokio::sync::Semaphore;
@@ -300,13 +300,33 @@ pub fn router(parts: ServiceParts, token: Option<super::ApiToken>) -> Router {
 
 async fn not_found() -> ApiError {
     ApiError::new(
-        ApiCode::NotFound,
-        format!("the service has no such address; addresses of the API begin with {BASE}"),
+        ApiCode::NoSuchAddress,
+        format!("addresses of the API begin with {BASE}"),
     )
 }
 
-async fn method_not_allowed() -> ApiError {
-    ApiError::new(ApiCode::MethodNotAllowed, "the address needs another method")
+async fn method_not_allowed(request: Request) -> ApiError {
+    let matched = request.extensions().get::<MatchedPath>();
+    let path = matched.map_or("", MatchedPath::as_str);
+    let allowed = allowed_methods(path.strip_prefix(BASE).unwrap_or(path));
+    ApiError::new(
+        ApiCode::MethodNotAllowed,
+        format!(
+            "{} is not possible here; allowed: {}",
+            request.method(),
+            allowed.join(", ")
+        ),
+    )
+}
+
+/// Returns the methods of an address of the API. The probes, which have none here, take `GET`.
+fn allowed_methods(path: &str) -> Vec<&'static str> {
+    let methods: Vec<_> = endpoints()
+        .into_iter()
+        .filter(|endpoint| endpoint.path == path)
+        .map(|endpoint| endpoint.method)
+        .collect();
+    if methods.is_empty() { vec!["GET"] } else { methods }
 }
 
 /// Returns the addresses as a Markdown page.
@@ -317,7 +337,8 @@ pub fn markdown() -> String {
          Every address below begins with `{BASE}` and needs `Authorization: Bearer TOKEN`, with the token the service was started \
          with (`TASKSYNC_TOKEN` or `TASKSYNC_TOKEN_FILE`). Bodies and answers are JSON. Unknown fields and parameters are \
          refused. A body may have at most 1 MiB. Every answer carries `x-request-id`, copied from the request if it has one. \
-         Errors are `{{code, message, detail, action}}`, see [errors](errors.md).\n\n\
+         Errors are `{{code, message, detail, action}}`, see [errors](errors.md); if fields of the request are wrong, `problems` \
+         has `{{field, problem}}` for each. 429 and 503 may carry `Retry-After`.\n\n\
          Without a token: `GET /livez` (the process is alive) and `GET /readyz` (200, or 503 with what the process still needs).\n\n\
          | address | what it does |\n|---|---|\n"
     );

@@ -218,6 +218,28 @@ async fn bodies_are_refused_with_what_was_wrong() {
         );
         assert!(!detail.contains("secret"), "{detail}");
     }
+    let mut wrong = tenant("contoso");
+    wrong["displayname"] = json!("x");
+    wrong["enabled"] = json!("yes");
+    let answer = service.put("/tenants/contoso", &wrong).await;
+    let fields: Vec<&str> = answer.body["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|problem| problem["field"].as_str().unwrap())
+        .collect();
+    assert_eq!(fields, ["displayname", "enabled"], "{}", answer.body);
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("did you mean display_name?") && detail.contains("must be true or false"),
+        "{detail}"
+    );
+    let answer = service.get("/tenants?limits=3").await;
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(detail.contains("did you mean limit?"), "{detail}");
+    let answer = service.get("/tenants?limit=many").await;
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(detail.contains("limit must be a whole number"), "{detail}");
     let no_json = service
         .request("PUT", "/api/v1/tenants/contoso")
         .bearer_auth(TOKEN)
@@ -233,8 +255,10 @@ async fn bodies_are_refused_with_what_was_wrong() {
     assert_eq!((answer.status, answer.code()), (413, "body-too-large"));
     let answer = service.call("PATCH", "/tenants", None).await;
     assert_eq!((answer.status, answer.code()), (405, "method-not-allowed"));
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert_eq!(detail, "PATCH is not possible here; allowed: GET");
     let answer = service.get("/nonsense").await;
-    assert_eq!((answer.status, answer.code()), (404, "not-found"));
+    assert_eq!((answer.status, answer.code()), (404, "no-such-address"));
     assert!(service.registry.tenants(None, 10).await.unwrap().is_empty());
 }
 

@@ -18,7 +18,7 @@ use tasksync_common::schedule::{Schedule, open_schedule};
 use tasksync_common::settings::Settings;
 use tasksync_common::tasks::spawn;
 use tasksync_scheduler::checks::{TenantChecks, UserCheck};
-use tasksync_scheduler::{DispatchLimits, Scheduler, Stores};
+use tasksync_scheduler::{DispatchLimits, Door, Scheduler, Stores};
 use tasksync_scheduler::{
     ServiceParts,
     api::{self, ApiToken},
@@ -117,6 +117,12 @@ impl Service {
 
     pub(crate) async fn start_with(token: Option<&str>) -> Self {
         let mut settings = Settings::default();
+        // The tests of access send many; those of the door have limits of their own.
+        settings.api.wrong_tokens = 1_000;
+        Self::start_as(token, settings).await
+    }
+
+    pub(crate) async fn start_as(token: Option<&str>, mut settings: Settings) -> Self {
         settings.registry.url = String::from("sqlite::memory:");
         settings.schedule.heartbeat_interval = Duration::from_millis(100);
         let clock: SharedClock = Arc::new(SystemClock);
@@ -136,6 +142,7 @@ impl Service {
             fleet: Arc::clone(&fleet),
             clock: Arc::clone(&clock),
         };
+        let door = Door::of_api(&settings.api).unwrap();
         let scheduler = Scheduler::new(stores, DispatchLimits::of(&settings), "test", Arc::default());
         let stopping = CancellationToken::new();
         let parts = ServiceParts {
@@ -158,7 +165,14 @@ impl Service {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        spawn(api::serve(listener, router, stop.clone(), Duration::from_secs(1))).detach();
+        spawn(api::serve(
+            listener,
+            router,
+            door,
+            stop.clone(),
+            Duration::from_secs(1),
+        ))
+        .detach();
         rustls::crypto::ring::default_provider().install_default().ok();
         Self {
             base,

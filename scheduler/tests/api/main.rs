@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod door;
 mod harness;
 mod observing;
 mod pauses;

@@ -25,7 +25,7 @@ use url::Url;
 
 use header::{HeaderMap, HeaderName, HeaderValue};
 
-pub use address::{AddressRefusal, AddressRules, Network, NetworkError};
+pub use address::{AddressRefusal, AddressRules};
 pub use client::{Http, HttpSetupError};
 pub use header_times::{LONGEST_NAMED_PAUSE, named_pause, pause_in_milliseconds, retry_after};
 pub use reqwest::{Method, header};

@@ -26,6 +26,7 @@ use tasksync_common::registry::{Occupancy, RegistrySharing};
 use tasksync_common::settings::{Settings, WorkerSettings};
 use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 use tasksync_common::{settings, telemetry};
+use tasksync_scheduler::Door;
 use tasksync_scheduler::api::{self, ApiToken, StartupGate};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -135,18 +136,21 @@ impl RoleProcess {
         let gate = StartupGate::default();
         let api = if self.role.schedules() {
             let listener = self.listen("api.listen", settings.api.listen).await?;
-            Some((address(&listener, settings.api.listen), listener))
+            let door = Door::of_api(&settings.api)
+                .map_err(|error| CommandError::settings(format!("api.trusted_proxies: {error}")))?;
+            Some((address(&listener, settings.api.listen), listener, door))
         } else {
             None
         };
         let serving_probes = self.serve(
             probe_listener,
             health::router(self.health.clone(), api::metrics_router(self.metrics.clone())),
+            Door::of_probes(),
             &work_ended,
         );
         let (listen, serving_api) = match api {
-            Some((listen, listener)) => {
-                let served = self.serve(listener, gate.router(self.health.clone()), &work_ended);
+            Some((listen, listener, door)) => {
+                let served = self.serve(listener, gate.router(self.health.clone()), door, &work_ended);
                 (Some(listen), Some(served))
             }
             None => (None, None),
@@ -255,10 +259,11 @@ impl RoleProcess {
         &self,
         listener: TcpListener,
         router: Router,
+        door: Door,
         work_ended: &CancellationToken,
     ) -> AbortOnDropHandle<()> {
         let work_ended = work_ended.clone();
-        self.spawn_vital(async move { api::serve(listener, router, work_ended, API_DRAIN).await })
+        self.spawn_vital(async move { api::serve(listener, router, door, work_ended, API_DRAIN).await })
     }
 
     /// Starts a part that the others cannot do without. If it panics, the guard starts the end of the process.
