@@ -109,10 +109,10 @@ pub(crate) fn tenant(tenant: &Value) -> String {
     for site in entries(source, "sites") {
         let _ = writeln!(text, "    {}", cell(site));
     }
-    let test = &tenant["test"];
+    let test_person = &tenant["test"];
     for (label, value) in [
-        ("mailbox", &test["mailbox"]),
-        ("sign-in name", &test["source_login"]),
+        ("mailbox", &test_person["mailbox"]),
+        ("sign-in name", &test_person["source_login"]),
     ] {
         if !value.is_null() {
             let _ = writeln!(text, "  {label} for tests: {}", cell(value));
