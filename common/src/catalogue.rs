@@ -253,8 +253,8 @@ catalogue! {
         "See the detail; free disk space or bring the database back. Nothing is lost: the sync is repeated.";
     RegistryOccupied "registry-occupied" Operator Ours..Ours
         "Other processes use the registry, and this one cannot run beside them"
-        "One of the processes keeps its schedule or its queue in memory, where no other process sees it, so it must run alone."
-        "Stop the other process, or give all of them shared stores: registry.url, schedule.url and queue.url.";
+        "One of the processes keeps its schedule or its queue in memory, where no other process sees it, so it must run alone; or the processes have different schedule.key_prefix, so that they are two fleets with two leaders."
+        "Stop the other process, or give all of them shared stores (registry.url, schedule.url and queue.url) and one schedule.key_prefix. To change the prefix, stop all processes first.";
     ScheduleUnavailable "schedule-unavailable" Operator Ours..Ours
         "The schedule cannot be read or written"
         "The store that holds it is down, restarting, or out of memory."

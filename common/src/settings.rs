@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub(crate) use authorities::read_authorities;
+pub use duration::parse as parse_duration;
 pub use load::{SettingsError, check, load, parse};
 pub use network::{Network, NetworkError};
 pub use ratio::Ratio;

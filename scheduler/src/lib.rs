@@ -6,6 +6,7 @@
 //! the HTTP API for operators. [`doctor`] checks everything an installation needs, including the tenants' servers
 //! (through [`checks`]).
 
+mod alert_causes;
 pub mod api;
 pub mod checks;
 mod compare;
@@ -23,6 +24,8 @@ mod parts;
 mod pauses;
 mod requests;
 mod run;
+mod status;
+mod tenant_ranking;
 
 pub use door::Door;
 pub use limits::DispatchLimits;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tasksync_common::clock::monotonic;
 use tasksync_common::error::Failure;
+use tasksync_common::fleet::MAXIMUM_MEMBERS;
 use tasksync_common::metrics::{Metrics, Spec, as_f64, catalogue};
 use tasksync_common::queue::{QueueDepth, QueueName};
 use tasksync_common::registry::EnrolmentCounts;
@@ -14,6 +15,7 @@ use tasksync_common::stores::Stores;
 use tokio::time::{Instant, sleep};
 
 use crate::load::Load;
+use crate::tenant_ranking::{TenantRank, rank_tenants};
 
 /// Time between two reads, …
 const OBSERVATION_INTERVAL: Duration = Duration::from_secs(5);
@@ -25,14 +27,44 @@ const SLOW_INTERVAL: Duration = Duration::from_mins(1);
 /// Most alerts counted.
 const ALERTS_COUNTED: u32 = 1_000;
 
+/// Number of tenants that are exported by rank.
+const RANKS: usize = 5;
+/// Labels of the ranks.
+const RANK_LABELS: [&[&str]; RANKS] = [&["1"], &["2"], &["3"], &["4"], &["5"]];
+
 /// The numbers about all users at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 struct InstallationNumbers {
     summary: Summary,
     background: QueueDepth,
     interactive: QueueDepth,
     counts: StoreCounts,
+    tenants: TenantNumbers,
     at: Timestamp,
+}
+
+/// What the workers report about the tenants that stand out.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct TenantNumbers {
+    /// Share of the time, and seconds per attempt, by rank.
+    ranks: [(f64, f64); RANKS],
+    failing: u64,
+}
+
+impl TenantNumbers {
+    fn of(ranking: &[TenantRank]) -> Self {
+        let mut numbers = Self {
+            failing: ranking
+                .iter()
+                .filter(|tenant| tenant.failed > 0 && tenant.failed * 2 >= tenant.attempts)
+                .count() as u64,
+            ..Self::default()
+        };
+        for (place, tenant) in numbers.ranks.iter_mut().zip(ranking) {
+            *place = (tenant.time_share, tenant.seconds_per_attempt.unwrap_or(0.0));
+        }
+        numbers
+    }
 }
 
 /// The numbers that are read less often.
@@ -43,6 +75,7 @@ struct StoreCounts {
     dead_letters: u64,
     /// From the registry, which also knows users who never succeeded.
     oldest_success: Option<Timestamp>,
+    at: Timestamp,
 }
 
 /// The last numbers read. Empty while this process does not lead: then it exports none, and sums over all processes
@@ -81,9 +114,17 @@ fn values(numbers: &InstallationNumbers) -> Vec<(&'static Spec, Rows)> {
         background,
         interactive,
         counts: counted,
+        tenants,
         at,
     } = numbers;
+    let ranks = |read: fn(&(f64, f64)) -> f64| -> Rows {
+        RANK_LABELS
+            .into_iter()
+            .zip(tenants.ranks.iter().map(read))
+            .collect()
+    };
     let one = |value: u64| -> Rows { vec![(&[], as_f64(value))] };
+    let time = |at: &Timestamp| one(u64::try_from(at.as_second()).unwrap_or(0));
     let queues = |read: fn(&QueueDepth) -> Option<u64>| -> Rows {
         let both: [(&'static [&'static str], &QueueDepth); 2] =
             [(&["background"], background), (&["interactive"], interactive)];
@@ -122,15 +163,19 @@ fn values(numbers: &InstallationNumbers) -> Vec<(&'static Spec, Rows)> {
             ],
         ),
         (&catalogue::TENANTS, one(summary.tenants)),
+        (&catalogue::TENANT_TIME_SHARE, ranks(|(share, _)| *share)),
+        (
+            &catalogue::TENANT_ATTEMPT_DURATION,
+            ranks(|(_, seconds)| *seconds),
+        ),
+        (&catalogue::TENANTS_FAILING, one(tenants.failing)),
         (&catalogue::ALERTS, one(counted.alerts as u64)),
         (&catalogue::QUEUE_READY, queues(|depth| Some(depth.ready))),
         (&catalogue::QUEUE_IN_FLIGHT, queues(|depth| depth.unacknowledged)),
         (&catalogue::QUEUE_WANTED, queues(|depth| Some(depth.wanted))),
         (&catalogue::DEAD_LETTERS, one(counted.dead_letters)),
-        (
-            &catalogue::OBSERVED_AT,
-            one(u64::try_from(at.as_second()).unwrap_or(0)),
-        ),
+        (&catalogue::OBSERVED_AT, time(at)),
+        (&catalogue::COUNTED_AT, time(&counted.at)),
     ]
 }
 
@@ -145,7 +190,9 @@ impl InstallationNumbers {
                 alerts: 0,
                 dead_letters: 0,
                 oldest_success: None,
+                at: Timestamp::UNIX_EPOCH,
             },
+            tenants: TenantNumbers::default(),
             at: Timestamp::UNIX_EPOCH,
         }
     }
@@ -225,11 +272,13 @@ impl InstallationObserver {
                     alerts: registry.alerts(None, ALERTS_COUNTED).await?.len(),
                     dead_letters: queue.dead_letter_count().await?,
                     oldest_success: registry.oldest_success(None).await?,
+                    at: clock.now(),
                 },
             ),
         };
         *counted = Some((at, now));
-        let load = Load::read(fleet.as_ref()).await?;
+        let members = fleet.members().await?;
+        let load = Load::of(&members);
         let depth = |name| load.depth(queue.as_ref(), fleet.as_ref(), name);
         let mut summary = schedule.summary(None).await?;
         summary.count_success(now.oldest_success, clock.now());
@@ -238,6 +287,7 @@ impl InstallationObserver {
             background: depth(QueueName::Background).await?,
             interactive: depth(QueueName::Interactive).await?,
             counts: now,
+            tenants: TenantNumbers::of(&rank_tenants(&members, &[], MAXIMUM_MEMBERS)),
             at: clock.now(),
         })
     }
@@ -274,6 +324,32 @@ mod tests {
             .map(|spec| spec.name)
             .collect();
         assert_eq!(seen, documented);
+    }
+
+    #[test]
+    fn tenants_are_exported_by_rank_and_not_by_name() {
+        let rank = |name: &str, time_share, attempts, failed| TenantRank {
+            tenant: name.parse().unwrap(),
+            time_share,
+            busy_seconds: 1.0,
+            attempts,
+            failed,
+            seconds_per_attempt: Some(time_share * 10.0),
+            seconds_per_sync: None,
+            late_users: 0,
+            late_since: None,
+        };
+        let ranking = [
+            rank("slow", 0.8, 10, 0),
+            rank("half", 0.1, 10, 5),
+            rank("few", 0.1, 10, 4),
+        ];
+        let numbers = TenantNumbers::of(&ranking);
+        assert_eq!(
+            numbers.ranks,
+            [(0.8, 8.0), (0.1, 1.0), (0.1, 1.0), (0.0, 0.0), (0.0, 0.0)]
+        );
+        assert_eq!(numbers.failing, 1);
     }
 
     #[test]

@@ -23,7 +23,16 @@ fn worker(name: &str) -> Member {
     Member {
         background: Permits { total: 16, free: 5 },
         running: [(tenant_id("contoso"), 11)].into(),
+        lifetime_ms: 3_600_000,
         ..Member::new(name, Role::Worker, started())
+    }
+}
+
+/// Returns the process as it reported itself, however long ago.
+fn heard_now(member: Member) -> Member {
+    Member {
+        silent_ms: 0,
+        ..member
     }
 }
 
@@ -136,10 +145,20 @@ pub async fn a_process_is_a_member_until_it_is_silent(bench: &dyn FleetBench) {
         (answer.workers, answer.servers.len(), answer.circuits.len()),
         (2, 0, 0)
     );
-    let members = fleet.members().await.unwrap();
+    let members: Vec<Member> = fleet
+        .members()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(heard_now)
+        .collect();
     assert_eq!(members, [scheduler.member.clone(), worker("w1"), worker("w2")]);
     bench.pass_time(bench.unit() * 2).await;
-    assert_eq!(fleet.members().await.unwrap(), [scheduler.member, worker("w2")]);
+    let members = fleet.members().await.unwrap();
+    let silent = members.last().map(|member| u128::from(member.silent_ms)).unwrap();
+    assert!(silent >= bench.unit().as_millis(), "{members:?}");
+    let members: Vec<Member> = members.into_iter().map(heard_now).collect();
+    assert_eq!(members, [scheduler.member, worker("w2")]);
     assert_eq!(fleet.exchange(&report("w2", 2, &[])).await.unwrap().workers, 1);
 }
 
@@ -361,6 +380,15 @@ pub async fn a_circuit_opened_by_one_is_learned_by_all(bench: &dyn FleetBench) {
     assert_eq!((&contoso.failure, contoso.failures), (&open(2).failure, 2));
     assert!((2_900_000..=3_000_000).contains(&contoso.left_ms), "{contoso:?}");
     assert!(contoso.opened_ago_ms < 100_000);
+    let shown = fleet.circuits(10).await.unwrap();
+    let names: Vec<_> = shown.iter().map(|one| one.tenant.as_str()).collect();
+    assert_eq!(
+        names,
+        ["fabrikam", "contoso"],
+        "those that changed last come first"
+    );
+    assert_eq!(shown[1].circuit.as_ref().unwrap().failure, open(2).failure);
+    assert_eq!(fleet.circuits(1).await.unwrap().len(), 1);
     let nothing = report_circuits(fleet, "b", 2, learned.circuits_version, Vec::new()).await;
     assert_eq!(
         (nothing.circuits, nothing.circuits_version),
@@ -380,6 +408,8 @@ pub async fn a_circuit_opened_by_one_is_learned_by_all(bench: &dyn FleetBench) {
     };
     let learned = report_circuits(fleet, "a", 2, first.circuits_version, Vec::new()).await;
     assert_eq!(learned.circuits, closed.circuits);
+    let shown = fleet.circuits(10).await.unwrap();
+    assert_eq!(shown.len(), 1, "a closed circuit is not shown: {shown:?}");
     // A new process learns everything, and so does one that remembers more than the store has.
     for circuits_version in [0, closed.circuits_version + 1_000] {
         let name = format!("new{circuits_version}");

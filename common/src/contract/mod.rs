@@ -122,6 +122,7 @@ macro_rules! registry_contract {
             installation::the_installation_s_id_can_be_replaced
             marks::a_mark_is_remembered_and_replaced
             alerts::an_alert_is_raised_once_refreshed_and_ended
+            alerts::alerts_are_found_by_tenant_user_code_and_time_in_pages
             alerts::alerts_of_users_and_of_the_tenant_are_apart
             alerts::a_list_that_cannot_be_read_has_one_alert
         }
@@ -194,6 +195,7 @@ macro_rules! schedule_contract {
             leadership::a_stale_epoch_claims_nothing
             freshness::a_summary_counts_all_users_or_those_of_one_tenant
             freshness::intervals_and_ages_follow_the_attempts
+            freshness::a_request_makes_no_wait_older
         }
     };
     ($make:expr) => {

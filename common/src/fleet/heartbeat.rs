@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Fleet, FleetAnswer, FleetReport, Member};
-use crate::clock::monotonic;
+use crate::clock::{SharedClock, monotonic};
 use crate::error::{Code, ErrorClass, Failure};
 
 /// Shortest time between two exchanges of one process after [`Nudge::now`], and after [`Nudge::soon`].
@@ -59,6 +60,8 @@ pub struct Heartbeat {
     pub fleet: Arc<dyn Fleet>,
     /// The process as it starts; the parts fill in the rest.
     pub member: Member,
+    /// This machine's clock, which is compared with the store's.
+    pub clock: SharedClock,
     /// Its parts.
     pub participants: Vec<Arc<dyn FleetParticipant>>,
     /// Time between two exchanges.
@@ -83,10 +86,13 @@ impl Heartbeat {
         let mut until = monotonic() + usable;
         let mut store_lost = false;
         let mut failing = false;
+        let mut clock_offset_ms = None;
         while !stop.is_cancelled() {
             let sent = monotonic();
             number += 1;
-            let report = self.report(number, circuits_version);
+            let mut report = self.report(number, circuits_version);
+            report.member.clock_offset_ms = clock_offset_ms;
+            let local_before = self.clock.now();
             let answer_timeout = self.interval.max(self.lifetime / 5);
             let answer = self.exchange(&report, answer_timeout).await;
             match answer {
@@ -94,6 +100,7 @@ impl Heartbeat {
                     for participant in &self.participants {
                         participant.apply_answer(&report, &answer);
                     }
+                    clock_offset_ms = clock_offset(local_before, self.clock.now(), answer.now_ms);
                     circuits_version = answer.circuits_version;
                     workers = answer.workers.max(1);
                     until = sent + usable;
@@ -140,7 +147,10 @@ impl Heartbeat {
         let mut report = FleetReport {
             number,
             lifetime: self.lifetime,
-            member: self.member.clone(),
+            member: Member {
+                lifetime_ms: u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX),
+                ..self.member.clone()
+            },
             servers: Vec::new(),
             circuits: Vec::new(),
             circuits_version,
@@ -180,8 +190,30 @@ impl Heartbeat {
     }
 }
 
+/// Returns how far the local clock is ahead of the store's, in milliseconds. The store read its clock between `before`
+/// and `after`, so the middle of both is compared.
+fn clock_offset(before: Timestamp, after: Timestamp, store_ms: u64) -> Option<i64> {
+    let middle = before.as_millisecond().midpoint(after.as_millisecond());
+    i64::try_from(store_ms)
+        .ok()
+        .map(|store| middle.saturating_sub(store))
+}
+
 /// Waits for a notification, and at least until `earliest`.
 async fn wait_for_nudge(notify: &Notify, earliest: Instant) {
     notify.notified().await;
     sleep_until(earliest).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_compared_with_the_store_s_in_the_middle_of_an_exchange() {
+        let at = |milliseconds| Timestamp::from_millisecond(milliseconds).unwrap();
+        assert_eq!(clock_offset(at(1_000), at(1_200), 1_100), Some(0));
+        assert_eq!(clock_offset(at(601_000), at(601_000), 1_000), Some(600_000));
+        assert_eq!(clock_offset(at(1_000), at(1_000), 61_000), Some(-60_000));
+    }
 }

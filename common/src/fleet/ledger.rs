@@ -17,6 +17,7 @@ use crate::model::TenantId;
 struct MemberEntry {
     member: Member,
     number: u64,
+    reported: u64,
     expires: u64,
 }
 
@@ -73,6 +74,25 @@ struct CircuitEntry {
     open: Option<(Failure, u32, u64, u64)>,
 }
 
+impl CircuitEntry {
+    fn update(&self, now: u64, version: u64, tenant: &TenantId) -> CircuitUpdate {
+        let circuit = self
+            .open
+            .as_ref()
+            .map(|(failure, failures, opened, until)| OpenCircuit {
+                failure: failure.clone(),
+                failures: *failures,
+                opened_ago_ms: now.saturating_sub(*opened),
+                left_ms: until.saturating_sub(now),
+            });
+        CircuitUpdate {
+            tenant: tenant.clone(),
+            version,
+            circuit,
+        }
+    }
+}
+
 /// The data of a fleet. Times are in milliseconds since 1970.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -115,6 +135,7 @@ impl Ledger {
         let alive = MemberEntry {
             member: report.member.clone(),
             number: report.number,
+            reported: now,
             expires,
         };
         self.members.insert(name.clone(), alive);
@@ -202,26 +223,15 @@ impl Ledger {
         } else {
             report.circuits_version
         };
-        let updates: Vec<CircuitUpdate> =
-            self.changes
-                .range(base_version.saturating_add(1)..)
-                .take(MAXIMUM_CHANGES)
-                .filter_map(|(version, tenant)| {
-                    let circuit = self.circuits.get(tenant)?;
-                    Some(CircuitUpdate {
-                        tenant: tenant.clone(),
-                        version: *version,
-                        circuit: circuit.open.as_ref().map(|(failure, failures, opened, until)| {
-                            OpenCircuit {
-                                failure: failure.clone(),
-                                failures: *failures,
-                                opened_ago_ms: now.saturating_sub(*opened),
-                                left_ms: until.saturating_sub(now),
-                            }
-                        }),
-                    })
-                })
-                .collect();
+        let updates: Vec<CircuitUpdate> = self
+            .changes
+            .range(base_version.saturating_add(1)..)
+            .take(MAXIMUM_CHANGES)
+            .filter_map(|(version, tenant)| {
+                let circuit = self.circuits.get(tenant)?;
+                Some(circuit.update(now, *version, tenant))
+            })
+            .collect();
         let answered_version = match updates.last() {
             Some(last) if updates.len() >= MAXIMUM_CHANGES => last.version,
             Some(_) | None => self.version,
@@ -241,7 +251,24 @@ impl Ledger {
 
     pub(super) fn members(&mut self, now: u64) -> Vec<Member> {
         self.remove_expired(now);
-        self.members.values().map(|alive| alive.member.clone()).collect()
+        let members = self.members.values().map(|alive| Member {
+            silent_ms: now.saturating_sub(alive.reported),
+            ..alive.member.clone()
+        });
+        members.collect()
+    }
+
+    pub(super) fn open_circuits(&self, now: u64, limit: usize) -> Vec<CircuitUpdate> {
+        self.changes
+            .iter()
+            .rev()
+            .filter_map(|(version, tenant)| {
+                let circuit = self.circuits.get(tenant)?;
+                circuit.open.as_ref()?;
+                Some(circuit.update(now, *version, tenant))
+            })
+            .take(limit)
+            .collect()
     }
 
     pub(super) fn pauses(&self, now: u64, servers: &[ServerName]) -> Vec<Option<ServerPause>> {

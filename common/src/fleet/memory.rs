@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::ledger::Ledger;
-use super::{Fleet, FleetAnswer, FleetReport, Member, ServerName, ServerPause};
+use super::{CircuitUpdate, Fleet, FleetAnswer, FleetReport, Member, ServerName, ServerPause};
 use crate::clock::SharedClock;
 use crate::error::Failure;
 use crate::model::TenantId;
@@ -72,6 +72,10 @@ impl Fleet for MemoryFleet {
 
     async fn members(&self) -> Result<Vec<Member>, Failure> {
         Ok(self.ledger().members(self.now()))
+    }
+
+    async fn circuits(&self, limit: usize) -> Result<Vec<CircuitUpdate>, Failure> {
+        Ok(self.ledger().open_circuits(self.now(), limit))
     }
 
     async fn pauses(&self, servers: &[ServerName]) -> Result<Vec<Option<ServerPause>>, Failure> {

@@ -16,6 +16,7 @@
 //! A process that cannot reach the store keeps its shares for its lifetime. After that it takes a small one
 //! by itself: the limit divided by the last known number of workers, and at least one request.
 
+mod agreement;
 mod heartbeat;
 mod ledger;
 mod memory;
@@ -31,6 +32,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use agreement::{Agreement, OPERATOR_TOKEN, SettingDifference, differing_settings};
 pub use heartbeat::{FleetParticipant, Heartbeat, Nudge};
 pub use memory::MemoryFleet;
 pub use open::open_fleet;
@@ -83,6 +85,27 @@ pub struct Permits {
     pub free: u32,
 }
 
+/// Largest number of tenants whose load one process reports.
+pub const MAXIMUM_TENANT_LOADS: usize = 30;
+
+/// What one tenant's batches cost a process within the last five to ten minutes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantLoad {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Time that its batches held a permit, in milliseconds.
+    pub busy_ms: u64,
+    /// Number of attempts that ended, whatever their result.
+    pub attempts: u64,
+    /// Number of these that failed, or were put off because the whole tenant fails. A pause that a server asked for
+    /// does not count.
+    pub failed: u64,
+    /// Number of attempts with more than a survey.
+    pub syncs: u64,
+    /// Duration of these together, in milliseconds.
+    pub sync_ms: u64,
+}
+
 /// One process, as it last reported itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
@@ -110,6 +133,25 @@ pub struct Member {
     pub running: BTreeMap<TenantId, u32>,
     /// Number of batches that a person waits for and it works on now, by tenant.
     pub running_interactive: BTreeMap<TenantId, u32>,
+    /// The tenants that cost it most time or failed most, at most [`MAXIMUM_TENANT_LOADS`].
+    #[serde(default)]
+    pub tenants: Vec<TenantLoad>,
+    /// Time that the batches of all tenants held a permit, in milliseconds, over the time of [`Self::tenants`].
+    #[serde(default)]
+    pub busy_ms: u64,
+    /// What all processes must agree on; empty from earlier builds.
+    #[serde(default)]
+    pub agreement: Agreement,
+    /// How far its clock is ahead of the store's, in milliseconds, as of its last exchange; `None` before the first
+    /// one, and from earlier builds.
+    #[serde(default)]
+    pub clock_offset_ms: Option<i64>,
+    /// How long it may be silent before it counts as dead, in milliseconds; 0 from earlier builds.
+    #[serde(default)]
+    pub lifetime_ms: u64,
+    /// Time since its last report, in milliseconds, as the store measured it when the processes were read.
+    #[serde(skip)]
+    pub silent_ms: u64,
 }
 
 impl Member {
@@ -128,6 +170,12 @@ impl Member {
             batches_done: 0,
             running: BTreeMap::new(),
             running_interactive: BTreeMap::new(),
+            tenants: Vec::new(),
+            busy_ms: 0,
+            agreement: Agreement::default(),
+            clock_offset_ms: None,
+            lifetime_ms: 0,
+            silent_ms: 0,
         }
     }
 }
@@ -246,6 +294,8 @@ pub trait Fleet: Send + Sync + 'static {
     /// Takes the right to sync one user of a tenant whose circuit is open. Returns whether this process has
     /// it; no other process gets it for `lasts`.
     async fn probe(&self, tenant: &TenantId, lasts: Duration) -> Result<bool, Failure>;
+    /// Returns at most `limit` open circuits, those that changed last first.
+    async fn circuits(&self, limit: usize) -> Result<Vec<CircuitUpdate>, Failure>;
     /// Returns the live processes, by name.
     async fn members(&self) -> Result<Vec<Member>, Failure>;
     /// Returns the pauses of these servers, in their order; `None` for a server without one.

@@ -21,13 +21,40 @@ static MEMBERS: LazyScript = LazyScript::new(
     "local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local members = {}
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. now, '+inf')) do
-  local member = redis.call('HGET', KEYS[1], name)
+local alive = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. now, '+inf', 'WITHSCORES')
+for place = 1, #alive, 2 do
+  local member = redis.call('HGET', KEYS[1], alive[place])
   if member then
-    table.insert(members, member)
+    table.insert(members, { member, tonumber(alive[place + 1]) - tonumber(now) })
   end
 end
 return members",
+);
+
+// KEYS: circuits and changes, as for the exchange. ARGV: most circuits returned.
+static CIRCUITS: LazyScript = LazyScript::new(
+    "local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local open, most, page = {}, tonumber(ARGV[1]), 500
+for first = 0, redis.call('ZCARD', KEYS[2]) - 1, page do
+  for _, tenant in ipairs(redis.call('ZREVRANGE', KEYS[2], first, first + page - 1)) do
+    local packed = redis.call('HGET', KEYS[1], tenant)
+    local circuit = packed and cmsgpack.unpack(packed) or {}
+    if circuit.failure and #open < most then
+      table.insert(open, {
+        tenant = tenant,
+        version = circuit.version,
+        open = {
+          failure = circuit.failure,
+          failures = circuit.failures,
+          opened_ago_ms = math.max(0, now - circuit.opened),
+          left_ms = math.max(0, circuit.ends - now),
+        },
+      })
+    end
+  end
+end
+return cmsgpack.pack(open)",
 );
 
 // KEYS of both scripts: for each server its hash and the hash about its pause.
@@ -350,7 +377,7 @@ impl Fleet for RedisFleet {
     }
 
     async fn members(&self) -> Result<Vec<Member>, Failure> {
-        let members: Vec<Vec<u8>> = self
+        let members: Vec<(Vec<u8>, i64)> = self
             .store
             .script(
                 "reading the members of the fleet",
@@ -363,10 +390,38 @@ impl Fleet for RedisFleet {
         // A member that another build wrote and this one cannot read is skipped.
         let mut members: Vec<Member> = members
             .iter()
-            .filter_map(|bytes| rmp_serde::from_slice(bytes).ok())
+            .filter_map(|(bytes, left_ms)| {
+                let member: Member = rmp_serde::from_slice(bytes).ok()?;
+                let left_ms = u64::try_from(*left_ms).unwrap_or(0);
+                Some(Member {
+                    silent_ms: member.lifetime_ms.saturating_sub(left_ms),
+                    ..member
+                })
+            })
             .collect();
         members.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(members)
+    }
+
+    async fn circuits(&self, limit: usize) -> Result<Vec<CircuitUpdate>, Failure> {
+        let keys = [self.key("circuits"), self.key("changes")];
+        let limit = limit.to_string().into_bytes();
+        let bytes: Vec<u8> = self
+            .store
+            .script(
+                "reading the open circuits",
+                &CIRCUITS,
+                &keys,
+                &[limit],
+                Repeat::Yes,
+            )
+            .await?;
+        let circuits: Vec<WireCircuitUpdate> = rmp_serde::from_slice(&bytes).map_err(unreadable)?;
+        // A circuit that another build wrote and this one cannot read is skipped.
+        Ok(circuits
+            .into_iter()
+            .filter_map(|update| circuit_update(update).ok())
+            .collect())
     }
 
     async fn pauses(&self, servers: &[ServerName]) -> Result<Vec<Option<ServerPause>>, Failure> {

@@ -122,6 +122,14 @@ metrics! {
     USERS_ENROLLED = Gauge, Leader, "tasksync_users_enrolled", "{user}", "state": ["enabled", "disabled"];
     /// Tenants with at least one user in the schedule.
     TENANTS = Gauge, Leader, "tasksync_tenants", "{tenant}";
+    /// Share of the time of all batches that the tenant with this rank took within the last five to ten minutes,
+    /// between 0 and 1; `tasksync status --top` names the tenants.
+    TENANT_TIME_SHARE = Gauge, Leader, "tasksync_tenant_time_share", "1", "rank": ["1", "2", "3", "4", "5"];
+    /// Mean time of a batch for each attempt of the tenant with this rank, in the order of the metric above.
+    TENANT_ATTEMPT_DURATION = Gauge, Leader, "tasksync_tenant_attempt_seconds", "s", "rank": ["1", "2", "3", "4", "5"];
+    /// Tenants of which at least half of the attempts failed within the last five to ten minutes; each worker
+    /// reports those that fail most.
+    TENANTS_FAILING = Gauge, Leader, "tasksync_tenants_failing", "{tenant}";
     /// Open alerts, counted up to 1,000.
     ALERTS = Gauge, Leader, "tasksync_alerts_open", "{alert}";
     /// Jobs that wait in the queue.
@@ -133,8 +141,12 @@ metrics! {
     QUEUE_WANTED = Gauge, Leader, "tasksync_queue_wanted_jobs", "{job}", "queue": ["background", "interactive"];
     /// Dead letters, counted once per minute.
     DEAD_LETTERS = Gauge, Leader, "tasksync_queue_dead_letters", "{job}";
-    /// Time of the leader's last observation, in seconds since 1970; the numbers above are of that time.
+    /// Time of the leader's last observation, in seconds since 1970; the numbers above are of that time, except
+    /// those of the next metric.
     OBSERVED_AT = Gauge, Leader, "tasksync_observed_timestamp_seconds", "s";
+    /// Time when enrolled users, open alerts, dead letters and the oldest success were last read, in seconds since
+    /// 1970: once per minute.
+    COUNTED_AT = Gauge, Leader, "tasksync_counted_timestamp_seconds", "s";
 
     // Schedulers.
 

@@ -10,7 +10,7 @@ mod process;
 mod queue;
 pub mod record;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Histogram, Meter, MeterProvider as _};
@@ -19,6 +19,11 @@ use opentelemetry_sdk::metrics::{SdkMeterProvider, reader::MetricReader};
 
 pub use catalogue::{MetricKind, Spec, markdown};
 pub use counters::Counter;
+
+use crate::model::InstallationId;
+
+/// Label of every metric of the text format: the id of the installation.
+const INSTALLATION: &str = "installation";
 
 /// Why metrics cannot be created or rendered.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,8 @@ pub struct Metrics {
     registry: prometheus::Registry,
     provider: SdkMeterProvider,
     meter: Meter,
+    /// `None` until the registry has told it.
+    installation: Arc<Mutex<Option<InstallationId>>>,
 }
 
 impl Metrics {
@@ -67,6 +74,7 @@ impl Metrics {
             registry,
             meter: provider.meter("tasksync"),
             provider,
+            installation: Arc::default(),
         };
         metrics.observe(&catalogue::BUILD_INFO, move |sink| {
             sink.labelled(&[env!("CARGO_PKG_VERSION"), role], 1.0);
@@ -141,13 +149,32 @@ impl Metrics {
             .build()
     }
 
-    /// Returns all metrics in the Prometheus text format, version 0.0.4.
+    /// Sets the installation that all metrics are labelled with from now on. One Prometheus may read several.
+    pub fn set_installation(&self, id: InstallationId) {
+        *self.installation.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+    }
+
+    /// Returns all metrics in the Prometheus text format, version 0.0.4. Each has the label `installation` once
+    /// it is known.
     ///
     /// # Errors
     /// The text cannot be rendered.
     pub fn render(&self) -> Result<String, MetricsError> {
+        let mut families = self.registry.gather();
+        let installation = *self.installation.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = installation {
+            let id = id.to_string();
+            for metric in families.iter_mut().flat_map(|family| family.mut_metric()) {
+                let mut label = prometheus::proto::LabelPair::default();
+                label.set_name(INSTALLATION.to_owned());
+                label.set_value(id.clone());
+                let mut labels = metric.take_label();
+                labels.push(label);
+                metric.set_label(labels);
+            }
+        }
         prometheus::TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
+            .encode_to_string(&families)
             .map_err(|error| MetricsError(error.to_string()))
     }
 
@@ -227,6 +254,26 @@ mod tests {
         assert!(!text.contains("otel_scope"), "{text}");
         assert!(
             text.contains("tasksync_build_info{role=\"test\",version="),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn every_metric_names_the_installation_once_it_is_known() {
+        let metrics = metrics();
+        metrics.observe_value(&catalogue::JOBS_PUBLISHED, || 7);
+        metrics.histogram(&catalogue::JOB_DURATION).record(0.2, &[]);
+        assert!(!metrics.render().unwrap().contains("installation"));
+        metrics.set_installation("6f1c2a30-0000-4000-8000-000000000001".parse().unwrap());
+        let text = metrics.render().unwrap();
+        let label = "installation=\"6f1c2a30-0000-4000-8000-000000000001\"";
+        let samples = || text.lines().filter(|line| !line.starts_with('#'));
+        assert!(samples().count() > 10);
+        for line in samples() {
+            assert!(line.contains(label), "{line}");
+        }
+        assert!(
+            text.contains(&format!("tasksync_jobs_published_total{{{label}}} 7")),
             "{text}"
         );
     }

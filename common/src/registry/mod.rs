@@ -90,6 +90,42 @@ pub struct Alert {
     pub evidence: Option<serde_json::Value>,
 }
 
+/// Which open alerts are meant: those that meet every condition that is set.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AlertFilter {
+    /// Of this tenant.
+    pub tenant: Option<TenantId>,
+    /// About this user. Alerts about the tenant itself or about a list are then left out.
+    pub user: Option<UserId>,
+    /// With this code.
+    pub code: Option<Code>,
+    /// First raised at this time or later.
+    pub since: Option<Timestamp>,
+}
+
+/// Where a list of alerts continues. Only the registry that made it understands it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AlertCursor(pub String);
+
+/// A part of a list of alerts, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AlertPage {
+    /// The alerts.
+    pub alerts: Vec<Alert>,
+    /// Where the list continues; `None` at its end.
+    pub next: Option<AlertCursor>,
+}
+
+/// Number of tenants in the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TenantCounts {
+    /// All tenants, with or without users.
+    pub tenants: u64,
+    /// Those that are enabled.
+    pub enabled: u64,
+}
+
 /// The answer to an enrolment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EnrolmentResult {
@@ -197,6 +233,8 @@ seam! {
         async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, Failure>;
         /// Returns at most `limit` tenants with names after `after`, in order of name.
         async fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>, Failure>;
+        /// Returns how many tenants there are.
+        async fn tenant_counts(&self) -> Result<TenantCounts, Failure>;
         /// Removes a tenant with its enrolments, states, stamps and alerts; the journal stays. Returns
         /// whether it existed.
         async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure>;
@@ -306,6 +344,9 @@ seam! {
         async fn end_stale_location_alerts(&self, before: Timestamp) -> Result<u64, Failure>;
         /// Returns open alerts, oldest first, of one tenant or of all.
         async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure>;
+        /// Returns at most `limit` open alerts that meet the filter, oldest first, after `after`. A cursor that
+        /// was made elsewhere starts over.
+        async fn find_alerts(&self, filter: &AlertFilter, after: Option<&AlertCursor>, limit: u32) -> Result<AlertPage, Failure>;
     }
 }
 

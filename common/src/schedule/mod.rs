@@ -185,6 +185,9 @@ pub struct FinishedAttempt {
 pub struct UserStatus {
     /// The stamp. The user is due if it is `minimum_time_between_user_syncs` old.
     pub stamp: Timestamp,
+    /// The stamp from which the wait counts, if a request moved `stamp` ahead of it (see [`Order::make_due`]).
+    #[serde(default)]
+    pub requested: Option<Timestamp>,
     /// Whether the user is claimed.
     pub claimed: bool,
     /// End of the last attempt.
@@ -210,7 +213,8 @@ pub struct Summary {
     pub attempts: u64,
     /// Number of claimed users.
     pub claimed: u64,
-    /// Seconds since the longest-waiting user became due.
+    /// Seconds since the longest-waiting user became due. A requested user waits since the request, or since the
+    /// user became due before it.
     pub oldest_due_seconds: Option<u64>,
     /// Median of the last intervals between two attempts of the same user, in seconds, from a bounded sample.
     pub interval_p50_seconds: Option<u64>,
@@ -218,6 +222,14 @@ pub struct Summary {
     pub interval_p99_seconds: Option<u64>,
     /// Age of the oldest last success among enrolled users, in seconds.
     pub oldest_success_seconds: Option<u64>,
+}
+
+impl UserStatus {
+    /// Returns the stamp from which the wait counts. It is later than `stamp` if the user was requested.
+    #[must_use]
+    pub fn waits_from(&self) -> Timestamp {
+        self.requested.unwrap_or(self.stamp)
+    }
 }
 
 impl Summary {

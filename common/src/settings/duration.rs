@@ -43,7 +43,9 @@ impl Visitor<'_> for WithUnit {
     }
 }
 
-fn parse(text: &str) -> Option<Duration> {
+/// Returns the duration that a text with a unit names; `None` for another text.
+#[must_use]
+pub fn parse(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

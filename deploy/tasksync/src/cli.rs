@@ -1,11 +1,14 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use tasksync_common::model::MailboxAddress;
 
 use crate::service::ServiceRole;
+use crate::watch;
 
 /// Synchronises people's tasks between SharePoint and Exchange.
 ///
@@ -14,8 +17,8 @@ use crate::service::ServiceRole;
 /// which may be any scheduler or a standalone process. They read its operator token from `TASKSYNC_TOKEN`, or from the
 /// file that `TASKSYNC_TOKEN_FILE` names.
 ///
-/// Exit codes: 0 success, 1 the answer is bad (not found, a failed check), 2 wrong usage or settings, 3 the service
-/// cannot be reached.
+/// Exit codes: 0 success, 1 the answer is bad (not found, a failed check, something for the operator to do), 2 wrong
+/// usage or settings, 3 the service cannot be reached.
 #[derive(Debug, Parser)]
 #[command(name = "tasksync", version, max_term_width = 110)]
 pub(crate) struct Cli {
@@ -93,12 +96,26 @@ pub(crate) enum ApiCommand {
         tenant: String,
         /// Name of the user.
         user: String,
+        /// Wait until that sync has ended, at most this long (for example `90s`; 2 minutes without a value), and show
+        /// what it did; exit code 1 if it failed or did not end in time.
+        #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2min", value_parser = watch::parse_time)]
+        wait: Option<Duration>,
     },
-    /// Shows freshness, queues, leader, disabled users and open alerts.
+    /// Shows what is wrong, freshness, queues, leader, processes, disabled users and open alerts.
+    ///
+    /// The first lines say what is wrong; `!` marks what the operator has to do. Exit code 0 if there is nothing of
+    /// that, 1 if there is. If a store does not answer, what only it knows is named, and the rest is shown.
     Status {
         /// Only of this tenant.
         #[arg(long)]
         tenant: Option<String>,
+        /// Show it again at this interval (2 seconds without a value) until Ctrl-C.
+        #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = watch::parse_time)]
+        watch: Option<Duration>,
+        /// Show only the tenants that took most of the workers' time lately, that failed most, and that have late
+        /// users: this many of each (10 without a value).
+        #[arg(long, value_name = "COUNT", num_args = 0..=1, require_equals = true, default_missing_value = "10", conflicts_with_all = ["watch", "tenant"])]
+        top: Option<u32>,
     },
     /// Checks the installation and the tenants' servers; changes nothing.
     Doctor {
@@ -106,11 +123,26 @@ pub(crate) enum ApiCommand {
         #[arg(long)]
         tenant: Option<String>,
     },
-    /// Shows the open alerts.
+    /// Shows the open alerts by cause, or each alone with `--list`.
     Alerts {
         /// Only of this tenant.
         #[arg(long)]
         tenant: Option<String>,
+        /// Only with this code, for example `exchange-mailbox-full`.
+        #[arg(long)]
+        code: Option<String>,
+        /// Only those raised since: a time such as `2026-11-30T08:00:00Z`, or how long ago, such as `2h`.
+        #[arg(long, value_name = "TIME", value_parser = watch::parse_since)]
+        since: Option<Timestamp>,
+        /// List each alert, oldest first.
+        #[arg(long)]
+        list: bool,
+        /// How many are listed (1 to 1000).
+        #[arg(long, requires = "list", default_value_t = 50)]
+        limit: u32,
+        /// Continue a list where the page before ended.
+        #[arg(long, requires = "list", value_name = "PLACE")]
+        after: Option<String>,
     },
     /// Dead letters: jobs that were delivered too often, refused by a worker, or never taken in time.
     #[command(subcommand)]

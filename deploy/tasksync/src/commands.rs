@@ -1,11 +1,13 @@
 //! The operator's commands. Each makes one or two calls and shows the answer as JSON or text.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::cli::{ApiCommand, DeadLettersCommand, InstallationCommand, UserCommand, WhichLetters};
 use crate::client::{ApiClient, pretty};
 use crate::exit::{CommandEnd, CommandError, print};
-use crate::{import, journal, preview, show, tenants};
+use crate::{import, journal, preview, show, tenants, watch};
 
 /// Entries of one page.
 const PAGE: &str = "1000";
@@ -16,13 +18,30 @@ pub(crate) async fn run(client: &ApiClient, command: ApiCommand) -> Result<Comma
     match command {
         ApiCommand::Tenant(command) => tenants::run(client, command).await,
         ApiCommand::User(command) => user(client, command).await,
-        ApiCommand::SyncNow { tenant, user } => {
-            let answer = client.post(&["tenants", &tenant, "users", &user, "sync"]).await?;
-            show_answer(client, &answer, |answer| show::sync_now(answer, &tenant, &user))
+        ApiCommand::SyncNow { tenant, user, wait } => sync_now(client, &tenant, &user, wait).await,
+        ApiCommand::Status { top: Some(count), .. } => {
+            let answer = client
+                .get(&["status", "tenants"], &[("limit", &count.to_string())])
+                .await?;
+            show_answer(client, &answer, show::top)
         }
-        ApiCommand::Status { tenant } => {
-            let answer = client.get(&["status"], &tenant_query(tenant.as_deref())).await?;
-            show_answer(client, &answer, show::status)
+        ApiCommand::Status {
+            tenant,
+            watch,
+            top: None,
+        } => {
+            let query = tenant_query(tenant.as_deref());
+            if let Some(every) = watch {
+                return watch::status(client, &query, every).await;
+            }
+            let answer = client.get(&["status"], &query).await?;
+            show_answer(client, &answer, show::status)?;
+            let result = answer.get("result").and_then(Value::as_str);
+            Ok(if result == Some("attention") {
+                CommandEnd::BadAnswer
+            } else {
+                CommandEnd::Success
+            })
         }
         ApiCommand::Doctor { tenant } => {
             let answer = client.get(&["doctor"], &tenant_query(tenant.as_deref())).await?;
@@ -34,15 +53,53 @@ pub(crate) async fn run(client: &ApiClient, command: ApiCommand) -> Result<Comma
                 CommandEnd::Success
             })
         }
-        ApiCommand::Alerts { tenant } => {
+        ApiCommand::Alerts {
+            tenant,
+            code,
+            since,
+            list,
+            limit,
+            after,
+        } => {
+            let since = since.map(|since| since.to_string());
+            let limit = limit.to_string();
             let mut query = tenant_query(tenant.as_deref());
-            query.push(("limit", PAGE));
-            let answer = client.get(&["alerts"], &query).await?;
-            show_answer(client, &answer, show::alerts)
+            query.extend(code.as_deref().map(|code| ("code", code)));
+            query.extend(since.as_deref().map(|since| ("since", since)));
+            if list {
+                query.push(("limit", &limit));
+                query.extend(after.as_deref().map(|after| ("after", after)));
+                let answer = client.get(&["alerts"], &query).await?;
+                return show_answer(client, &answer, show::alerts);
+            }
+            let answer = client.get(&["alerts", "causes"], &query).await?;
+            show_answer(client, &answer, show::alert_causes)
         }
         ApiCommand::DeadLetters(command) => dead_letters(client, command).await,
         ApiCommand::Installation(command) => installation(client, command).await,
     }
+}
+
+/// Asks for a sync, and waits for its end if `wait` says how long.
+async fn sync_now(
+    client: &ApiClient,
+    tenant: &str,
+    user: &str,
+    wait: Option<Duration>,
+) -> Result<CommandEnd, CommandError> {
+    let path = ["tenants", tenant, "users", user];
+    let before = match wait {
+        Some(_) => client.get(&path, &[]).await?,
+        None => Value::Null,
+    };
+    let answer = client.post(&["tenants", tenant, "users", user, "sync"]).await?;
+    let Some(limit) = wait else {
+        return show_answer(client, &answer, |answer| show::sync_now(answer, tenant, user));
+    };
+    if !client.json() {
+        print(&show::sync_now(&answer, tenant, user))?;
+    }
+    watch::sync(client, &path, &before, limit).await
 }
 
 async fn installation(client: &ApiClient, command: InstallationCommand) -> Result<CommandEnd, CommandError> {

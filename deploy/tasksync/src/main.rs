@@ -16,6 +16,7 @@ mod tenant_edit;
 mod tenant_file;
 mod tenants;
 mod token;
+mod watch;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -6,9 +6,13 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use tasksync_common::registry::MailboxConnection;
 
+mod alerts;
+mod status;
 mod user;
 
-pub(crate) use user::{held_deletions, list_name, task_in, task_name, user};
+pub(crate) use alerts::{alert_causes, alerts};
+pub(crate) use status::{status, top};
+pub(crate) use user::{finished_sync, held_deletions, list_name, next_sync, task_in, task_name, user};
 
 /// Returns a table in which each column is as wide as its widest cell.
 fn table(head: &[&str], rows: &[Vec<String>]) -> String {
@@ -234,113 +238,6 @@ fn failure(failure: &Value) -> String {
     )
 }
 
-/// Returns the table of live processes: which one leads, and what each does.
-fn processes(answer: &Value) -> String {
-    let rows: Vec<_> = entries(answer, "processes")
-        .iter()
-        .map(|process| {
-            let role = cell(&process["role"]);
-            vec![
-                cell(&process["name"]),
-                if process["leads"] == true {
-                    format!("{role} (leads)")
-                } else {
-                    role
-                },
-                cell(&process["version"]),
-                time(&process["started_at"]),
-                cell(&process["users_in_flight"]),
-                format!(
-                    "{} of {}",
-                    cell(&process["batches_running"]),
-                    cell(&process["batches_at_once"])
-                ),
-            ]
-        })
-        .collect();
-    if rows.is_empty() {
-        return String::new();
-    }
-    let head = ["PROCESS", "ROLE", "VERSION", "SINCE", "USERS", "BATCHES"];
-    format!("\n{}", table(&head, &rows))
-}
-
-fn leader(leader: &Value) -> String {
-    match (leader["state"].as_str(), leader["holder"].as_str()) {
-        (Some("leading"), Some(holder)) => format!("{} (it answers here)", plain(holder)),
-        (Some("leading"), None) => "this process".to_owned(),
-        (Some("not_here"), Some(holder)) => plain(holder),
-        _ => "none".to_owned(),
-    }
-}
-
-pub(crate) fn status(answer: &Value) -> String {
-    let summary = &answer["summary"];
-    let whose = answer["tenant"].as_str().map_or_else(
-        || "All tenants".to_owned(),
-        |tenant| format!("Tenant {}", plain(tenant)),
-    );
-    let mut text = format!(
-        "{whose}, {}\n  users:        {} enabled, {} disabled\n  now:          {} due, {} being synced\n  longest wait: {}\n  interval:     {} (half), {} (99 %)\n  oldest success: {}\n  open alerts:  {}\n",
-        time(&answer["at"]),
-        cell(&answer["enabled"]),
-        cell(&answer["disabled"]),
-        cell(&summary["due"]),
-        cell(&summary["claimed"]),
-        seconds(&summary["oldest_due_seconds"]),
-        seconds(&summary["interval_p50_seconds"]),
-        seconds(&summary["interval_p99_seconds"]),
-        seconds(&summary["oldest_success_seconds"]),
-        cell(&answer["alerts"]),
-    );
-    let queues = &answer["queues"];
-    let _ = writeln!(
-        text,
-        "Service\n  tenants:      {}\n  leader:       {}\n  workers:      {}\n  dead letters: {}\n",
-        cell(&summary["tenants"]),
-        leader(&answer["leader"]),
-        cell(&answer["workers"]),
-        cell(&queues["dead_letters"])
-    );
-    let rows: Vec<_> = ["background", "interactive"]
-        .iter()
-        .map(|name| {
-            let queue = &queues[*name];
-            vec![
-                (*name).to_owned(),
-                cell(&queue["ready"]),
-                cell(&queue["unacknowledged"]),
-                cell(&queue["wanted"]),
-            ]
-        })
-        .collect();
-    text.push_str(&table(&["QUEUE", "WAITING", "WITH WORKERS", "WANTED"], &rows));
-    text.push_str(&processes(answer));
-    text
-}
-
-pub(crate) fn alerts(answer: &Value) -> String {
-    let alerts = entries(answer, "alerts");
-    if alerts.is_empty() {
-        return "No alert is open.\n".to_owned();
-    }
-    let mut text = String::new();
-    for alert in alerts {
-        let whose = match (alert["user"].as_str(), alert["location"].as_str()) {
-            (Some(user), _) => format!("{} of {}", plain(user), cell(&alert["tenant"])),
-            (None, Some(location)) => format!("{} of tenant {}", plain(location), cell(&alert["tenant"])),
-            (None, None) => format!("tenant {}", cell(&alert["tenant"])),
-        };
-        let _ = writeln!(
-            text,
-            "{whose}, since {}\n{}",
-            time(&alert["since"]),
-            failure(&alert["failure"])
-        );
-    }
-    text
-}
-
 pub(crate) fn dead_letters(answer: &Value) -> String {
     let letters = entries(answer, "dead_letters");
     if letters.is_empty() {
@@ -454,7 +351,9 @@ mod tests {
                 user,
                 journal::text,
                 status,
+                top,
                 alerts,
+                alert_causes,
                 dead_letters,
                 doctor,
             ] {

@@ -3,6 +3,7 @@
 //! One token opens all of it; while no token is configured, it is closed. Every address names its tenant where there
 //! is one, unknown fields and parameters are refused, and every error says what to do.
 
+mod alerts;
 mod auth;
 mod dead_letters;
 mod enrolment;
@@ -19,6 +20,7 @@ mod routes;
 mod serve;
 mod startup_gate;
 mod status;
+mod status_view;
 mod task_views;
 mod tenants;
 mod users;
@@ -35,11 +37,11 @@ pub use routes::{markdown, router};
 pub use serve::serve;
 pub use startup_gate::StartupGate;
 
-use crate::parts::{LeadershipStatus, ServiceParts};
+use crate::parts::ServiceParts;
 
 /// Largest request body in bytes.
 pub const MAXIMUM_BODY_BYTES: usize = 1024 * 1024;
-/// Most open alerts read at once.
+/// Most open alerts in one answer.
 const MAXIMUM_ALERTS: u32 = 1_000;
 /// Most doctor runs at a time.
 const DOCTORS: usize = 2;

@@ -12,8 +12,8 @@ use tokio::sync::Semaphore;
 
 use super::error::{ApiCode, ApiError};
 use super::{
-    ApiState, DOCTORS, Detail, MAXIMUM_BODY_BYTES, ServiceParts, auth, dead_letters, import, installation,
-    middleware, pauses, probes, status, tenants, users,
+    ApiState, DOCTORS, Detail, MAXIMUM_BODY_BYTES, ServiceParts, alerts, auth, dead_letters, import,
+    installation, middleware, pauses, probes, status, tenants, users,
 };
 
 /// Prefix of the API's addresses.
@@ -192,16 +192,30 @@ fn service_endpoints() -> Vec<Endpoint> {
         endpoint(
             "GET",
             "/status",
-            "Shows freshness, queues, leader, disabled users and open alerts, for all tenants or for one `tenant`.",
+            "Shows what is wrong (`problems`; `result` is `attention` if the operator has to act), freshness, queues, leader, processes, disabled users and open alerts, for all tenants or for one `tenant`. Answers within a few seconds even if stores are down: what they would have told is `null`, and `missing` names them. `as_of` says when each store was read.",
             STORES_TIMEOUT,
             get(status::status),
         ),
         endpoint(
             "GET",
-            "/alerts",
-            "Lists the open alerts, oldest first. Parameters: `tenant`, `limit` (100, at most 1,000).",
+            "/status/tenants",
+            "Shows the tenants that took most of the workers' time within the last five to ten minutes, those that failed most, and those with most late users, in order of `time_share`. Parameter: `limit` of each kind (10, at most 50).",
             STORES_TIMEOUT,
-            get(status::alerts),
+            get(status::top),
+        ),
+        endpoint(
+            "GET",
+            "/alerts",
+            "Lists the open alerts, oldest first. Parameters: `tenant`, `user`, `code`, `since` (raised at this time or later), `limit` (100, at most 1,000), and `after`, the `next` of the page before. The last page has no `next`.",
+            STORES_TIMEOUT,
+            get(alerts::list),
+        ),
+        endpoint(
+            "GET",
+            "/alerts/causes",
+            "Shows the open alerts by cause, each with its counts, the tenants with most of them and an example. Parameters: `tenant`, `code`, `since`. Without one, `installation` has what is wrong with the installation itself. Reads at most 50,000 alerts.",
+            STORES_TIMEOUT,
+            get(alerts::causes),
         ),
         endpoint(
             "GET",

@@ -1,22 +1,25 @@
-//! Status, alerts and the doctor.
+//! The status and the doctor.
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use tasksync_common::error::Code;
 use tasksync_common::model::TenantId;
-use tasksync_common::queue::QueueName;
 
+use super::ApiState;
 use super::error::ApiError;
 use super::extract::{QueryParams, limit};
+use super::status_view::StatusView;
 use super::tenants::require_tenant;
-use super::views::{AlertView, ProcessView, QueuesView, StatusView};
-use super::{ApiState, MAXIMUM_ALERTS};
 use crate::doctor;
-use crate::load::Load;
+use crate::status::{ask, problems, read_facts};
+use crate::tenant_ranking::{TenantRank, rank_tenants};
 
-/// Most processes shown in the status.
-const PROCESSES_SHOWN: usize = 200;
+/// Most tenants shown of each kind.
+const MAXIMUM_TOP: u32 = 50;
+/// Most tenants whose late users are read.
+const LATE_TENANTS: u32 = 1_000;
 
 /// One tenant; `None` for all.
 #[derive(Deserialize)]
@@ -25,64 +28,68 @@ pub(super) struct TenantParams {
     tenant: Option<TenantId>,
 }
 
-/// Parameters of the list of alerts.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AlertParams {
-    tenant: Option<TenantId>,
-    limit: Option<u32>,
-}
-
 pub(super) async fn status(
     State(api): State<ApiState>,
     QueryParams(TenantParams { tenant }): QueryParams<TenantParams>,
 ) -> Result<Json<StatusView>, ApiError> {
     let parts = &api.parts;
     if let Some(tenant) = &tenant {
-        require_tenant(parts, tenant).await?;
+        // Without the registry, whatever else is known of the tenant is shown.
+        match ask(Code::RegistryUnavailable, parts.registry.tenant(tenant)).await {
+            Ok(Some(_)) | Err(_) => {}
+            Ok(None) => drop(require_tenant(parts, tenant).await?),
+        }
     }
-    let tenant = tenant.as_ref();
-    let mut summary = parts.schedule.summary(tenant).await?;
-    summary.count_success(parts.registry.oldest_success(tenant).await?, parts.clock.now());
-    let counts = parts.registry.enrolment_counts(tenant).await?;
-    let alerts = parts.registry.alerts(tenant, MAXIMUM_ALERTS).await?.len();
-    let members = parts.fleet.members().await?;
-    let load = Load::of(&members);
-    let depth = |name| load.depth(parts.queue.as_ref(), parts.fleet.as_ref(), name);
-    let queues = QueuesView {
-        background: depth(QueueName::Background).await?.into(),
-        interactive: depth(QueueName::Interactive).await?.into(),
-        dead_letters: parts.queue.dead_letter_count().await?,
-    };
-    Ok(Json(StatusView {
-        tenant: tenant.map(ToString::to_string),
-        summary,
-        enabled: counts.enabled,
-        disabled: counts.disabled,
-        alerts,
-        queues,
-        leader: parts.leadership().await?,
-        processes: members
-            .iter()
-            .take(PROCESSES_SHOWN)
-            .map(ProcessView::from)
-            .collect(),
-        workers: load.workers,
-        at: parts.schedule.now().await?,
-    }))
+    let facts = read_facts(parts, tenant.as_ref()).await;
+    let found = problems(&facts, parts.settings.schedule.maximum_time_between_user_syncs);
+    let leads_here = parts.leading.borrow().map(|epoch| epoch.0);
+    Ok(Json(StatusView::new(
+        tenant,
+        &facts,
+        found,
+        leads_here,
+        parts.clock.now(),
+    )))
 }
 
-pub(super) async fn alerts(
+/// How many tenants are shown.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TopParams {
+    limit: Option<u32>,
+}
+
+/// The tenants that stand out.
+#[derive(Serialize)]
+pub(super) struct TopTenants {
+    tenants: Vec<TenantRank>,
+    /// False if the registry does not answer, so that late users are not known.
+    late_known: bool,
+    at: Timestamp,
+}
+
+pub(super) async fn top(
     State(api): State<ApiState>,
-    QueryParams(params): QueryParams<AlertParams>,
-) -> Result<Json<Value>, ApiError> {
-    let limit = limit(params.limit, 100, MAXIMUM_ALERTS)?;
-    if let Some(tenant) = &params.tenant {
-        require_tenant(&api.parts, tenant).await?;
-    }
-    let alerts = api.parts.registry.alerts(params.tenant.as_ref(), limit).await?;
-    let alerts: Vec<_> = alerts.iter().map(AlertView::from).collect();
-    Ok(Json(json!({ "alerts": alerts })))
+    QueryParams(params): QueryParams<TopParams>,
+) -> Result<Json<TopTenants>, ApiError> {
+    let parts = &api.parts;
+    let limit = limit(params.limit, 10, MAXIMUM_TOP)?;
+    let now = parts.clock.now();
+    let late_after =
+        SignedDuration::try_from(parts.settings.schedule.late_after).unwrap_or(SignedDuration::MAX);
+    let before = now.checked_sub(late_after).unwrap_or(Timestamp::MIN);
+    let (members, late) = tokio::join!(
+        ask(Code::ScheduleUnavailable, parts.fleet.members()),
+        ask(
+            Code::RegistryUnavailable,
+            parts.registry.late(before, LATE_TENANTS)
+        ),
+    );
+    Ok(Json(TopTenants {
+        late_known: late.is_ok(),
+        tenants: rank_tenants(&members?, &late.unwrap_or_default(), limit as usize),
+        at: now,
+    }))
 }
 
 pub(super) async fn doctor(

@@ -13,7 +13,7 @@ use tasksync_common::model::{MailboxAddress, UserId, UserKey};
 use tasksync_common::plan::{HeldDeletions, held_digest};
 use tasksync_common::queue::Reason;
 use tasksync_common::registry::{
-    Alert, DeletionPermit, Enrolment, EnrolmentResult, EnrolmentState, Tenant, enable,
+    Alert, AlertFilter, DeletionPermit, Enrolment, EnrolmentResult, EnrolmentState, Tenant, enable,
 };
 use tasksync_common::schedule::SavedStamp;
 use tasksync_common::state::{StateError, SyncState};
@@ -24,10 +24,12 @@ use super::extract::{
 };
 use super::task_views::{TasksView, names_of_held};
 use super::tenants::require_tenant;
-use super::views::{AlertView, EnrolmentView, JournalView, ScheduleEntryView, UserView, next_sync};
+use super::views::{
+    AlertView, EnrolmentView, FailureView, JournalView, NextSync, ScheduleEntryView, UserView, next_sync,
+};
 use super::{ApiState, MAXIMUM_ALERTS, ServiceParts, enrolment};
 use crate::SyncNowResult;
-use crate::pauses;
+use crate::{pauses, status};
 
 /// A permit for held deletions ends after this time.
 const PERMIT_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
@@ -237,11 +239,14 @@ pub(super) async fn sync_now(
 /// Returns the deletions of the user that are held back, as the alert shows them.
 async fn held_tasks(parts: &ServiceParts, key: &UserKey) -> Result<Vec<HeldDeletions>, ApiError> {
     let nothing = || ApiError::new(ApiCode::NothingHeld, format!("{key}: nothing is held back"));
-    let alerts = parts.registry.alerts(Some(&key.tenant), MAXIMUM_ALERTS).await?;
-    let alert = alerts
-        .into_iter()
-        .find(|alert| alert.user.as_ref() == Some(&key.user) && alert.failure.code == Code::GuardHeld)
-        .ok_or_else(nothing)?;
+    let filter = AlertFilter {
+        tenant: Some(key.tenant.clone()),
+        user: Some(key.user.clone()),
+        code: Some(Code::GuardHeld),
+        since: None,
+    };
+    let page = parts.registry.find_alerts(&filter, None, 1).await?;
+    let alert = page.alerts.into_iter().next().ok_or_else(nothing)?;
     alert
         .evidence
         .and_then(|evidence| serde_json::from_value(evidence).ok())
@@ -362,11 +367,45 @@ async fn state_of(
     Ok(stored.map(|stored| SyncState::decode(&stored.blob)))
 }
 
+/// Returns the open alerts about a user and about the user's tenant, oldest first. Lists that the person cannot read
+/// are left out; they stand with the tasks.
+async fn alerts_of(parts: &ServiceParts, key: &UserKey) -> Result<Vec<Alert>, ApiError> {
+    let of_tenant = parts.registry.alerts(Some(&key.tenant), MAXIMUM_ALERTS).await?;
+    let filter = AlertFilter {
+        tenant: Some(key.tenant.clone()),
+        user: Some(key.user.clone()),
+        ..AlertFilter::default()
+    };
+    let of_user = parts
+        .registry
+        .find_alerts(&filter, None, MAXIMUM_ALERTS)
+        .await?
+        .alerts;
+    let mut alerts: Vec<Alert> = of_tenant
+        .into_iter()
+        .filter(|alert| alert.location.is_none() && alert.user.is_none())
+        .chain(of_user)
+        .collect();
+    alerts.sort_by_key(|alert| alert.since);
+    Ok(alerts)
+}
+
 async fn view(parts: &ServiceParts, enrolment: &Enrolment) -> Result<UserView, ApiError> {
     let key = &enrolment.key;
-    let status = parts.schedule.status(key).await?;
-    let now = parts.schedule.now().await?;
-    let alerts = parts.registry.alerts(Some(&key.tenant), MAXIMUM_ALERTS).await?;
+    let place = async { Ok((parts.schedule.status(key).await?, parts.schedule.now().await?)) };
+    let (place, workers) = tokio::join!(
+        status::ask(Code::ScheduleUnavailable, place),
+        status::count_workers(parts)
+    );
+    let next = match &place {
+        Ok((status, now)) => {
+            let minimum = parts.settings.schedule.minimum_time_between_user_syncs;
+            next_sync(status.as_ref(), workers, minimum, *now)
+        }
+        Err(_) => NextSync::Unknown,
+    };
+    let missing = place.as_ref().err().map(FailureView::from);
+    let alerts = alerts_of(parts, key).await?;
     let journal = parts.registry.journal_of(key, JOURNAL_SHOWN).await?;
     let state = state_of(parts, key).await?;
     let names = state.as_ref().and_then(|state| state.as_ref().ok());
@@ -376,19 +415,12 @@ async fn view(parts: &ServiceParts, enrolment: &Enrolment) -> Result<UserView, A
         names: names_of_held(&held, names),
         tasks: state.as_ref().map(TasksView::of),
         enrolment: enrolment.into(),
-        next_sync: next_sync(
-            status.as_ref(),
-            parts.settings.schedule.minimum_time_between_user_syncs,
-            now,
-        ),
-        schedule: status.as_ref().map(ScheduleEntryView::from),
-        alerts: alerts
-            .iter()
-            // Lists that this person cannot read stand with the tasks.
-            .filter(|alert| alert.location.is_none())
-            .filter(|alert| alert.user.as_ref().is_none_or(|user| user == &key.user))
-            .map(AlertView::from)
-            .collect(),
+        next_sync: next,
+        schedule: place
+            .ok()
+            .and_then(|(status, _)| status.as_ref().map(ScheduleEntryView::from)),
+        missing,
+        alerts: alerts.iter().map(AlertView::from).collect(),
         journal: journal
             .iter()
             .map(|entry| JournalView::of(entry, names))

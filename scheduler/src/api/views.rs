@@ -7,14 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use tasksync_common::error::Failure;
-use tasksync_common::fleet::{Member, Permits, Role};
 use tasksync_common::plan::Side;
-use tasksync_common::queue::{DeadLetter, QueueDepth, QueueName};
+use tasksync_common::queue::{DeadLetter, QueueName};
 use tasksync_common::registry::{Alert, Enrolment, EnrolmentState, JournalEntry};
-use tasksync_common::schedule::{FailureStreak, SavedStamp, Summary, UserStatus};
+use tasksync_common::schedule::{FailureStreak, SavedStamp, UserStatus};
 use tasksync_common::state::SyncState;
 
-use super::LeadershipStatus;
 use super::error::ApiErrorBody;
 use super::task_views::{NameView, TasksView, list_of, title_of};
 
@@ -141,8 +139,13 @@ impl From<&UserStatus> for ScheduleEntryView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub(super) enum NextSync {
-    /// A worker has the user now.
+    /// A worker has the user now, or a job with the user is on its way to one.
     Running,
+    /// The user was sent to the workers, and none runs. A worker that starts takes the job, or the user is due
+    /// again when the claim ends.
+    NoWorker,
+    /// Not known: the schedule's store does not answer.
+    Unknown,
     /// The user is due and waits for a free worker.
     Due {
         /// Since when the user is due.
@@ -157,17 +160,27 @@ pub(super) enum NextSync {
     NotScheduled,
 }
 
-/// Returns the next sync that follows from a user's place in the schedule.
-pub(super) fn next_sync(status: Option<&UserStatus>, minimum_time: Duration, now: Timestamp) -> NextSync {
+/// Returns the next sync that follows from a user's place in the schedule. `workers` is the number of live ones, if it
+/// is known.
+pub(super) fn next_sync(
+    status: Option<&UserStatus>,
+    workers: Option<usize>,
+    minimum_time: Duration,
+    now: Timestamp,
+) -> NextSync {
     let Some(status) = status else {
         return NextSync::NotScheduled;
     };
     if status.claimed {
-        return NextSync::Running;
+        return if workers == Some(0) {
+            NextSync::NoWorker
+        } else {
+            NextSync::Running
+        };
     }
     let due = SignedDuration::try_from(minimum_time)
         .ok()
-        .and_then(|wait| status.stamp.checked_add(wait).ok())
+        .and_then(|wait| status.waits_from().checked_add(wait).ok())
         .unwrap_or(Timestamp::MAX);
     if due <= now {
         NextSync::Due { since: due }
@@ -245,87 +258,18 @@ impl JournalView {
 #[derive(Debug, Serialize)]
 pub(super) struct UserView {
     pub(super) enrolment: EnrolmentView,
+    /// `None` if the user is not in the schedule, or if its store does not answer (then `missing` says so).
     pub(super) schedule: Option<ScheduleEntryView>,
     pub(super) next_sync: NextSync,
+    /// Why `schedule` is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) missing: Option<FailureView>,
     /// `None` before the first sync.
     pub(super) tasks: Option<TasksView>,
     pub(super) alerts: Vec<AlertView>,
     /// Titles and lists of the tasks whose deletion is held back, and names of the lists, by key.
     pub(super) names: BTreeMap<String, NameView>,
     pub(super) journal: Vec<JournalView>,
-}
-
-/// One queue.
-#[derive(Debug, Serialize)]
-pub(super) struct DepthView {
-    ready: u64,
-    /// `None` if the broker does not report it.
-    unacknowledged: Option<u64>,
-    wanted: u64,
-}
-
-impl From<QueueDepth> for DepthView {
-    fn from(depth: QueueDepth) -> Self {
-        Self {
-            ready: depth.ready,
-            unacknowledged: depth.unacknowledged,
-            wanted: depth.wanted,
-        }
-    }
-}
-
-/// All queues.
-#[derive(Debug, Serialize)]
-pub(super) struct QueuesView {
-    pub(super) background: DepthView,
-    pub(super) interactive: DepthView,
-    pub(super) dead_letters: u64,
-}
-
-/// Freshness and load, of all users or of one tenant.
-#[derive(Debug, Serialize)]
-pub(super) struct StatusView {
-    pub(super) tenant: Option<String>,
-    pub(super) summary: Summary,
-    pub(super) enabled: u64,
-    pub(super) disabled: u64,
-    pub(super) alerts: usize,
-    pub(super) queues: QueuesView,
-    pub(super) leader: LeadershipStatus,
-    /// How many live processes take jobs.
-    pub(super) workers: usize,
-    /// The first live processes, by name.
-    pub(super) processes: Vec<ProcessView>,
-    pub(super) at: Timestamp,
-}
-
-/// A live process.
-#[derive(Debug, Serialize)]
-pub(super) struct ProcessView {
-    name: String,
-    role: Role,
-    version: String,
-    started_at: Timestamp,
-    leads: bool,
-    users_in_flight: u32,
-    batches_running: u32,
-    batches_at_once: u32,
-}
-
-impl From<&Member> for ProcessView {
-    fn from(member: &Member) -> Self {
-        let Permits { total, free } = member.background;
-        Self {
-            name: member.name.clone(),
-            role: member.role,
-            version: member.version.clone(),
-            started_at: member.started_at,
-            leads: member.leads,
-            users_in_flight: member.users_in_flight,
-            batches_running: member.running.values().sum(),
-            batches_at_once: total.max(free),
-        }
-    }
 }
 
 /// A job that workers gave up on.
@@ -372,14 +316,29 @@ mod tests {
         let minimum = Duration::from_mins(5);
         let at = |stamp: &str, claimed| UserStatus {
             stamp: stamp.parse().unwrap(),
+            requested: None,
             claimed,
             last_attempt: None,
             last_success: None,
             last_failure: None,
             history: History::default(),
         };
-        let read = |status: &UserStatus| next_sync(Some(status), minimum, now);
-        assert_eq!(read(&at("2026-03-01T11:59:00Z", true)), NextSync::Running);
+        let read = |status: &UserStatus| next_sync(Some(status), Some(1), minimum, now);
+        let claimed = at("2026-03-01T11:59:00Z", true);
+        assert_eq!(read(&claimed), NextSync::Running);
+        let without = |workers| next_sync(Some(&claimed), workers, minimum, now);
+        assert_eq!(without(Some(0)), NextSync::NoWorker, "no one runs it");
+        assert_eq!(without(None), NextSync::Running);
+        let requested = UserStatus {
+            requested: Some("2026-03-01T11:54:00Z".parse().unwrap()),
+            ..at("2026-03-01T11:00:00Z", false)
+        };
+        let since = "2026-03-01T11:59:00Z".parse().unwrap();
+        assert_eq!(
+            read(&requested),
+            NextSync::Due { since },
+            "the wait counts from the request"
+        );
         assert_eq!(
             read(&at("2026-03-01T11:55:00Z", false)),
             NextSync::Due { since: now }
@@ -390,6 +349,6 @@ mod tests {
                 about: "2026-03-01T12:01:00Z".parse().unwrap()
             }
         );
-        assert_eq!(next_sync(None, minimum, now), NextSync::NotScheduled);
+        assert_eq!(next_sync(None, None, minimum, now), NextSync::NotScheduled);
     }
 }

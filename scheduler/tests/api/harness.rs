@@ -1,20 +1,23 @@
 //! A running API, and a client that reads its answers as JSON.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use tasksync_common::clock::{SharedClock, SystemClock};
+use tasksync_common::clock::{Clock as _, SharedClock, SystemClock};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::facts::{MailboxFacts, SiteCheck, SiteFacts};
-use tasksync_common::fleet::{Fleet, open_fleet};
+use tasksync_common::fleet::{Fleet, FleetReport, Member, Role, open_fleet};
 use tasksync_common::health::Health;
+use tasksync_common::metrics::record::Store;
 use tasksync_common::model::{TenantId, UserKey};
 use tasksync_common::queue::{JobQueue, open_queue};
 use tasksync_common::registry::{Enrolment, Registry, Tenant, open_registry};
 use tasksync_common::schedule::{Schedule, open_schedule};
+use tasksync_common::seam::{Hook, Intercept, StoreCall};
 use tasksync_common::settings::Settings;
 use tasksync_common::tasks::spawn;
 use tasksync_scheduler::checks::{TenantChecks, UserCheck};
@@ -94,8 +97,28 @@ pub(crate) struct Service {
     pub(crate) fleet: Arc<dyn Fleet>,
     pub(crate) servers: Arc<Servers>,
     pub(crate) stopping: CancellationToken,
+    silent: Arc<AtomicBool>,
     client: reqwest::Client,
     _stop: DropGuard,
+}
+
+/// Lets every call of one store fail while it is silent.
+struct SilenceHook {
+    store: Option<Store>,
+    silent: Arc<AtomicBool>,
+}
+
+impl Hook for SilenceHook {
+    fn before(&self, call: StoreCall) -> Result<(), Failure> {
+        if self.store == Some(call.store) && self.silent.load(Ordering::SeqCst) {
+            return Err(Failure::new(
+                ErrorClass::Transient,
+                Code::RedisUnavailable,
+                "stopped",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// An answer: status and JSON body.
@@ -115,7 +138,34 @@ impl Service {
         Self::start_with(Some(TOKEN)).await
     }
 
+    /// Starts a service with a tenant and one user, of which one store then answers no call. A silent schedule is
+    /// silent together with the fleet in a real store; here only its own calls fail.
+    pub(crate) async fn start_silent(store: Store) -> Self {
+        let service = Self::start_hooked(Some(TOKEN), Some(store)).await;
+        service.put("/tenants/contoso", &tenant("contoso")).await;
+        service.put("/tenants/contoso/users/ana", &opt_in("ana")).await;
+        service.silent.store(true, Ordering::SeqCst);
+        service
+    }
+
     pub(crate) async fn start_with(token: Option<&str>) -> Self {
+        Self::start_hooked(token, None).await
+    }
+
+    /// Reports a worker to the fleet.
+    pub(crate) async fn worker_reports(&self) {
+        let report = FleetReport {
+            number: 1,
+            lifetime: Duration::from_mins(1),
+            member: Member::new("w1", Role::Worker, SystemClock.now()),
+            servers: Vec::new(),
+            circuits: Vec::new(),
+            circuits_version: 0,
+        };
+        self.fleet.exchange(&report).await.unwrap();
+    }
+
+    async fn start_hooked(token: Option<&str>, silenced: Option<Store>) -> Self {
         let mut settings = Settings::default();
         // The tests of access send many; those of the door have limits of their own.
         settings.api.wrong_tokens = 1_000;
@@ -134,6 +184,14 @@ impl Service {
         let queue = open_queue(&settings.queue, settings.schedule.claim_lifetime)
             .await
             .unwrap();
+        let silent = Arc::new(AtomicBool::new(false));
+        let hook: Arc<dyn Hook> = Arc::new(SilenceHook {
+            store: silenced,
+            silent: Arc::clone(&silent),
+        });
+        let registry: Arc<dyn Registry> = Arc::new(Intercept::new(registry, Arc::clone(&hook)));
+        let schedule: Arc<dyn Schedule> = Arc::new(Intercept::new(schedule, Arc::clone(&hook)));
+        let queue: Arc<dyn JobQueue> = Arc::new(Intercept::new(queue, hook));
         let servers = Arc::new(Servers::default());
         let stores = Stores {
             schedule: Arc::clone(&schedule),
@@ -182,6 +240,7 @@ impl Service {
             fleet,
             servers,
             stopping,
+            silent,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
             _stop: stop.drop_guard(),
         }

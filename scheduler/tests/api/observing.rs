@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::fleet::{FleetReport, Member, Permits, Role};
+use tasksync_common::metrics::record::Store;
 use tasksync_common::queue::{QueueName, Reason, SyncJob, VERSION, Workload};
+use tasksync_common::registry::Alert;
 use tasksync_common::schedule::Token;
 use tasksync_common::tasks::spawn;
 use tasksync_common::trace::TraceContext;
@@ -64,9 +67,172 @@ async fn the_status_lists_the_live_processes() {
         status["processes"],
         json!([{
             "name": "here", "role": "standalone", "version": version, "started_at": "2026-11-22T12:00:00Z",
-            "leads": true, "users_in_flight": 21, "batches_running": 3, "batches_at_once": 16,
+            "leads": true, "users_in_flight": 21, "batches_running": 3, "batches_at_once": 16, "silent_seconds": 0,
+            "clock_offset_ms": null,
         }])
     );
+}
+
+#[tokio::test]
+async fn the_status_says_first_what_is_wrong() {
+    let service = Service::with_ana().await;
+    let status = service.get("/status").await.body;
+    let ids = |status: &Value| -> Vec<String> {
+        let problems = status["problems"].as_array().unwrap();
+        problems
+            .iter()
+            .map(|problem| problem["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    // Neither a leader nor a worker runs in this test.
+    assert_eq!(
+        (&status["result"], ids(&status)),
+        (&"attention".into(), vec!["no-leader".into(), "no-worker".into()])
+    );
+    assert_eq!(status["missing"], json!([]));
+    let alerts = service.get("/alerts/causes").await.body;
+    assert_eq!(
+        alerts["installation"], status["problems"],
+        "an alert is open while no worker runs"
+    );
+    service
+        .put("/tenants/fabrikam", &crate::harness::tenant("fabrikam"))
+        .await;
+    service.schedule.lead("s1", Duration::from_mins(1)).await.unwrap();
+    service.worker_reports().await;
+    let status = service.get("/status").await.body;
+    assert_eq!((&status["result"], ids(&status)), (&"ok".into(), Vec::new()));
+    assert_eq!(
+        status["tenants"],
+        json!({"registered": 2, "enabled": 2, "with_users": 1})
+    );
+    assert_eq!(
+        service.get("/alerts/causes").await.body["installation"],
+        json!([])
+    );
+    for store in ["registry", "schedule", "fleet", "queue"] {
+        assert!(status["as_of"][store].as_str().unwrap() <= status["at"].as_str().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_leaves_out_only_what_it_knows() {
+    for (silent, null, shown) in [
+        (Store::Registry, ["enabled", "alerts"], ["summary", "queues"]),
+        (Store::Schedule, ["summary", "leader"], ["enabled", "queues"]),
+        (Store::Queue, ["queues", "queues"], ["enabled", "summary"]),
+    ] {
+        let service = Service::start_silent(silent).await;
+        for path in ["/status", "/status?tenant=contoso"] {
+            let answer = service.get(path).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            let status = answer.body;
+            assert_eq!(status["result"], "attention");
+            for field in null {
+                assert!(status[field].is_null(), "{silent:?} {field}: {status}");
+            }
+            for field in shown {
+                assert!(!status[field].is_null(), "{silent:?} {field}: {status}");
+            }
+            let missing = status["missing"].as_array().unwrap();
+            assert_eq!(missing.len(), 1, "{status}");
+            assert!(!missing[0]["failure"]["action"].as_str().unwrap().is_empty());
+            let what = status["problems"][0]["what"].as_str().unwrap();
+            assert!(what.contains("does not answer: stopped"), "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn alerts_are_grouped_by_cause_filtered_and_read_in_pages() {
+    let service = Service::with_ana().await;
+    let users: Vec<Value> = (0..40)
+        .map(|number| {
+            let user = format!("u{number}");
+            json!({"user": user, "source_login": user, "mailbox": format!("{user}@contoso.example")})
+        })
+        .collect();
+    let answer = service
+        .call("POST", "/tenants/contoso/users", Some(&json!({ "users": users })))
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let alert = |user: Option<String>, second: i64, code| Alert {
+        since: jiff::Timestamp::from_second(1_800_000_000 + second).unwrap(),
+        tenant: crate::harness::contoso(),
+        user: user.map(|user| user.parse().unwrap()),
+        location: None,
+        failure: Failure::new(ErrorClass::Refused, code, "for a test"),
+        evidence: None,
+    };
+    for number in 0..40 {
+        let full = alert(Some(format!("u{number}")), number, Code::ExchangeMailboxFull);
+        service.registry.raise_alert(&full).await.unwrap();
+    }
+    let late = alert(None, 100, Code::SyncsLate);
+    service.registry.raise_alert(&late).await.unwrap();
+    let causes = service.get("/alerts/causes").await.body;
+    let counts: Vec<(&str, u64)> = causes["causes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cause| (cause["code"].as_str().unwrap(), cause["alerts"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(counts, [("syncs-late", 1), ("exchange-mailbox-full", 40)]);
+    let full = service
+        .get("/alerts/causes?code=exchange-mailbox-full&tenant=contoso")
+        .await
+        .body;
+    assert_eq!((&full["alerts"], &full["installation"]), (&40.into(), &json!([])));
+    let (mut seen, mut after) = (0, String::new());
+    loop {
+        let page = service.get(&format!("/alerts?limit=15{after}")).await.body;
+        seen += page["alerts"].as_array().unwrap().len();
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(seen, 41);
+    let since = service.get("/alerts?since=2027-01-15T08:01:00Z").await.body;
+    assert_eq!(since["alerts"].as_array().unwrap().len(), 1, "{since}");
+    assert_eq!(service.get("/alerts?code=nonsense").await.status, 400);
+    let status = service.get("/status").await.body;
+    let ids: Vec<&str> = status["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            "no-leader",
+            "no-worker",
+            "alerts-for-operator",
+            "alerts-for-others"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn no_one_runs_while_no_worker_lives() {
+    let service = Service::with_ana().await;
+    let epoch = service
+        .schedule
+        .lead("s1", Duration::from_mins(1))
+        .await
+        .unwrap()
+        .unwrap();
+    let ana = crate::harness::ana();
+    let minute = Duration::from_mins(1);
+    service
+        .schedule
+        .claim(epoch, &ana.tenant, std::slice::from_ref(&ana.user), minute)
+        .await
+        .unwrap();
+    let state =
+        || async { service.get("/tenants/contoso/users/ana").await.body["next_sync"]["state"].clone() };
+    assert_eq!(state().await, "no_worker");
+    service.worker_reports().await;
+    assert_eq!(state().await, "running");
 }
 
 #[tokio::test]

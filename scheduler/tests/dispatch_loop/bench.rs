@@ -113,6 +113,7 @@ impl Bench {
         let heartbeat = Heartbeat {
             fleet,
             member: Member::new(unique_id().to_string(), Role::Worker, Timestamp::UNIX_EPOCH),
+            clock: self.clock.clone(),
             participants: vec![worker.fleet_member.clone()],
             interval: self.settings.schedule.heartbeat_interval,
             lifetime: self.settings.schedule.heartbeat_lifetime,

@@ -57,7 +57,11 @@ enum Closing {
 enum Event<K, W> {
     LookedUp(Vec<UserId>, Result<Vec<Result<K, Failure>>, Interruption>),
     Surveyed(Vec<UserId>, Result<SurveyAnswers<W>, Interruption>),
-    Synced(UserId, Result<Result<SyncReport, Failure>, Interruption>),
+    Synced(
+        UserId,
+        Result<Result<SyncReport, Failure>, Interruption>,
+        Duration,
+    ),
 }
 
 /// The parts of the worker that a batch uses.
@@ -178,8 +182,21 @@ pub(super) async fn work<S: UserSync>(
     }
 }
 
+/// Returns whether an attempt failed, or `None` if none was made. A server that asks for a pause is no failure.
+fn attempt_failed(end: &UserEnd) -> Option<bool> {
+    match end {
+        UserEnd::Idle | UserEnd::Synced(_) => Some(false),
+        UserEnd::Failed(failure) => Some(!matches!(failure.class, ErrorClass::Throttled { .. })),
+        UserEnd::Postponed { .. } => Some(true),
+        UserEnd::Released => None,
+    }
+}
+
 impl<S: UserSync> BatchRun<'_, S> {
     fn end(&self, user: UserId, end: UserEnd) {
+        if let Some(failed) = attempt_failed(&end) {
+            self.tools.fleet_member.loads.record_attempt(&self.tenant, failed);
+        }
         if let Err(refused) = self.ended.try_send(EndedUser { user, end }) {
             // The channel has room for every user of the batch, so its receiver is gone. The claim expires by
             // itself.
@@ -293,9 +310,10 @@ impl<S: UserSync> BatchRun<'_, S> {
                 sync.sync(&key, work, budget).await
             }));
             let result = record::on_behalf_of(Purpose::Sync, sync).await;
-            record_sync(&result, began.elapsed());
+            let took = began.elapsed();
+            record_sync(&result, took);
             drop(running);
-            Event::Synced(user, result)
+            Event::Synced(user, result, took)
         };
         let handle = self.tasks.spawn(syncing.instrument(span));
         self.running_steps.insert(handle.id(), inside);
@@ -305,12 +323,21 @@ impl<S: UserSync> BatchRun<'_, S> {
         match event {
             Event::LookedUp(users, answers) => self.handle_look_up(users, answers),
             Event::Surveyed(users, answers) => self.handle_survey(users, answers),
-            Event::Synced(user, Ok(Ok(report))) => {
+            Event::Synced(user, result, took) => {
+                self.tools.fleet_member.loads.record_sync(&self.tenant, took);
+                self.handle_sync(user, result);
+            }
+        }
+    }
+
+    fn handle_sync(&mut self, user: UserId, result: Result<Result<SyncReport, Failure>, Interruption>) {
+        match result {
+            Ok(Ok(report)) => {
                 self.probing = false;
                 self.end(user, UserEnd::Synced(report));
             }
-            Event::Synced(user, Ok(Err(failure))) => self.fail(user, failure),
-            Event::Synced(user, Err(stopped)) => {
+            Ok(Err(failure)) => self.fail(user, failure),
+            Err(stopped) => {
                 let failure = self.interruption_failure(&user, stopped, "sync");
                 self.fail(user, failure);
             }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::circuit::{Circuits, PROBE, Permission};
 use super::limits::{SETTLE, WorkLimits};
 use super::metrics::WorkMetrics;
+use super::tenant_loads::TenantLoads;
 
 /// The batches of one queue that run now.
 #[derive(Debug, Default)]
@@ -61,6 +62,7 @@ impl RunningBatchesByQueue {
 /// The worker's place in the fleet: a part of the process's [`tasksync_common::fleet::Heartbeat`].
 pub struct FleetMember {
     pub(super) circuits: Circuits,
+    pub(super) loads: TenantLoads,
     fleet: Arc<dyn Fleet>,
     nudge: Arc<Nudge>,
     metrics: Arc<WorkMetrics>,
@@ -80,6 +82,7 @@ impl FleetMember {
     ) -> Arc<Self> {
         Arc::new(Self {
             circuits: Circuits::new(limits.pace.minimum),
+            loads: TenantLoads::new(),
             fleet,
             nudge,
             metrics,
@@ -115,6 +118,7 @@ impl FleetMember {
             fleet_member: self,
             queue,
             tenant,
+            began: monotonic(),
         }
     }
 
@@ -149,6 +153,7 @@ pub(super) struct RunningBatch<'a> {
     fleet_member: &'a FleetMember,
     queue: QueueName,
     tenant: &'a TenantId,
+    began: Instant,
 }
 
 impl Drop for RunningBatch<'_> {
@@ -165,6 +170,9 @@ impl Drop for RunningBatch<'_> {
                 }
             }
         }
+        self.fleet_member
+            .loads
+            .record_batch(self.tenant, self.began.elapsed());
         self.fleet_member.nudge.soon();
     }
 }
@@ -183,6 +191,7 @@ impl FleetParticipant for FleetMember {
                 .running_interactive
                 .clone_from(&batches.interactive.by_tenant);
         }
+        (member.tenants, member.busy_ms) = self.loads.report(monotonic());
         member.users_in_flight = u32::try_from(self.metrics.users_running.get()).unwrap_or(u32::MAX);
         if self.fleet.is_shared() {
             self.circuits.add_to_report(report, monotonic());

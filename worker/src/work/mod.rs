@@ -16,6 +16,7 @@ mod measurements;
 mod metrics;
 mod next_turn;
 mod report;
+mod tenant_loads;
 
 use std::time::Duration;
 

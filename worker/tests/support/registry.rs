@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{InstallationId, LocationKey, TenantId, UserId, UserKey};
 use tasksync_common::registry::{
-    Access, Alert, Alerts, Credentials, DeletionPermit, DeletionPermits, Enrolment, EnrolmentCounts,
-    EnrolmentResult, EnrolmentState, EnrolmentStore, InstallationStore, Journal, JournalEntry, LateUsers,
-    MailboxConnection, MarkStore, SaveResult, SharePointConnection, SourceConnection, StampStore, StateStore,
-    StoredState, Tenant, TenantStore, WriteProbe,
+    Access, Alert, AlertCursor, AlertFilter, AlertPage, Alerts, Credentials, DeletionPermit, DeletionPermits,
+    Enrolment, EnrolmentCounts, EnrolmentResult, EnrolmentState, EnrolmentStore, InstallationStore, Journal,
+    JournalEntry, LateUsers, MailboxConnection, MarkStore, SaveResult, SharePointConnection,
+    SourceConnection, StampStore, StateStore, StoredState, Tenant, TenantCounts, TenantStore, WriteProbe,
 };
 use tasksync_common::schedule::{Mark, SavedStamp, TenantUsers, digest_of, digest_of_all};
 
@@ -165,6 +165,12 @@ impl TenantStore for MemoryRegistry {
                 .iter()
                 .map(|(id, tenant)| (id.clone(), tenant.clone()));
             page(all, after, limit)
+        })
+    }
+    async fn tenant_counts(&self) -> Result<TenantCounts, Failure> {
+        self.rows(|rows| TenantCounts {
+            tenants: rows.tenants.len() as u64,
+            enabled: rows.tenants.values().filter(|tenant| tenant.enabled).count() as u64,
         })
     }
     async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure> {
@@ -476,6 +482,48 @@ impl Alerts for MemoryRegistry {
                 })
             });
             (before - rows.alerts.len()) as u64
+        })
+    }
+    async fn find_alerts(
+        &self,
+        filter: &AlertFilter,
+        after: Option<&AlertCursor>,
+        limit: u32,
+    ) -> Result<AlertPage, Failure> {
+        self.rows(|rows| {
+            let mut found: Vec<Alert> = rows
+                .alerts
+                .iter()
+                .filter(|alert| {
+                    filter
+                        .tenant
+                        .as_ref()
+                        .is_none_or(|tenant| alert.tenant == *tenant)
+                })
+                .filter(|alert| filter.user.is_none() || alert.user == filter.user)
+                .filter(|alert| filter.code.is_none_or(|code| alert.failure.code == code))
+                .filter(|alert| filter.since.is_none_or(|since| alert.since >= since))
+                .cloned()
+                .collect();
+            let place = |alert: &Alert| {
+                let location = alert.location.as_ref().map(ToString::to_string);
+                (
+                    alert.since,
+                    location,
+                    alert.tenant.to_string(),
+                    alert.user.as_ref().map(ToString::to_string),
+                )
+            };
+            found.sort_by_key(place);
+            let start = after
+                .and_then(|AlertCursor(text)| text.parse().ok())
+                .unwrap_or(0_usize);
+            let end = start.saturating_add(limit as usize);
+            let next = (end < found.len()).then(|| AlertCursor(end.to_string()));
+            AlertPage {
+                alerts: found.into_iter().skip(start).take(limit as usize).collect(),
+                next,
+            }
         })
     }
     async fn alerts(&self, tenant: Option<&TenantId>, limit: u32) -> Result<Vec<Alert>, Failure> {

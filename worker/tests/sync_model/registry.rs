@@ -6,10 +6,10 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{InstallationId, LocationKey, TenantId, UserId, UserKey};
 use tasksync_common::plan::Policy;
 use tasksync_common::registry::{
-    Access, Alert, Alerts, Credentials, DeletionPermit, DeletionPermits, Enrolment, EnrolmentCounts,
-    EnrolmentResult, EnrolmentState, EnrolmentStore, InstallationStore, Journal, JournalEntry, LateUsers,
-    MailboxConnection, MarkStore, SaveResult, SharePointConnection, SourceConnection, StampStore, StateStore,
-    StoredState, Tenant, TenantStore, WriteProbe,
+    Access, Alert, AlertCursor, AlertFilter, AlertPage, Alerts, Credentials, DeletionPermit, DeletionPermits,
+    Enrolment, EnrolmentCounts, EnrolmentResult, EnrolmentState, EnrolmentStore, InstallationStore, Journal,
+    JournalEntry, LateUsers, MailboxConnection, MarkStore, SaveResult, SharePointConnection,
+    SourceConnection, StampStore, StateStore, StoredState, Tenant, TenantCounts, TenantStore, WriteProbe,
 };
 use tasksync_common::schedule::{Mark, SavedStamp, TenantUsers};
 use tasksync_common::state::SyncState;
@@ -97,6 +97,9 @@ impl TenantStore for ModelRegistry {
         Ok(Some(tenant(self.0.world().policy)))
     }
     async fn tenants(&self, _: Option<&TenantId>, _: u32) -> Result<Vec<Tenant>, Failure> {
+        Err(unused())
+    }
+    async fn tenant_counts(&self) -> Result<TenantCounts, Failure> {
         Err(unused())
     }
     async fn remove_tenant(&self, _: &TenantId) -> Result<bool, Failure> {
@@ -230,6 +233,14 @@ impl Alerts for ModelRegistry {
         Ok(true)
     }
     async fn end_stale_location_alerts(&self, _: Timestamp) -> Result<u64, Failure> {
+        Err(unused())
+    }
+    async fn find_alerts(
+        &self,
+        _: &AlertFilter,
+        _: Option<&AlertCursor>,
+        _: u32,
+    ) -> Result<AlertPage, Failure> {
         Err(unused())
     }
     async fn alerts(&self, _: Option<&TenantId>, _: u32) -> Result<Vec<Alert>, Failure> {

@@ -6,7 +6,7 @@ use super::{at, with_users};
 use crate::contract::{key, tenant_id, user_id};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::LocationKey;
-use crate::registry::{Alert, Registry};
+use crate::registry::{Alert, AlertCursor, AlertFilter, Registry};
 
 fn alert(tenant: &str, user: Option<&str>, seconds: i64, code: Code) -> Alert {
     Alert {
@@ -130,6 +130,86 @@ pub async fn a_list_that_cannot_be_read_has_one_alert(registry: Arc<dyn Registry
     );
     registry.remove_tenant(&a).await.unwrap();
     assert!(registry.alerts(None, 10).await.unwrap().is_empty());
+}
+
+/// A filter keeps what meets all its conditions. Pages join without a gap, also where many alerts have one time.
+pub async fn alerts_are_found_by_tenant_user_code_and_time_in_pages(registry: Arc<dyn Registry>) {
+    with_users(&*registry, &["a", "b"], &["ana", "ben"]).await;
+    let list = |tenant: &str, name: &str, seconds| Alert {
+        location: Some(LocationKey::sharepoint_list(name)),
+        evidence: None,
+        ..alert(tenant, None, seconds, Code::ListUnreadable)
+    };
+    let all = [
+        alert("a", Some("ana"), 1, Code::GuardHeld),
+        list("a", "one", 7),
+        list("b", "one", 7),
+        list("a", "two", 7),
+        alert("a", Some("ben"), 7, Code::GuardHeld),
+        alert("b", Some("ana"), 7, Code::ExchangeMailboxFull),
+        alert("b", None, 9, Code::SyncsLate),
+    ];
+    for one in &all {
+        registry.raise_alert(one).await.unwrap();
+    }
+    for limit in [1, 2, 3, 100] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = registry
+                .find_alerts(&AlertFilter::default(), after.as_ref(), limit)
+                .await
+                .unwrap();
+            assert!(page.alerts.len() <= limit as usize);
+            seen.extend(page.alerts);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, all, "{limit}");
+    }
+    let find = |filter: AlertFilter| {
+        let registry = Arc::clone(&registry);
+        async move { registry.find_alerts(&filter, None, 100).await.unwrap().alerts }
+    };
+    let any = AlertFilter::default;
+    let of_b = find(AlertFilter {
+        tenant: Some(tenant_id("b")),
+        ..any()
+    })
+    .await;
+    assert_eq!(of_b, [all[2].clone(), all[5].clone(), all[6].clone()]);
+    let of_ana = AlertFilter {
+        tenant: Some(tenant_id("a")),
+        user: Some(user_id("ana")),
+        ..any()
+    };
+    assert_eq!(find(of_ana).await, all[..1]);
+    let held = find(AlertFilter {
+        code: Some(Code::GuardHeld),
+        ..any()
+    })
+    .await;
+    assert_eq!(held, [all[0].clone(), all[4].clone()]);
+    assert_eq!(
+        find(AlertFilter {
+            code: Some(Code::ListUnreadable),
+            ..any()
+        })
+        .await,
+        all[1..4]
+    );
+    assert_eq!(
+        find(AlertFilter {
+            since: Some(at(8)),
+            ..any()
+        })
+        .await,
+        all[6..]
+    );
+    let foreign = AlertCursor("nonsense".to_owned());
+    let again = registry.find_alerts(&any(), Some(&foreign), 100).await.unwrap();
+    assert_eq!(again.alerts.len(), all.len(), "a foreign cursor starts over");
 }
 
 /// An unknown user or tenant has no alert, and the alerts of a withdrawn user are removed.

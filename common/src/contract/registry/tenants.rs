@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{at, enrolment, failure, tenant, with_users};
 use crate::contract::{key, tenant_id, user_id};
 use crate::model::SourceKey;
-use crate::registry::{Alert, JournalEntry, JournalKind, Registry, Tenant};
+use crate::registry::{Alert, JournalEntry, JournalKind, Registry, Tenant, TenantCounts};
 use crate::schedule::{SavedStamp, TenantUsers, digest_of, digest_of_all};
 
 /// A tenant is added once, replaced after that, read as stored, and removed once.
@@ -28,9 +28,20 @@ pub async fn a_tenant_is_added_replaced_read_and_removed(registry: Arc<dyn Regis
 
 /// Pages are ordered, begin after the given name and have the requested length.
 pub async fn tenants_come_in_pages_in_order_of_name(registry: Arc<dyn Registry>) {
+    assert_eq!(registry.tenant_counts().await.unwrap(), TenantCounts::default());
     for name in ["d", "b", "a-1", "a", "c", "10", "9"] {
-        registry.put_tenant(&tenant(name)).await.unwrap();
+        let enabled = name != "9";
+        let tenant = Tenant {
+            enabled,
+            ..tenant(name)
+        };
+        registry.put_tenant(&tenant).await.unwrap();
     }
+    let counts = TenantCounts {
+        tenants: 7,
+        enabled: 6,
+    };
+    assert_eq!(registry.tenant_counts().await.unwrap(), counts);
     let mut seen = Vec::new();
     let mut after = None;
     loop {

@@ -38,6 +38,55 @@ pub async fn a_summary_counts_all_users_or_those_of_one_tenant(bench: &dyn Sched
     assert_eq!(count(schedule.summary(None).await.unwrap()), (2, 4, 2, 1));
 }
 
+/// A requested user is ahead of others, but waits since the request only, or since the user was due before it.
+pub async fn a_request_makes_no_wait_older(bench: &dyn ScheduleBench) {
+    let schedule = &*bench.schedule();
+    let now = schedule.now().await.unwrap();
+    enrol(schedule, "a", "ana", now).await;
+    enrol(
+        schedule,
+        "b",
+        "ben",
+        now - bench.minimum() - SignedDuration::from_secs(1_000),
+    )
+    .await;
+    let oldest = |tenant: Option<&'static str>| {
+        let schedule = bench.schedule();
+        async move {
+            let tenant = tenant.map(tenant_id);
+            schedule
+                .summary(tenant.as_ref())
+                .await
+                .unwrap()
+                .oldest_due_seconds
+        }
+    };
+    for _ in 0..3 {
+        assert!(schedule.make_due(&key("a", "ana")).await.unwrap());
+        assert!(schedule.make_due(&key("b", "ben")).await.unwrap());
+    }
+    let (of_ana, of_ben) = (oldest(Some("a")).await.unwrap(), oldest(None).await.unwrap());
+    assert!(of_ana < 60, "{of_ana}");
+    assert!((1_000..1_060).contains(&of_ben), "{of_ben}");
+    let ana = schedule.status(&key("a", "ana")).await.unwrap().unwrap();
+    assert!(ana.stamp < ana.waits_from(), "{ana:?}");
+    // Requested while an attempt runs: the wait begins when the attempt ends.
+    let epoch = leader(schedule).await;
+    let (token, _) = claim(schedule, epoch, "a", &["ana"], LONG).await;
+    let claimed = schedule.status(&key("a", "ana")).await.unwrap().unwrap();
+    assert_eq!(claimed.waits_from(), ana.waits_from());
+    assert!(schedule.make_due(&key("a", "ana")).await.unwrap());
+    let finish = [successful_attempt("ana", LONG)];
+    schedule.finish(&tenant_id("a"), token, &finish).await.unwrap();
+    let again = oldest(Some("a")).await.unwrap();
+    assert!(again < 60, "{again}");
+    // A later attempt without a request leaves nothing of it.
+    let (token, _) = claim(schedule, epoch, "a", &["ana"], LONG).await;
+    schedule.finish(&tenant_id("a"), token, &finish).await.unwrap();
+    let ana = schedule.status(&key("a", "ana")).await.unwrap().unwrap();
+    assert_eq!(ana.requested, None);
+}
+
 /// An interval lasts from one attempt to the next, whatever their results. The oldest success ages.
 pub async fn intervals_and_ages_follow_the_attempts(bench: &dyn ScheduleBench) {
     let schedule = &*bench.schedule();

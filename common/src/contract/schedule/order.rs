@@ -57,6 +57,7 @@ pub async fn enrolling_again_changes_nothing(bench: &dyn ScheduleBench) {
     assert!(!schedule.enrol(&ana, new, Some(new)).await.unwrap());
     let status = UserStatus {
         stamp: old,
+        requested: None,
         claimed: false,
         last_attempt: None,
         last_success: Some(old),

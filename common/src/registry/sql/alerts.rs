@@ -5,7 +5,7 @@ use super::{SqlRegistry, sql_limit};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::model::{LocationKey, TenantId, UserId};
 use crate::registry::sql::retry_on_conflict;
-use crate::registry::{Alert, Alerts};
+use crate::registry::{Alert, AlertCursor, AlertFilter, AlertPage, Alerts};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -29,6 +29,18 @@ const OF_TENANT: &str = "SELECT since, tenant, user_id, CAST(NULL AS TEXT) AS lo
 const OF_ALL: &str = "SELECT since, tenant, user_id, CAST(NULL AS TEXT) AS location, failure, evidence, id FROM alerts \
     UNION ALL SELECT since, tenant, NULL, location, failure, NULL, 0 FROM location_alerts \
     ORDER BY since, id, location LIMIT $1";
+
+/// A failure is stored with `exact` if earlier builds do not know its code, and `code` is then another one.
+/// Parameters: tenant, user, code ('' for any), earliest time; then the place after which the page begins; limit.
+const FOUND: &str = "SELECT since, tenant, user_id, location, failure, evidence, id FROM \
+    (SELECT since, tenant, user_id, CAST(NULL AS TEXT) AS location, failure, evidence, id FROM alerts \
+        WHERE ($1 = '' OR tenant = $1) AND ($2 = '' OR user_id = $2) AND ($3 = '' OR code = $3) AND since >= $4 \
+    UNION ALL SELECT since, tenant, NULL, location, failure, NULL, 0 FROM location_alerts \
+        WHERE ($1 = '' OR tenant = $1) AND $2 = '' AND since >= $4 \
+        AND ($3 = '' OR failure LIKE '%\"exact\":\"' || $3 || '\"%' \
+            OR (failure LIKE '%\"code\":\"' || $3 || '\"%' AND failure NOT LIKE '%\"exact\":\"%'))) AS open \
+    WHERE (since, id, COALESCE(location, ''), tenant) > ($5, $6, $7, $8) \
+    ORDER BY since, id, COALESCE(location, ''), tenant LIMIT $9";
 
 /// Since, tenant, user, location, failure, evidence, id.
 type AlertRow = (
@@ -159,24 +171,82 @@ impl Alerts for SqlRegistry {
             .fetch_all()
             .await
             .map_err(|error| self.failure(DOING, &error))?;
-        rows.into_iter()
-            .map(|(since, tenant, user, location, failure, evidence, _)| {
-                Ok(Alert {
-                    since: self.time(since)?,
-                    tenant: self.name(&tenant)?,
-                    user: user.map(|user| self.name(&user)).transpose()?,
-                    location: location.as_deref().map(LocationKey::from_stored),
-                    failure: self.document("an alert", &failure)?,
-                    evidence: evidence
-                        .map(|text| self.document("an alert's evidence", &text))
-                        .transpose()?,
-                })
+        rows.into_iter().map(|row| self.alert(row)).collect()
+    }
+
+    async fn find_alerts(
+        &self,
+        filter: &AlertFilter,
+        after: Option<&AlertCursor>,
+        limit: u32,
+    ) -> Result<AlertPage, Failure> {
+        const DOING: &str = "searching alerts";
+        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+        let earliest = filter.since.unwrap_or(Timestamp::MIN);
+        let (since, id, location, tenant) =
+            after
+                .and_then(read_cursor)
+                .unwrap_or((i64::MIN, i64::MIN, "", ""));
+        let mut connection = self.read(DOING).await?;
+        let mut rows: Vec<AlertRow> = connection
+            .query(FOUND)
+            .bind(text(filter.tenant.as_ref().map(TenantId::as_str)))
+            .bind(text(filter.user.as_ref().map(UserId::as_str)))
+            .bind(text(filter.code.map(Code::as_str)))
+            .bind(earliest.as_microsecond())
+            .bind(since)
+            .bind(id)
+            .bind(location.to_owned())
+            .bind(tenant.to_owned())
+            .bind(sql_limit(limit).saturating_add(1))
+            .fetch_all()
+            .await
+            .map_err(|error| self.failure(DOING, &error))?;
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let next = if rows.len() > wanted {
+            rows.truncate(wanted);
+            rows.last().map(|(since, tenant, _, location, _, _, id)| {
+                AlertCursor(format!(
+                    "{since}:{id}:{tenant}:{}",
+                    location.as_deref().unwrap_or_default()
+                ))
             })
-            .collect()
+        } else {
+            None
+        };
+        Ok(AlertPage {
+            alerts: rows
+                .into_iter()
+                .map(|row| self.alert(row))
+                .collect::<Result<_, _>>()?,
+            next,
+        })
     }
 }
 
+/// Returns the time, id, location and tenant of a cursor.
+fn read_cursor(AlertCursor(text): &AlertCursor) -> Option<(i64, i64, &str, &str)> {
+    let mut parts = text.splitn(4, ':');
+    let (since, id) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let tenant = parts.next()?;
+    Some((since, id, parts.next()?, tenant))
+}
+
 impl SqlRegistry {
+    fn alert(&self, row: AlertRow) -> Result<Alert, Failure> {
+        let (since, tenant, user, location, failure, evidence, _) = row;
+        Ok(Alert {
+            since: self.time(since)?,
+            tenant: self.name(&tenant)?,
+            user: user.map(|user| self.name(&user)).transpose()?,
+            location: location.as_deref().map(LocationKey::from_stored),
+            failure: self.document("an alert", &failure)?,
+            evidence: evidence
+                .map(|text| self.document("an alert's evidence", &text))
+                .transpose()?,
+        })
+    }
+
     fn not_raised(&self, doing: &str, subject: &str, is_of_user: bool, error: &sqlx::Error) -> Failure {
         if !is_missing_reference(error) {
             return self.failure_or_lost_race(doing, error);

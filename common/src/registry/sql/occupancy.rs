@@ -2,7 +2,8 @@
 //!
 //! On PostgreSQL a place is an advisory lock of a session. Processes that share all stores hold it together;
 //! a process with a schedule or queue of its own holds it exclusively. The server releases it when the
-//! session ends, however it ends.
+//! session ends, however it ends. A second lock, whose number follows from `schedule.key_prefix`, keeps processes with
+//! another prefix away: they would be a fleet of their own, with a leader of its own.
 
 use std::time::Duration;
 
@@ -13,10 +14,18 @@ use tokio::time::{sleep, timeout};
 use super::errors::{Database, classify};
 use super::postgres::{describe_database, options};
 use crate::error::{Code, ErrorClass, Failure};
+use crate::model::digest;
 use crate::settings::RegistrySettings;
 
 /// Number of the lock in the database: `tasksync` in ASCII.
 const LOCK: i64 = i64::from_be_bytes(*b"tasksync");
+/// Class of the lock that stands for a fleet: `tsfl` in ASCII. The lock's number is the digest of the key prefix.
+const FLEET_CLASS: i32 = i32::from_be_bytes(*b"tsfl");
+const TAKE_FLEET: &str = "SELECT pg_try_advisory_lock_shared($1, $2)";
+/// Counts the processes of other fleets. `pg_locks` shows the two numbers of a lock as unsigned ones.
+const OTHER_FLEETS: &str = "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 \
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+    AND CAST(classid AS BIGINT) = $1 AND CAST(objid AS BIGINT) <> $2";
 /// Interval between two checks that the session is alive.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Timeout for one check of the session, or one attempt to take the lock again.
@@ -39,19 +48,22 @@ pub struct Occupancy {
     options: PgConnectOptions,
     database: String,
     sharing: RegistrySharing,
+    key_prefix: String,
     /// The session that holds the lock; `None` while the session is lost.
     session: Option<PgConnection>,
 }
 
-/// Takes a place on the registry. Returns `None` if the registry has no places: an SQLite file belongs to one
-/// machine, and a process that opens it locks the file.
+/// Takes a place on the registry for a process with this `schedule.key_prefix`. Returns `None` if the registry has
+/// no places: an SQLite file belongs to one machine, and a process that opens it locks the file.
 ///
 /// # Errors
-/// Code `RegistryOccupied` and class `Transient` if another process's place excludes this one; otherwise the
+/// Code `RegistryOccupied` and class `Transient` if another process's place excludes this one, or if processes that
+/// share their stores have another key prefix; otherwise the
 /// failure of the database, as for [`super::SqlRegistry::open_postgres`].
 pub async fn occupy(
     settings: &RegistrySettings,
     sharing: RegistrySharing,
+    key_prefix: &str,
 ) -> Result<Option<Occupancy>, Failure> {
     if !matches!(settings.url.split(':').next(), Some("postgres" | "postgresql")) {
         return Ok(None);
@@ -61,6 +73,7 @@ pub async fn occupy(
         database: describe_database(&options),
         options,
         sharing,
+        key_prefix: key_prefix.to_owned(),
         session: None,
     };
     occupancy.acquire().await?;
@@ -86,9 +99,13 @@ impl Occupancy {
                 .fetch_one(&mut session)
                 .await
                 .map_err(|error| fail("taking a place", &error))?;
-            Ok((session, taken))
+            let others = match self.sharing {
+                RegistrySharing::Shared if taken => self.count_other_fleets(&mut session).await?,
+                RegistrySharing::Shared | RegistrySharing::Exclusive => 0,
+            };
+            Ok((session, taken, others))
         };
-        let (session, taken) = timeout(PATIENCE, taking).await.unwrap_or_else(|_| {
+        let (session, taken, others) = timeout(PATIENCE, taking).await.unwrap_or_else(|_| {
             Err(Failure::new(
                 ErrorClass::Transient,
                 Code::RegistryUnavailable,
@@ -102,8 +119,48 @@ impl Occupancy {
         if !taken {
             return Err(self.occupied_failure());
         }
+        if others > 0 {
+            return Err(self.other_fleet_failure(others));
+        }
         self.session = Some(session);
         Ok(())
+    }
+
+    /// Takes the lock of this process's fleet, and returns how many processes hold the lock of another one.
+    async fn count_other_fleets(&self, session: &mut PgConnection) -> Result<i64, Failure> {
+        let fail = |error: &sqlx::Error| {
+            classify(
+                Database::Postgres,
+                &self.database,
+                "looking for other fleets",
+                error,
+            )
+        };
+        let fleet = fleet_number(&self.key_prefix);
+        sqlx::query(TAKE_FLEET)
+            .bind(FLEET_CLASS)
+            .bind(fleet)
+            .execute(&mut *session)
+            .await
+            .map_err(|error| fail(&error))?;
+        let (others,): (i64,) = sqlx::query_as(OTHER_FLEETS)
+            .bind(i64::from(FLEET_CLASS))
+            .bind(i64::from(fleet.cast_unsigned()))
+            .fetch_one(session)
+            .await
+            .map_err(|error| fail(&error))?;
+        Ok(others)
+    }
+
+    fn other_fleet_failure(&self, others: i64) -> Failure {
+        Failure::new(
+            ErrorClass::Transient,
+            Code::RegistryOccupied,
+            format!(
+                "{}: {others} processes with another schedule.key_prefix use it; this one has \"{}\", and two fleets would sync the same users at the same time",
+                self.database, self.key_prefix
+            ),
+        )
     }
 
     fn occupied_failure(&self) -> Failure {
@@ -149,4 +206,10 @@ impl Occupancy {
             }
         }
     }
+}
+
+/// Returns the number of the lock of the fleet with this key prefix.
+fn fleet_number(key_prefix: &str) -> i32 {
+    let [.., a, b, c, d] = digest(key_prefix.bytes()).to_be_bytes();
+    i32::from_be_bytes([a, b, c, d])
 }

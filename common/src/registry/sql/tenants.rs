@@ -3,9 +3,8 @@
 use super::{SqlRegistry, sql_limit};
 use crate::error::Failure;
 use crate::model::TenantId;
-use crate::registry::Tenant;
-use crate::registry::TenantStore;
 use crate::registry::sql::retry_on_conflict;
+use crate::registry::{Tenant, TenantCounts, TenantStore};
 use crate::schedule::{TenantUsers, digest_of_all};
 use async_trait::async_trait;
 
@@ -14,6 +13,7 @@ const ADD: &str =
 const REPLACE: &str = "UPDATE tenants SET enabled = $2, document = $3 WHERE id = $1";
 const ONE: &str = "SELECT document FROM tenants WHERE id = $1";
 const PAGE: &str = "SELECT document FROM tenants WHERE id > $1 ORDER BY id LIMIT $2";
+const COUNT: &str = "SELECT COUNT(*), COUNT(CASE WHEN enabled = TRUE THEN 1 END) FROM tenants";
 const REMOVE: &str = "DELETE FROM tenants WHERE id = $1";
 /// A single row without a digest makes the digest of its tenant unknown.
 const ACTIVE: &str = "SELECT t.id, count(*), CASE WHEN count(*) = count(e.name_digest) \
@@ -84,6 +84,20 @@ impl TenantStore for SqlRegistry {
             .iter()
             .map(|(text,)| self.document("a tenant", text))
             .collect()
+    }
+
+    async fn tenant_counts(&self) -> Result<TenantCounts, Failure> {
+        const DOING: &str = "counting tenants";
+        let mut connection = self.read(DOING).await?;
+        let (tenants, enabled): (i64, i64) = connection
+            .query(COUNT)
+            .fetch_one()
+            .await
+            .map_err(|error| self.failure(DOING, &error))?;
+        Ok(TenantCounts {
+            tenants: self.number(tenants)?,
+            enabled: self.number(enabled)?,
+        })
     }
 
     async fn remove_tenant(&self, id: &TenantId) -> Result<bool, Failure> {

@@ -95,6 +95,7 @@ impl ScheduleState {
                     saved.user.clone(),
                     UserEntry {
                         stamp: saved.stamp,
+                        requested: None,
                         claim: None,
                         last_attempt: None,
                         last_success: saved.last_success,
@@ -163,14 +164,14 @@ impl ScheduleState {
     }
 
     pub(super) fn make_due(&mut self, key: &UserKey, now: Timestamp) -> bool {
-        let ahead = plus(now, -(AHEAD.max(self.minimum)));
+        let (ahead, due_now) = (plus(now, -(AHEAD.max(self.minimum))), plus(now, -self.minimum));
         self.change(&key.tenant, |tenant, _, _| {
             tenant
                 .change(&key.user, |entry| {
                     if let Some(claim) = &mut entry.claim {
                         claim.requested = true;
                     } else {
-                        entry.stamp = entry.stamp.min(ahead);
+                        entry.move_ahead(ahead, due_now);
                     }
                 })
                 .is_some()
@@ -226,13 +227,13 @@ impl ScheduleState {
     pub(super) fn summary(&mut self, of: Option<&TenantId>, now: Timestamp) -> Summary {
         let cutoff = plus(now, -self.minimum);
         let mut summary = Summary::default();
-        let (mut head, mut success) = (None, None);
+        let (mut wait, mut success) = (None, None);
         let mut add = |tenant: &mut TenantSchedule| {
             summary.tenants += 1;
             summary.users += tenant.len() as u64;
             summary.due += tenant.due(cutoff);
             summary.claimed += tenant.claimed();
-            head = earlier(head, tenant.head());
+            wait = earlier(wait, tenant.oldest_wait());
             success = earlier(success, tenant.oldest_success());
         };
         let mut attempts = self.attempts;
@@ -252,7 +253,7 @@ impl ScheduleState {
             attempts
         };
         [summary.interval_p50_seconds, summary.interval_p99_seconds] = percentiles;
-        summary.oldest_due_seconds = head
+        summary.oldest_due_seconds = wait
             .filter(|stamp| *stamp <= cutoff)
             .map(|stamp| seconds_between(stamp, cutoff));
         summary.oldest_success_seconds = success.map(|at| seconds_between(at, now));

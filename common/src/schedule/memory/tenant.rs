@@ -30,6 +30,8 @@ pub(super) struct ClaimedBatch {
 pub(super) struct UserEntry {
     /// The stamp. For a claimed user it is the one to which the user is released.
     pub(super) stamp: Timestamp,
+    /// The stamp from which the wait counts, if a request moved `stamp` ahead of it.
+    pub(super) requested: Option<Timestamp>,
     pub(super) claim: Option<Claim>,
     pub(super) last_attempt: Option<Timestamp>,
     pub(super) last_success: Option<Timestamp>,
@@ -38,9 +40,19 @@ pub(super) struct UserEntry {
 }
 
 impl UserEntry {
+    /// Moves the stamp to `ahead`, unless it is older. The wait then counts from the stamp before, at most from
+    /// `due_now`, the stamp of a user who becomes due now.
+    pub(super) fn move_ahead(&mut self, ahead: Timestamp, due_now: Timestamp) {
+        if ahead < self.stamp {
+            self.requested = Some(self.stamp.min(due_now));
+            self.stamp = ahead;
+        }
+    }
+
     pub(super) fn status(&self) -> UserStatus {
         UserStatus {
             stamp: self.stamp,
+            requested: self.requested,
             claimed: self.claim.is_some(),
             last_attempt: self.last_attempt,
             last_success: self.last_success,
@@ -144,6 +156,21 @@ impl TenantSchedule {
         self.order.first().map(|(stamp, _)| *stamp)
     }
 
+    /// Returns the oldest stamp from which a wait counts: that of a requested user at the front, or of the first
+    /// other user.
+    pub(super) fn oldest_wait(&self) -> Option<Timestamp> {
+        let mut oldest = None;
+        for (stamp, user) in &self.order {
+            let entry = user.as_ref().and_then(|user| self.users.get(user));
+            let requested = entry.and_then(|entry| entry.requested);
+            oldest = oldest.into_iter().chain([requested.unwrap_or(*stamp)]).min();
+            if requested.is_none() {
+                break;
+            }
+        }
+        oldest
+    }
+
     pub(super) fn oldest_success(&self) -> Option<Timestamp> {
         self.successes.first().map(|(at, _)| *at)
     }
@@ -245,6 +272,7 @@ mod tests {
     fn waiting(second: i64) -> UserEntry {
         UserEntry {
             stamp: at(second),
+            requested: None,
             claim: None,
             last_attempt: None,
             last_success: None,

@@ -162,7 +162,7 @@ impl Claims for RedisSchedule {
         token: Token,
         users: &[UserId],
     ) -> Result<Vec<UserId>, Failure> {
-        let mut args = vec![arg(token.0), self.ahead()];
+        let mut args = vec![arg(token.0), self.ahead(), arg(micros(self.minimum))];
         args.extend(users.iter().map(arg));
         let indices: Vec<i64> = self
             .change("giving users back", &RELEASE, tenant, &args, Repeat::No)
@@ -193,7 +193,7 @@ impl Claims for RedisSchedule {
                     "reclaiming users whose claims expired",
                     &RECLAIM,
                     &tenant,
-                    &[arg(left.min(MOST_NAMES)), self.ahead()],
+                    &[arg(left.min(MOST_NAMES)), self.ahead(), arg(micros(self.minimum))],
                     Repeat::No,
                 )
                 .await?;

@@ -27,7 +27,7 @@ fn next_cursor(next: String) -> Option<PageCursor> {
 #[async_trait]
 impl Freshness for RedisSchedule {
     async fn status(&self, user: &UserKey) -> Result<Option<UserStatus>, Failure> {
-        type StatusReply = Option<(f64, i64, Vec<u8>, Option<Vec<u8>>)>;
+        type StatusReply = Option<(f64, i64, Vec<u8>, Option<Vec<u8>>, i64)>;
         let answer: StatusReply = self
             .store
             .script(
@@ -38,12 +38,14 @@ impl Freshness for RedisSchedule {
                 Repeat::Yes,
             )
             .await?;
-        let Some((stamp, claimed, record, failure)) = answer else {
+        let Some((stamp, claimed, record, failure, from)) = answer else {
             return Ok(None);
         };
         let record = Record::unpack(&record)?;
+        let stamp = score_micros(stamp);
         Ok(Some(UserStatus {
-            stamp: time(score_micros(stamp)),
+            stamp: time(stamp),
+            requested: (from != stamp).then(|| time(from)),
             claimed: claimed == 1,
             last_attempt: record.last_attempt,
             last_success: record.last_success,

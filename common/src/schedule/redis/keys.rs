@@ -31,6 +31,7 @@ impl Keys {
             "failing",
             "intervals",
             "asked",
+            "requested",
         ]
         .map(|name| self.tenant_key(tenant, name))
         .into()

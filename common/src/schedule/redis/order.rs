@@ -68,7 +68,7 @@ impl Order for RedisSchedule {
     }
 
     async fn make_due(&self, user: &UserKey) -> Result<bool, Failure> {
-        let args = [arg(&user.user), self.ahead()];
+        let args = [arg(&user.user), self.ahead(), arg(micros(self.minimum))];
         let is_in: i64 = self
             .change("making a user due", &MAKE_DUE, &user.tenant, &args, Repeat::Yes)
             .await?;

@@ -16,6 +16,8 @@ const AT_ONCE: usize = 64;
 const PAGE: usize = 1_000;
 /// Number of tenants asked for their oldest success: those whose users wait longest.
 const SAMPLE: usize = 32;
+/// Largest number of such samples, read while each of their heads was moved ahead by a request.
+const SAMPLES: usize = 8;
 
 /// The part of one tenant.
 struct TenantSummaryPart {
@@ -23,13 +25,15 @@ struct TenantSummaryPart {
     due: i64,
     oldest_success: Option<i64>,
     intervals: Vec<i64>,
+    /// The oldest stamp from which the wait of a user counts; see [`crate::schedule::UserStatus::requested`].
+    oldest_wait: Option<i64>,
     report: TenantReport,
 }
 
 impl RedisSchedule {
     async fn of_tenant(&self, tenant: &TenantId) -> Result<TenantSummaryPart, Failure> {
-        type TenantSummaryReply = ((i64, i64, Option<i64>, Vec<i64>), RawTenantReport);
-        let ((now, due, oldest_success, intervals), report): TenantSummaryReply = self
+        type TenantSummaryReply = ((i64, i64, Option<i64>, Vec<i64>, Option<i64>), RawTenantReport);
+        let ((now, due, oldest_success, intervals, oldest_wait), report): TenantSummaryReply = self
             .store
             .script(
                 &format!("counting the users of {tenant}"),
@@ -44,6 +48,7 @@ impl RedisSchedule {
             due,
             oldest_success,
             intervals,
+            oldest_wait,
             report: report.into(),
         })
     }
@@ -60,7 +65,7 @@ impl RedisSchedule {
             due: count(found.due),
             attempts: count(found.report.attempts),
             claimed: count(found.report.claimed),
-            oldest_due_seconds: self.overdue(found.now, found.report.head),
+            oldest_due_seconds: self.overdue(found.now, found.oldest_wait),
             interval_p50_seconds: p50,
             interval_p99_seconds: p99,
             oldest_success_seconds: found.oldest_success.map(|at| seconds(at, found.now)),
@@ -69,7 +74,7 @@ impl RedisSchedule {
 
     pub(super) async fn summary_of_all(&self) -> Result<Summary, Failure> {
         type TotalsReply = (i64, i64, i64, i64, i64, Option<i64>, Option<i64>, Vec<i64>);
-        let (now, tenants, users, claimed, attempts, head, failing, intervals): TotalsReply = self
+        let (now, tenants, users, claimed, attempts, _, failing, intervals): TotalsReply = self
             .store
             .script(
                 "counting all users",
@@ -82,25 +87,52 @@ impl RedisSchedule {
             )
             .await?;
         let [p50, p99] = percentiles(intervals, [50, 99]);
-        let sampled = self.leading_tenants("+inf", 0, SAMPLE).await?;
-        let success = futures::stream::iter(sampled)
-            .map(|tenant| async move { self.of_tenant(&tenant).await })
-            .buffer_unordered(AT_ONCE)
-            .try_fold(failing, |oldest, found| async move {
-                Ok(oldest.into_iter().chain(found.oldest_success).min())
-            })
-            .await?;
+        let (oldest_wait, sampled_success) = self.oldest_of_sample().await?;
+        let success = failing.into_iter().chain(sampled_success).min();
         Ok(Summary {
             tenants: count(tenants),
             users: count(users),
             due: self.due_of_all(now).await?,
             attempts: count(attempts),
             claimed: count(claimed),
-            oldest_due_seconds: self.overdue(now, head),
+            oldest_due_seconds: self.overdue(now, oldest_wait),
             interval_p50_seconds: p50,
             interval_p99_seconds: p99,
             oldest_success_seconds: success.map(|at| seconds(at, now)),
         })
+    }
+
+    /// Returns the oldest stamp from which a wait counts, and the oldest success of the tenants that were read:
+    /// those whose heads are oldest. A request moves a head ahead, so further tenants are read until one has a
+    /// user ahead of all later heads, at most [`SAMPLES`] times.
+    async fn oldest_of_sample(&self) -> Result<(Option<i64>, Option<i64>), Failure> {
+        let (mut wait, mut success) = (None::<i64>, None::<i64>);
+        for sample in 0..SAMPLES {
+            let tenants = self.leading_tenants("+inf", sample * SAMPLE, SAMPLE).await?;
+            let is_last = tenants.len() < SAMPLE;
+            let found: Vec<TenantSummaryPart> = futures::stream::iter(tenants)
+                .map(|tenant| async move { self.of_tenant(&tenant).await })
+                .buffer_unordered(AT_ONCE)
+                .try_collect()
+                .await?;
+            wait = wait
+                .into_iter()
+                .chain(found.iter().filter_map(|part| part.oldest_wait))
+                .min();
+            success = success
+                .into_iter()
+                .chain(found.iter().filter_map(|part| part.oldest_success))
+                .min();
+            // The wait of a later tenant begins at its head at the earliest, and heads are in order.
+            if is_last
+                || found
+                    .iter()
+                    .any(|part| part.oldest_wait.is_some() && part.oldest_wait == part.report.head)
+            {
+                break;
+            }
+        }
+        Ok((wait, success))
     }
 
     /// Returns the number of due users. Only tenants whose oldest user is due are asked.

@@ -151,6 +151,7 @@ fn heartbeat(
     Heartbeat {
         fleet: Arc::clone(&stores.fleet),
         member: Member::new(format!("{role:?}-{}", ordered_id()), role, stores.clock.now()),
+        clock: Arc::clone(&stores.clock),
         participants: vec![part],
         interval: settings.schedule.heartbeat_interval,
         lifetime: settings.schedule.heartbeat_lifetime,

@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use axum::Router;
 use tasksync_common::clock::{SharedClock, SystemClock};
-use tasksync_common::fleet::{Fleet, FleetParticipant, Heartbeat, Member, Nudge, open_fleet};
+use tasksync_common::fleet::{Agreement, Fleet, FleetParticipant, Heartbeat, Member, Nudge, open_fleet};
 use tasksync_common::health::Health;
 use tasksync_common::lifecycle::Lifecycle;
 use tasksync_common::metrics::Metrics;
-use tasksync_common::registry::{Occupancy, RegistrySharing};
+use tasksync_common::registry::{Occupancy, Registry, RegistrySharing};
 use tasksync_common::settings::{Settings, WorkerSettings};
 use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 use tasksync_common::{settings, telemetry};
@@ -39,6 +39,10 @@ use crate::token;
 
 /// Time that requests to the API and probes have to finish after everything else has ended.
 const API_DRAIN: Duration = Duration::from_secs(2);
+/// Time until a process notices that an operator replaced the installation's id, and between two attempts to read it
+/// for the first time.
+const INSTALLATION_RECHECK: Duration = Duration::from_mins(1);
+const INSTALLATION_RETRY: Duration = Duration::from_secs(1);
 /// Time for the last stamps to reach the registry.
 const LAST_FLUSH: Duration = Duration::from_secs(2);
 
@@ -164,11 +168,13 @@ impl RoleProcess {
                 .await);
         };
         self.metrics.observe_queue(&stores.queue);
+        let labelling = spawn(label_metrics(self.metrics.clone(), Arc::clone(&stores.registry)));
         self.health.add_store_probes(
             Arc::clone(&stores.registry),
             Arc::clone(&stores.schedule),
             Arc::clone(&stores.queue),
         );
+        let agreement = self.agreement(&*stores.registry, token.as_ref()).await;
         let connected = wiring::connect(&clients.connector, settings, &stores.registry, &self.clock);
         let scheduler = self
             .role
@@ -189,7 +195,7 @@ impl RoleProcess {
                 .as_ref()
                 .map(|worker| Arc::clone(&worker.fleet_member) as Arc<dyn FleetParticipant>),
         );
-        let beating = self.beat(fleet, parts, nudge, &work_ended);
+        let beating = self.beat(agreement, fleet, parts, nudge, &work_ended);
         let saving = worker.as_ref().map(|worker| {
             let (saver, work_ended) = (Arc::clone(&worker.stamps), work_ended.clone());
             self.spawn_vital(async move { saver.run(worker::STAMP_INTERVAL, work_ended).await })
@@ -217,9 +223,24 @@ impl RoleProcess {
             }
         };
         self.lifecycle.hard().run_until_cancelled(Box::pin(work)).await;
+        labelling.abort();
         Ok(self
             .wait_for_end(over, [saving, serving_api, Some(serving_probes), Some(beating)])
             .await)
+    }
+
+    /// Returns the digests of what the processes of one fleet must agree on; none if the registry does not answer now.
+    async fn agreement(&self, registry: &dyn Registry, token: Option<&ApiToken>) -> Agreement {
+        match registry.installation().await {
+            Ok(installation) => {
+                let token = token.map(ApiToken::header_value);
+                Agreement::of(installation, &self.settings, token.as_deref().map(str::as_bytes))
+            }
+            Err(failure) => {
+                tracing::warn!(%failure, "this process does not report its settings to the others");
+                Agreement::default()
+            }
+        }
     }
 
     async fn listen(&self, setting: &str, address: SocketAddr) -> Result<TcpListener, CommandError> {
@@ -238,6 +259,7 @@ impl RoleProcess {
     /// Keeps the process in the fleet until the work has ended.
     fn beat(
         &self,
+        agreement: Agreement,
         fleet: Arc<dyn Fleet>,
         parts: Vec<Arc<dyn FleetParticipant>>,
         nudge: Arc<Nudge>,
@@ -245,7 +267,11 @@ impl RoleProcess {
     ) -> AbortOnDropHandle<()> {
         let heartbeat = Heartbeat {
             fleet,
-            member: Member::new(self.name.clone(), self.role.fleet_role(), self.clock.now()),
+            member: Member {
+                agreement,
+                ..Member::new(self.name.clone(), self.role.fleet_role(), self.clock.now())
+            },
+            clock: Arc::clone(&self.clock),
             participants: parts,
             interval: self.settings.schedule.heartbeat_interval,
             lifetime: self.settings.schedule.heartbeat_lifetime,
@@ -297,6 +323,21 @@ impl RoleProcess {
         let code = self.lifecycle.exit_code();
         tracing::info!(code, "tasksync ended");
         CommandEnd::Role(code)
+    }
+}
+
+/// Labels all metrics with the installation's id, now and after an operator replaced it. Runs until it is dropped.
+async fn label_metrics(metrics: Metrics, registry: Arc<dyn Registry>) {
+    loop {
+        let wait = match registry.installation().await {
+            Ok(id) => {
+                metrics.set_installation(id);
+                INSTALLATION_RECHECK
+            }
+            // The probes of the stores report it.
+            Err(_) => INSTALLATION_RETRY,
+        };
+        tokio::time::sleep(wait).await;
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) async fn open(
         ..waiting("registry", Code::RegistryUnavailable, &settings.registry.url)
     };
     let registry = wait_registry.wait_until_open(async || {
-        let occupancy = occupy(&settings.registry, sharing).await?;
+        let occupancy = occupy(&settings.registry, sharing, &settings.schedule.key_prefix).await?;
         let registry = open_registry(&settings.registry).await?;
         registry.check_writable().await?;
         Ok((registry, occupancy))

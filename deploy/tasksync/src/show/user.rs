@@ -185,9 +185,60 @@ pub(crate) fn task_name(task: &Value) -> String {
     format!("{}{list}", format_name("task", &task["title"], &task["task"]))
 }
 
-fn next_sync(next: &Value) -> String {
+/// Returns what a sync that was waited for did, or why it failed. `before` is the user before it.
+pub(crate) fn finished_sync(before: &Value, now: &Value) -> String {
+    let (schedule, enrolment) = (&now["schedule"], &now["enrolment"]);
+    let user = cell(&enrolment["user"]);
+    if !schedule["last_failure"].is_null() {
+        return format!(
+            "The sync of {user} failed at {}:\n{}",
+            time(&schedule["last_attempt"]),
+            failure(&schedule["last_failure"])
+        );
+    }
+    if schedule.is_null() {
+        let why = if enrolment["failure"].is_null() {
+            String::new()
+        } else {
+            format!(":\n{}", failure(&enrolment["failure"]).trim_end())
+        };
+        return format!("{user} is not synced, see `tasksync user status`{why}\n");
+    }
+    let had_work = schedule["idle_cycles"] == 0;
+    let (tasks_before, tasks) = (&before["tasks"], &now["tasks"]);
+    let count = |of: &Value| of["linked"].as_u64().unwrap_or(0);
+    let what = if had_work {
+        "there were changes"
+    } else {
+        "nothing had changed"
+    };
+    let mut text = format!(
+        "{user} was synced at {}: {what}; {} tasks on both sides ({} before), {} unfinished, {} deletions held back, {} refused.\n",
+        time(&schedule["last_attempt"]),
+        count(tasks),
+        count(tasks_before),
+        cell(&tasks["unfinished"]),
+        cell(&tasks["held"]),
+        cell(&tasks["refused"]),
+    );
+    let known = entries(before, "journal");
+    let new: Vec<&Value> = entries(now, "journal")
+        .iter()
+        .filter(|entry| !known.contains(entry))
+        .collect();
+    if !new.is_empty() {
+        text.push_str("Overwritten, deleted or restored by it:\n");
+        text.push_str(&journal::text(&serde_json::json!({ "journal": new })));
+    }
+    text
+}
+
+/// Returns when the next sync is, as far as it is known.
+pub(crate) fn next_sync(next: &Value) -> String {
     match next["state"].as_str() {
-        Some("running") => "running now".to_owned(),
+        Some("running") => "running now, or on its way to a worker".to_owned(),
+        Some("no_worker") => "sent to the workers, but no worker runs".to_owned(),
+        Some("unknown") => "not known, the schedule's store does not answer".to_owned(),
         Some("due") => format!("due since {}, waits for a worker", time(&next["since"])),
         Some("waiting") => format!("about {}", time(&next["about"])),
         _ => "not scheduled".to_owned(),

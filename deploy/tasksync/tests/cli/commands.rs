@@ -1,5 +1,8 @@
 //! The operator's commands against a running service.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Command;
+
 use crate::harness::{Standalone, TOKEN, example, run, tasksync};
 
 fn with_tenant() -> (tempfile::TempDir, Standalone) {
@@ -102,6 +105,22 @@ fn users_are_managed() {
     let status = service.ask(&["status", "--tenant", "contoso"]);
     assert!(status.out.contains("2 enabled, 0 disabled"), "{status:?}");
     assert_eq!(service.ask(&["alerts", "--tenant", "contoso"]).code, 0);
+    assert_eq!(
+        service
+            .ask(&["alerts", "--list", "--since", "2h", "--limit", "5"])
+            .code,
+        0
+    );
+    let wrong = service.ask(&["alerts", "--since", "yesterday"]);
+    assert!(
+        wrong.code == 2 && wrong.err.contains("2h for two hours ago"),
+        "{wrong:?}"
+    );
+    let unknown = service.ask(&["alerts", "--code", "nonsense"]);
+    assert!(
+        unknown.code == 1 && unknown.err.contains("nonsense"),
+        "{unknown:?}"
+    );
     assert_eq!(service.ask(&["user", "opt-out", "contoso", "ana"]).code, 0);
     let gone = service.ask(&["user", "status", "contoso", "ana"]);
     assert_eq!(gone.code, 1);
@@ -158,6 +177,7 @@ fn a_missing_or_wrong_token_names_the_variable() {
     );
     let file = folder.path().join("token");
     std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    service.wait_until_well();
     let right = run(tasksync()
         .args(["status", "--url", &service.url])
         .env("TASKSYNC_TOKEN_FILE", &file));
@@ -232,4 +252,49 @@ fn a_file_opts_many_users_in() {
     );
     let wrong = service.ask(&["user", "opt-in", "contoso", "ana", "--file", path]);
     assert_eq!(wrong.code, 2, "{wrong:?}");
+}
+
+#[test]
+fn the_status_begins_with_the_verdict_and_is_shown_again_until_it_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Standalone::start(folder.path());
+    service.wait_until_well();
+    let status = service.ask(&["status"]);
+    assert!(
+        status.code == 0 && status.out.starts_with("All is well.\n"),
+        "{status:?}"
+    );
+    let mut watching = service
+        .command(&["status", "--watch=200ms"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        // Plain blocks where the output is no terminal.
+        assert!(lines.any(|line| line.unwrap() == "All is well."));
+    }
+    let pid = watching.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    // Reads on, because the process would block on a full pipe.
+    let rest = std::thread::spawn(move || lines.for_each(drop));
+    assert_eq!(watching.wait().unwrap().code(), Some(0));
+    rest.join().unwrap();
+}
+
+#[test]
+fn a_requested_sync_is_waited_for_and_its_failure_is_the_exit_code() {
+    let (_folder, service) = with_tenant();
+    opt_in(&service, "ana");
+    // The servers of the example do not exist.
+    let ended = service.ask(&["sync-now", "contoso", "ana", "--wait=60s"]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.out.contains("The sync of ana failed at"), "{ended:?}");
+    assert!(ended.out.contains("What to do:"), "{ended:?}");
 }

@@ -101,7 +101,7 @@ pub(crate) struct Standalone {
 
 impl Standalone {
     /// Returns the command that starts one on free ports.
-    pub(crate) fn command(folder: &Path) -> Command {
+    pub(crate) fn start_command(folder: &Path) -> Command {
         let mut command = tasksync();
         command
             .arg("standalone")
@@ -116,7 +116,7 @@ impl Standalone {
     }
 
     pub(crate) fn start(folder: &Path) -> Self {
-        let (process, line) = Running::start(&mut Self::command(folder), "tasksync runs");
+        let (process, line) = Running::start(&mut Self::start_command(folder), "tasksync runs");
         Self {
             process,
             url: format!("http://{}", line["listen"].as_str().unwrap()),
@@ -124,12 +124,26 @@ impl Standalone {
         }
     }
 
-    /// Runs a command against this service.
-    pub(crate) fn ask(&self, arguments: &[&str]) -> Ended {
-        run(tasksync()
+    /// Returns a command against this service.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = tasksync();
+        command
             .args(arguments)
             .env("TASKSYNC_URL", &self.url)
-            .env("TASKSYNC_TOKEN", TOKEN))
+            .env("TASKSYNC_TOKEN", TOKEN);
+        command
+    }
+
+    /// Runs a command against this service.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Ended {
+        run(&mut self.command(arguments))
+    }
+
+    /// Waits until a leader is elected and the worker has reported itself.
+    pub(crate) fn wait_until_well(&self) {
+        while self.ask(&["status"]).code != 0 {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
 
     /// Opts in the user `ana` of the tenant `contoso`, without querying the servers.

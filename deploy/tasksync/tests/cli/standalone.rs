@@ -29,7 +29,7 @@ fn it_ends_in_order_and_remembers_everything_when_it_starts_again() {
 fn a_second_one_on_the_same_registry_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let _first = Standalone::start(folder.path());
-    let second = run(&mut Standalone::command(folder.path()));
+    let second = run(&mut Standalone::start_command(folder.path()));
     assert_eq!(second.code, 2);
     let last = second.err.lines().last().unwrap();
     assert!(last.contains("runs with this registry already"), "{last}");
@@ -59,7 +59,7 @@ fn what_keeps_it_from_starting_is_one_clear_line() {
         ("TASKSYNC_TOKEN", "short".to_owned(), "16"),
         ("TASKSYNC_LOG__FILTER", "x=loud".to_owned(), "log.filter"),
     ] {
-        let ended = run(Standalone::command(folder.path()).env(name, value));
+        let ended = run(Standalone::start_command(folder.path()).env(name, value));
         assert_eq!(ended.code, 2, "{name}: {ended:?}");
         let complaint = ended.err.lines().find(|line| line.starts_with("tasksync: "));
         assert!(

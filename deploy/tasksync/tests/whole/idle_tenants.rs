@@ -79,7 +79,7 @@ async fn ten_thousand_tenants_without_enrolments_cause_no_message_and_no_remote_
         metric(
             &http,
             &installation.schedulers[0],
-            "tasksync_dispatches_total{kind=\"run\"}",
+            "tasksync_dispatches_total{kind=\"run\"",
         )
         .await
     };

@@ -5,7 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::Clock;
 use tasksync_common::clock::monotonic;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::fleet::{Fleet, Heartbeat, Member, MemoryFleet, Role, ServerName, ServerPause};
+use tasksync_common::fleet::{
+    CircuitUpdate, Fleet, Heartbeat, Member, MemoryFleet, Role, ServerName, ServerPause,
+};
 use tasksync_common::metrics::record::Server;
 use tasksync_common::model::TenantId;
 use tasksync_common::tasks::spawn;
@@ -55,6 +57,9 @@ impl Fleet for SilenceableFleet {
     async fn members(&self) -> Result<Vec<Member>, Failure> {
         self.fleet.members().await
     }
+    async fn circuits(&self, limit: usize) -> Result<Vec<CircuitUpdate>, Failure> {
+        self.fleet.circuits(limit).await
+    }
     async fn pauses(&self, servers: &[ServerName]) -> Result<Vec<Option<ServerPause>>, Failure> {
         self.fleet.pauses(servers).await
     }
@@ -98,6 +103,7 @@ impl Bench {
         let heartbeat = Heartbeat {
             fleet: self.fleet.clone(),
             member: Member::new(name, Role::Worker, self.clock.now()),
+            clock: self.clock.clone(),
             participants: vec![Arc::new(servers.clone())],
             interval: SECOND,
             lifetime: SECOND * 10,

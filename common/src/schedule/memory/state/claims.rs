@@ -101,7 +101,7 @@ impl ScheduleState {
         now: Timestamp,
         mut end: impl FnMut(&mut UserEntry, T, &mut dyn FnMut(u64)),
     ) -> Vec<UserId> {
-        let ahead = plus(now, -(AHEAD.max(self.minimum)));
+        let (ahead, due_now) = (plus(now, -(AHEAD.max(self.minimum))), plus(now, -self.minimum));
         self.change(id, |tenant, expiries, all_intervals| {
             let mut ended = Vec::new();
             for (user, item) in items {
@@ -110,7 +110,7 @@ impl ScheduleState {
                     let claim = entry.claim.take_if(|claim| claim.token == token)?;
                     end(entry, item, &mut |seconds| interval = Some(seconds));
                     if claim.requested {
-                        entry.stamp = entry.stamp.min(ahead);
+                        entry.move_ahead(ahead, due_now);
                     }
                     Some(claim)
                 });
@@ -147,6 +147,7 @@ impl ScheduleState {
                     interval(seconds_between(before, now));
                 }
                 entry.stamp = plus(plus(now, span(finish.due_after)), -minimum);
+                entry.requested = None;
                 entry.last_attempt = Some(now);
                 entry.history = finish.history;
                 match &finish.result {

@@ -1,4 +1,4 @@
--- ARGV: epoch, lifetime, users. KEYS[10], if all keys are on one server: the leader's lease.
+-- ARGV: epoch, lifetime, users. KEYS[11], if all keys are on one server: the leader's lease.
 -- Returns false for a stale epoch, otherwise the token and, for each user, the stamp, or false if it was not
 -- claimed.
 local LEASE = KEYS[OWN_KEYS + 1]

@@ -55,7 +55,10 @@ for order, place in ipairs(places) do
     status[#status + 1] = user
     status[#status + 1] = ARGV[last - 1] .. attempt .. success
 end
-give_back(done, stamps, now - tonumber(ARGV[3]))
+if redis.call('EXISTS', REQUESTED) == 1 then
+    call('HDEL', REQUESTED, done)
+end
+give_back(done, stamps, now - tonumber(ARGV[3]), tonumber(ARGV[2]))
 call('HSET', STATUS, status)
 call('HSET', FAILURES, failures)
 call('ZADD', FAILING, failing)

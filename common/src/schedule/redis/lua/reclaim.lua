@@ -1,5 +1,5 @@
--- ARGV: limit of users, how far ahead a requested user goes. Releases the users whose claims expired; returns
--- their names.
+-- ARGV: limit of users, how far ahead a requested user goes, minimum time between syncs. Releases the users whose
+-- claims expired; returns their names.
 local now, most = clock(), tonumber(ARGV[1])
 local users, stamps = {}, {}
 for _, token in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', whole(now), 'LIMIT', 0, most)) do
@@ -17,5 +17,5 @@ for _, token in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', whole(now), 
         break
     end
 end
-give_back(users, stamps, now - tonumber(ARGV[2]))
+give_back(users, stamps, now - tonumber(ARGV[2]), tonumber(ARGV[3]))
 return { users, report(#users > 0) }

@@ -1,4 +1,5 @@
--- ARGV: user. Returns false, or: stamp, 1 if claimed (otherwise 0), record, failure or false.
+-- ARGV: user. Returns false, or: stamp, 1 if claimed (otherwise 0), record, failure or false, and the stamp from
+-- which the user's wait counts.
 local user = ARGV[1]
 local packed = redis.call('HGET', STATUS, user)
 if not packed then
@@ -6,8 +7,10 @@ if not packed then
 end
 local stamp = redis.call('ZSCORE', DUE, user)
 local failure = redis.call('HGET', FAILURES, user)
+local requested = redis.call('HGET', REQUESTED, user)
 if stamp then
-    return { stamp, 0, packed, failure }
+    return { stamp, 0, packed, failure, waits_from(stamp, requested) }
 end
 local token, batch, place = claim_of(user)
-return { token and batch[place + 1] or '0', 1, packed, failure }
+stamp = token and batch[place + 1] or '0'
+return { stamp, 1, packed, failure, waits_from(stamp, requested) }

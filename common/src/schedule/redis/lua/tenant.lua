@@ -2,7 +2,8 @@
 -- scripts.
 local DUE, CLAIMED, BATCHES, STATUS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local META, FAILURES, FAILING, INTERVALS, ASKED = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local OWN_KEYS = 9
+local REQUESTED = KEYS[10]
+local OWN_KEYS = 10
 
 -- unpack fails at about 8,000 values.
 local CHUNK = 1000
@@ -191,21 +192,41 @@ local function claim_of(user)
     end
 end
 
+-- An entry of REQUESTED: the stamp to which a request moved a user ahead, and the stamp from which the user's
+-- wait counts. It is valid while the user has the first stamp.
+local function requested_entry(ahead, from)
+    return whole(ahead) .. ' ' .. whole(from)
+end
+
+-- Returns the stamp from which the wait of a user with this stamp and entry counts.
+local function waits_from(stamp, entry)
+    if entry then
+        local ahead, from = string.match(entry, '^(%-?%d+) (%-?%d+)$')
+        if tonumber(ahead) == tonumber(stamp) then
+            return tonumber(from)
+        end
+    end
+    return tonumber(stamp)
+end
+
 -- Puts users whose claims ended back into the order. Users who were requested meanwhile get a stamp not after
--- `ahead`.
-local function give_back(users, stamps, ahead)
+-- `ahead`; they wait since they were due, at most since now. `minimum` is the minimum time between syncs.
+local function give_back(users, stamps, ahead, minimum)
     local asked = redis.call('EXISTS', ASKED) == 1 and ask('SMISMEMBER', ASKED, users)
     if asked then
         call('SREM', ASKED, users)
     end
-    local due = {}
+    local due, requested, due_now = {}, {}, clock() - minimum
     for place, user in ipairs(users) do
         local stamp = stamps[place]
         if asked and asked[place] == 1 and tonumber(stamp) > ahead then
+            requested[#requested + 1] = user
+            requested[#requested + 1] = requested_entry(ahead, math.min(tonumber(stamp), due_now))
             stamp = whole(ahead)
         end
         due[#due + 1] = stamp
         due[#due + 1] = user
     end
     call('ZADD', DUE, due)
+    call('HSET', REQUESTED, requested)
 end

@@ -13,6 +13,7 @@ if redis.call('ZREM', DUE, user) == 0 then
 end
 add_to_names(-tonumber(ARGV[2]))
 redis.call('SREM', ASKED, user)
+redis.call('HDEL', REQUESTED, user)
 redis.call('HDEL', FAILURES, user)
 redis.call('ZREM', FAILING, user)
 return { 1, report(true) }
