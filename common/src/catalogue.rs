@@ -249,8 +249,12 @@ catalogue! {
         "If it is right, add the network to `outbound.allowed_networks` (or, for trials only, set `outbound.allow_plain_http`).";
     RegistryUnavailable "registry-unavailable" Operator Ours..Ours
         "The registry cannot be read or written"
-        "The database is down, its disk is full, or its file is damaged or locked."
-        "See the detail; free disk space or bring the database back. Nothing is lost: the sync is repeated.";
+        "The database is down, or its file is damaged or locked."
+        "See the detail; bring the database back. What was sent by hand (a tenant, an opt-in) was not stored: send it again. Syncs are repeated by themselves.";
+    RegistryFull "registry-full" (RegistryUnavailable) Operator Ours..Ours
+        "The registry has no room; nothing was stored"
+        "The disk of the registry's database is full, or a limit on its size is reached."
+        "Make room on the disk that the detail names. What was sent by hand (a tenant, an opt-in) was not stored: send it again. Syncs are repeated by themselves.";
     RegistryOccupied "registry-occupied" Operator Ours..Ours
         "Other processes use the registry, and this one cannot run beside them"
         "One of the processes keeps its schedule or its queue in memory, where no other process sees it, so it must run alone; or the processes have different schedule.key_prefix, so that they are two fleets with two leaders."

@@ -8,6 +8,7 @@ pub mod clock;
 mod codes;
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
+pub mod document;
 pub mod error;
 pub mod facts;
 pub mod fleet;
@@ -16,6 +17,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod model;
 mod names;
+pub mod permissions;
 pub mod plan;
 pub mod queue;
 pub mod random;

@@ -1,32 +1,50 @@
-//! Settings: a TOML file, overridden by environment variables. Unknown keys are refused, and relations
-//! between settings are checked at start.
+//! Settings: a TOML file, overridden by environment variables.
+//!
+//! - `keys`, `value_kind`: the declaration of each setting, and what its value may be; `log_filter` and
+//!   `network` are two kinds of their own.
+//! - `load`: reads, judges and collects all problems; `variables` and `suggestion`: names that are no setting.
+//! - `relations`: what must hold between settings. `files`: what must exist on the machine.
+//! - `effective`: values and origins; `problem`: the words of an error.
 
 mod authorities;
 pub(crate) mod duration;
+mod effective;
+mod files;
+mod keys;
 mod load;
+mod log_filter;
 mod network;
+mod problem;
 mod ratio;
+mod relations;
 mod secrets;
 mod store_url;
+mod suggestion;
+mod value_kind;
+mod variables;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-pub(crate) use authorities::read_authorities;
+pub use authorities::read_authorities;
 pub use duration::parse as parse_duration;
-pub use load::{SettingsError, check, load, parse};
+pub use effective::{EffectiveSetting, LoadedSettings};
+pub use load::{check, load, parse};
+pub(crate) use log_filter::refusal as log_filter_refusal;
 pub use network::{Network, NetworkError};
+pub use problem::{SettingOrigin, SettingProblem, SettingsError};
 pub use ratio::Ratio;
 pub(crate) use secrets::SYSTEM_FOLDERS;
-pub(crate) use store_url::unsupported_url;
 pub use store_url::without_password;
+pub(crate) use store_url::{kind_refusal, unsupported_url};
+pub use variables::variable_of;
 
 /// All settings of an operator. A setting that the service replaced by tasksync had, too, has its default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The store of tenants, enrolments, sync states, journal and alerts.
@@ -54,7 +72,7 @@ pub struct Settings {
 }
 
 /// The store of tenants, enrolments, sync states, journal and alerts.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrySettings {
     /// `sqlite:PATH` for one machine, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` for many. The
@@ -78,7 +96,7 @@ pub struct RegistrySettings {
 }
 
 /// The schedule and the leader's loop.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleSettings {
     /// `memory:` for one machine; for many `redis://HOST:PORT/DB`, `redis+sentinel://H1:P,H2:P/MASTER/DB` or
@@ -141,7 +159,7 @@ pub struct ScheduleSettings {
 }
 
 /// Jobs in flight.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueSettings {
     /// `memory:` for one machine; RabbitMQ as `amqp://USER:PASSWORD@HOST:PORT/VHOST`, or `amqps://…` over
@@ -184,7 +202,7 @@ pub struct QueueSettings {
 }
 
 /// The party that creates the broker's queues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeclareQueues {
     /// tasksync.
@@ -195,7 +213,7 @@ pub enum DeclareQueues {
 }
 
 /// What one worker process does at once, and its time limits.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerSettings {
     /// After this time no further user of a batch is started (the original's processing slice).
@@ -224,7 +242,7 @@ pub struct WorkerSettings {
 }
 
 /// The REST API.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiSettings {
     /// Address and port to listen on.
@@ -244,7 +262,7 @@ pub struct ApiSettings {
 }
 
 /// The probes `/livez` and `/readyz`, without a token, in every role.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthSettings {
     /// Address and port to listen on; every process on one machine needs its own.
@@ -252,7 +270,7 @@ pub struct HealthSettings {
 }
 
 /// Requests to the tenants' servers.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutboundSettings {
     /// Timeout of one request.
@@ -274,7 +292,7 @@ pub struct OutboundSettings {
 }
 
 /// Where the tenants' secrets are.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecretsSettings {
     /// The folder with the tenants' secrets, an absolute path. `file:NAME` and `file:/path` in a tenant's settings must
@@ -285,7 +303,7 @@ pub struct SecretsSettings {
 }
 
 /// The guard against mass deletions.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardSettings {
     /// Number of deletions on one side that always pass.
@@ -298,7 +316,7 @@ pub struct GuardSettings {
 }
 
 /// Format of the log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Text for people.
@@ -309,7 +327,7 @@ pub enum LogFormat {
 }
 
 /// Logs.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
     /// Text or JSON.
@@ -319,7 +337,7 @@ pub struct LogSettings {
 }
 
 /// Metrics and traces that are sent to a receiver.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetrySettings {
     /// Base address of an OTLP receiver (HTTP with protobuf), such as `https://collector.example:4318`.
@@ -334,24 +352,22 @@ pub struct TelemetrySettings {
     pub metrics_interval: Duration,
 }
 
-impl fmt::Debug for RegistrySettings {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            url,
-            connections,
-            acquire_timeout,
-            statement_timeout,
-            journal_lifetime,
-        } = self;
-        formatter
-            .debug_struct("RegistrySettings")
-            .field("url", &without_password(url))
-            .field("connections", connections)
-            .field("acquire_timeout", acquire_timeout)
-            .field("statement_timeout", statement_timeout)
-            .field("journal_lifetime", journal_lifetime)
-            .finish()
-    }
+/// Formats the sections with URLs without the passwords in them.
+macro_rules! debug_without_passwords {
+    ($($section:literal $settings:ident;)*) => {$(
+        impl fmt::Debug for $settings {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                effective::format_section($section, self, formatter)
+            }
+        }
+    )*};
+}
+
+debug_without_passwords! {
+    "registry" RegistrySettings;
+    "schedule" ScheduleSettings;
+    "queue" QueueSettings;
+    "telemetry" TelemetrySettings;
 }
 
 impl Default for RegistrySettings {

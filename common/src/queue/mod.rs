@@ -15,6 +15,7 @@ pub use memory::MemoryQueue;
 pub use message::{JobError, MAXIMUM_USERS, Reason, SyncJob, VERSION, Workload};
 pub use metrics::QueueMetrics;
 pub use open::open_queue;
+pub(crate) use open::{SUPPORTED_URLS, url_refusal};
 
 use crate::error::Failure;
 use crate::metrics::record::Store;

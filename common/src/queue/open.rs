@@ -5,9 +5,22 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
-use super::{AmqpQueue, JobQueue, MemoryQueue};
+use super::{AmqpQueue, JobQueue, MemoryQueue, amqp};
 use crate::error::Failure;
-use crate::settings::{QueueSettings, unsupported_url};
+use crate::settings::{QueueSettings, kind_refusal, unsupported_url};
+
+/// The forms of `queue.url`.
+pub(crate) const SUPPORTED_URLS: &str = "memory: for one machine; amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps:// for TLS, with more hosts after \
+     commas, for many";
+
+/// Returns why `queue.url` is refused, as the rest of a sentence without a password.
+pub(crate) fn url_refusal(url: &str) -> Option<String> {
+    match url {
+        "memory:" => None,
+        url if url.starts_with("amqp:") || url.starts_with("amqps:") => amqp::url_refusal(url),
+        url => Some(kind_refusal(url)),
+    }
+}
 
 /// Opens the queue named by the scheme of `queue.url`. A queue in memory belongs to one process, and
 /// scheduler and worker share the returned one. At a broker a job waits at most for `claim_lifetime`
@@ -24,11 +37,7 @@ pub async fn open_queue(
         url if url.starts_with("amqp://") || url.starts_with("amqps://") => {
             Ok(Arc::new(AmqpQueue::open(settings, claim_lifetime).await?))
         }
-        url => Err(unsupported_url(
-            "queue.url",
-            url,
-            "memory:, and amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps:// with more hosts after commas",
-        )),
+        url => Err(unsupported_url("queue.url", url, SUPPORTED_URLS)),
     }
 }
 

@@ -64,6 +64,11 @@ pub fn is_redis_url(url: &str) -> bool {
         .is_some_and(|(scheme, _)| kind(scheme).is_some())
 }
 
+/// Returns why a URL of Redis is refused, as the rest of a sentence that begins with the URL.
+pub(crate) fn redis_url_refusal(url: &str) -> Option<String> {
+    parse(url).err().map(|why| format!("cannot be used: {why}"))
+}
+
 /// Returns the kind (for Sentinels without the name of the master), and whether it uses TLS.
 fn kind(scheme: &str) -> Option<(RedisTopology, bool)> {
     let (base, form) = scheme

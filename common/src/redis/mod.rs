@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use address::is_redis_url;
+pub(crate) use address::redis_url_refusal;
 use redis::{Cmd, FromRedisValue, Script};
 
 use self::address::RedisAddress;

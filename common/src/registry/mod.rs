@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use journal::{JournalEntry, JournalKind};
 pub use open::open_registry;
+pub(crate) use open::{SUPPORTED_URLS, url_file_refusal, url_refusal};
 pub use recovery::enable;
 pub use sql::{Occupancy, RegistrySharing, SqlRegistry, occupy};
 pub use tenant::{

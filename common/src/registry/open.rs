@@ -2,9 +2,31 @@
 
 use std::sync::Arc;
 
-use super::{Registry, SqlRegistry};
+use super::{Registry, SqlRegistry, sql};
 use crate::error::Failure;
-use crate::settings::{RegistrySettings, unsupported_url};
+use crate::settings::{RegistrySettings, kind_refusal, unsupported_url};
+
+/// The forms of `registry.url`.
+pub(crate) const SUPPORTED_URLS: &str =
+    "sqlite:PATH for one machine, or postgres://USER:PASSWORD@HOST:PORT/DATABASE for many";
+
+/// Returns why `registry.url` is refused, as the rest of a sentence without a password.
+pub(crate) fn url_refusal(url: &str) -> Option<String> {
+    match url.split_once(':') {
+        Some(("sqlite", _)) => sql::sqlite_url_refusal(url),
+        Some(("postgres" | "postgresql", _)) => sql::postgres_url_refusal(url),
+        Some(_) | None => Some(kind_refusal(url)),
+    }
+}
+
+/// Returns why a file or folder that `registry.url` names cannot be used on this machine.
+pub(crate) fn url_file_refusal(url: &str) -> Option<String> {
+    match url.split_once(':') {
+        Some(("sqlite", _)) => sql::sqlite_folder_refusal(url),
+        Some(("postgres" | "postgresql", _)) => sql::postgres_file_refusal(url),
+        Some(_) | None => None,
+    }
+}
 
 /// Opens the registry named by the scheme of `registry.url`.
 ///
@@ -15,11 +37,7 @@ pub async fn open_registry(settings: &RegistrySettings) -> Result<Arc<dyn Regist
     match settings.url.split_once(':') {
         Some(("sqlite", _)) => Ok(Arc::new(SqlRegistry::open_sqlite(&settings.url).await?)),
         Some(("postgres" | "postgresql", _)) => Ok(Arc::new(SqlRegistry::open_postgres(settings).await?)),
-        _ => Err(unsupported_url(
-            "registry.url",
-            &settings.url,
-            "sqlite:PATH, such as sqlite:/var/lib/tasksync/registry.sqlite, or postgres://USER:PASSWORD@HOST/DATABASE",
-        )),
+        _ => Err(unsupported_url("registry.url", &settings.url, SUPPORTED_URLS)),
     }
 }
 

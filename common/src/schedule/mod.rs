@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 pub use mark::{InspectionResult, Mark, MarkUpdate};
 pub use memory::MemorySchedule;
 pub use names::{TenantUsers, digest_of, digest_of_all};
-pub(crate) use open::SUPPORTED;
 pub use open::open_schedule;
+pub(crate) use open::{SUPPORTED, url_refusal};
 pub use redis::RedisSchedule;
 pub use stamps::StampSaver;
 

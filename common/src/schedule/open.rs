@@ -5,12 +5,21 @@ use std::sync::Arc;
 use super::{MemorySchedule, RedisSchedule, Schedule};
 use crate::clock::SharedClock;
 use crate::error::Failure;
-use crate::redis::is_redis_url;
-use crate::settings::{ScheduleSettings, unsupported_url};
+use crate::redis::{is_redis_url, redis_url_refusal};
+use crate::settings::{ScheduleSettings, kind_refusal, unsupported_url};
 
 /// The forms of `schedule.url`.
 pub(crate) const SUPPORTED: &str =
     "memory:, redis://HOST:PORT, redis+sentinel://H1:P,H2:P/MASTER, redis+cluster://H1:P,H2:P";
+
+/// Returns why `schedule.url` is refused, as the rest of a sentence without a password.
+pub(crate) fn url_refusal(url: &str) -> Option<String> {
+    match url {
+        "memory:" => None,
+        url if is_redis_url(url) => redis_url_refusal(url),
+        url => Some(kind_refusal(url)),
+    }
+}
 
 /// Opens the schedule named by the scheme of `schedule.url`. `clock` is the clock of a schedule in memory; a
 /// shared store has its own.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Deserializer;
 use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserializer, Serializer};
 
 /// Reads a duration with its unit.
 ///
@@ -12,6 +12,32 @@ use serde::de::{Error, Unexpected, Visitor};
 /// Names the text that was found and the expected form.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     deserializer.deserialize_any(WithUnit)
+}
+
+/// Writes a duration with its unit.
+///
+/// # Errors
+/// Those of the serializer.
+pub(crate) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&written(*time))
+}
+
+/// Returns a time as settings write it, in the largest unit that gives a readable whole number. Fractions of
+/// milliseconds are cut off.
+pub(crate) fn written(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if time.subsec_millis() > 0 {
+        return format!("{}ms", time.as_millis());
+    }
+    let (number, unit) = match seconds {
+        0 => return "0".to_owned(),
+        // One or two days are written in hours.
+        days if days.is_multiple_of(86_400) && days > 2 * 86_400 => (days / 86_400, "d"),
+        hours if hours.is_multiple_of(3_600) => (hours / 3_600, "h"),
+        minutes if minutes.is_multiple_of(60) && minutes > 120 => (minutes / 60, "min"),
+        seconds => (seconds, "s"),
+    };
+    format!("{number}{unit}")
 }
 
 struct WithUnit;
@@ -66,6 +92,28 @@ pub fn parse(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for milliseconds in [
+            0,
+            1,
+            250,
+            1_500,
+            45_000,
+            60_000,
+            300_000,
+            7_200_000,
+            86_400_000,
+            2_592_000_000,
+        ] {
+            let time = Duration::from_millis(milliseconds);
+            assert_eq!(parse(&written(time)), Some(time), "{}", written(time));
+        }
+        assert_eq!(written(Duration::from_hours(720)), "30d");
+        assert_eq!(written(Duration::from_hours(48)), "48h");
+        assert_eq!(written(Duration::from_mins(2)), "120s");
+    }
 
     #[test]
     fn every_unit_and_nothing_else() {

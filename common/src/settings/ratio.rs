@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A share between 0 and 1, stored in millionths so that settings can be compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,12 +27,13 @@ impl Ratio {
         f64::from(self.0) / WHOLE
     }
 
+    /// Returns a share; `None` outside of 0 to 1.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "the share is between 0 and 1, so the rounded product is a whole number up to 1,000,000"
     )]
-    fn of(share: f64) -> Option<Self> {
+    pub(super) fn of(share: f64) -> Option<Self> {
         (0.0..=1.0)
             .contains(&share)
             .then(|| Self((share * WHOLE).round() as u32))
@@ -43,6 +44,12 @@ impl Ratio {
 impl fmt::Debug for Ratio {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.get())
+    }
+}
+
+impl Serialize for Ratio {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.get())
     }
 }
 

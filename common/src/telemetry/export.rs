@@ -45,7 +45,7 @@ pub(super) fn exporting(
     let _ = rustls::crypto::ring::default_provider().install_default();
     let refused = |error: &dyn std::fmt::Display| TelemetryError::Endpoint {
         endpoint: redacted_endpoint(endpoint),
-        error: error.to_string(),
+        error: format!("cannot be used: {error}"),
     };
     let receiver = Arc::new(Receiver::new(redacted_endpoint(endpoint)));
     let spans = SpanExporter::builder()
@@ -93,24 +93,30 @@ pub(super) fn exporting(
 
 /// Returns the addresses of traces and metrics below a receiver's base address.
 fn addresses(endpoint: &str) -> Result<(String, String), TelemetryError> {
-    let refused = |error: String| TelemetryError::Endpoint {
-        endpoint: redacted_endpoint(endpoint),
-        error,
-    };
-    let url = Url::parse(endpoint).map_err(|error| refused(error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(refused("it is not an http or https address".to_owned()));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(refused("it has a query or a fragment".to_owned()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(refused(
-            "it holds a password; put credentials into the variable OTEL_EXPORTER_OTLP_HEADERS".to_owned(),
-        ));
+    if let Some(why) = endpoint_refusal(endpoint) {
+        return Err(TelemetryError::Endpoint {
+            endpoint: redacted_endpoint(endpoint),
+            error: why,
+        });
     }
     let base = endpoint.trim_end_matches('/');
     Ok((format!("{base}/v1/traces"), format!("{base}/v1/metrics")))
+}
+
+/// Returns why a receiver's address is refused, as the rest of a sentence that begins with the address.
+pub(crate) fn endpoint_refusal(endpoint: &str) -> Option<String> {
+    let why = match Url::parse(endpoint) {
+        Err(_) => "is not an address",
+        Ok(url) if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() => {
+            "is not an http or https address"
+        }
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => "has a query or a fragment",
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            "holds a user or password; put credentials into the variable OTEL_EXPORTER_OTLP_HEADERS"
+        }
+        Ok(_) => return None,
+    };
+    Some(why.to_owned())
 }
 
 /// Returns an address without what may be secret in it.

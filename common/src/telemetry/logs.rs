@@ -3,7 +3,7 @@
 use std::fmt;
 
 use opentelemetry::trace::TraceContextExt as _;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -12,15 +12,14 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use super::TelemetryError;
 use super::spans;
-use crate::settings::{LogFormat, LogSettings};
+use crate::settings::{LogFormat, LogSettings, log_filter_refusal};
 
 /// Returns the layer that writes log lines.
 pub(super) fn layer<S>(settings: &LogSettings) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>
 where
-    S: Subscriber + for<'a> LookupSpan<'a>,
+    S: Subscriber + for<'a> LookupSpan<'a> + 'static,
 {
-    // Log lines do not show the spans of traces. Without a receiver these spans are not even created.
-    let filter = filter(&settings.filter)?.and(filter_fn(|metadata| metadata.target() != spans::TARGET));
+    let filter = line_filter(&settings.filter)?;
     Ok(match settings.format {
         LogFormat::Text => tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
@@ -40,6 +39,16 @@ where
             .with_filter(filter)
             .boxed(),
     })
+}
+
+/// Returns the filter of log lines: what the setting asks for, and every warning and error of tasksync. Log lines
+/// do not show the spans of traces. Without a receiver these spans are not even created.
+fn line_filter<S: 'static>(
+    text: &str,
+) -> Result<impl tracing_subscriber::layer::Filter<S> + Send + Sync + 'static, TelemetryError> {
+    Ok(filter(text)?
+        .or(filter_fn(is_own_warning).with_max_level_hint(tracing::Level::WARN))
+        .and(filter_fn(|metadata| metadata.target() != spans::TARGET)))
 }
 
 /// Writes JSON lines that begin with the ids of their trace, if that trace is kept.
@@ -84,7 +93,21 @@ fn with_ids(line: &str, trace: &str, span: &str) -> String {
 /// queue's adapter itself logs the relevant errors, with host and reason.
 const QUIET: &str = "lapin=off";
 
+/// Returns whether this is a warning or error of tasksync, which no filter silences.
+fn is_own_warning(metadata: &Metadata<'_>) -> bool {
+    metadata.is_event()
+        && *metadata.level() <= tracing::Level::WARN
+        && metadata.target().starts_with("tasksync")
+}
+
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+    let refused = |error: String| TelemetryError::Filter {
+        filter: text.to_owned(),
+        error,
+    };
+    if let Some(why) = log_filter_refusal(text) {
+        return Err(refused(why));
+    }
     let asked_for = text.contains("lapin");
     let directives = if asked_for {
         text.to_owned()
@@ -93,14 +116,13 @@ fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
     };
     EnvFilter::builder()
         .parse(directives)
-        .map_err(|error| TelemetryError::Filter {
-            filter: text.to_owned(),
-            error: error.to_string(),
-        })
+        .map_err(|error| refused(format!("cannot be used: {error}")))
 }
 
 #[cfg(test)]
 mod tests {
+    use tracing_subscriber::layer::SubscriberExt as _;
+
     use super::*;
 
     #[test]
@@ -118,6 +140,48 @@ mod tests {
             error.contains("log.filter") && error.contains("tasksync=loudly"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn no_filter_silences_warnings_of_tasksync() {
+        use std::sync::{Arc, Mutex};
+
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+
+        for silent in ["off", "lapin=debug", "tasksync_common=error"] {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let layer = tracing_subscriber::fmt::layer()
+                .with_ansi(false)
+                .with_writer(move || writer.clone())
+                .with_filter(line_filter(silent).unwrap());
+            let subscriber = tracing_subscriber::registry().with(layer);
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::warn!(target: "tasksync_common::registry", "a warning");
+                tracing::error!(target: "tasksync", "an error");
+                tracing::info!(target: "tasksync", "an information");
+                tracing::warn!(target: "hyper", "of a library");
+            });
+            let written = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert!(
+                written.contains("a warning") && written.contains("an error"),
+                "{silent}: {written}"
+            );
+            assert!(
+                !written.contains("information") && !written.contains("library"),
+                "{silent}: {written}"
+            );
+        }
     }
 
     #[test]

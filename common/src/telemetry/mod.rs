@@ -13,6 +13,8 @@ use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub(crate) use export::endpoint_refusal;
+
 use crate::metrics::{Metrics, MetricsError};
 use crate::random::unique_id;
 use crate::settings::{LogSettings, TelemetrySettings};
@@ -21,23 +23,21 @@ use crate::settings::{LogSettings, TelemetrySettings};
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// `log.filter` is not a filter.
-    #[error(
-        "log.filter \"{filter}\" cannot be used: {error}; write for example info or info,tasksync_worker=debug"
-    )]
+    #[error("log.filter \"{filter}\" {error}; write for example info or info,tasksync_worker=debug")]
     Filter {
         /// The text of the setting.
         filter: String,
-        /// Why it cannot be used.
+        /// Why it cannot be used, as the rest of a sentence.
         error: String,
     },
     /// `telemetry.otlp_endpoint` is not an address.
     #[error(
-        "telemetry.otlp_endpoint \"{endpoint}\" cannot be used: {error}; write for example https://collector.example:4318"
+        "telemetry.otlp_endpoint \"{endpoint}\" {error}; write for example https://collector.example:4318"
     )]
     Endpoint {
         /// The address, without user name and password.
         endpoint: String,
-        /// Why it cannot be used.
+        /// Why it cannot be used, as the rest of a sentence.
         error: String,
     },
     /// Metrics cannot be created.

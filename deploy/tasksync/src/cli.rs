@@ -362,13 +362,28 @@ pub(crate) enum UserCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Reads a settings file together with the environment and reports what is wrong.
+    /// Reads a settings file together with the environment and names everything that a start would refuse.
+    ///
+    /// Checks the operator token and the files and folders that the settings name, too.
     Check {
         /// The file.
         file: PathBuf,
         /// Also check whether this role may use the stores of the file.
         #[arg(long)]
         role: Option<ServiceRole>,
+        /// Do not look at files and folders that the settings name: the file is for another machine.
+        #[arg(long)]
+        skip_files: bool,
+    },
+    /// Shows each setting with its value and where that comes from: default, line of the file, or variable.
+    ///
+    /// Passwords are replaced by `***`. No service is asked: it shows what a process would start with here and now.
+    Show {
+        #[command(flatten)]
+        config: Config,
+        /// Only the settings that differ from their defaults.
+        #[arg(long)]
+        changed: bool,
     },
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
+use tasksync_common::settings::without_password;
 use tasksync_scheduler::api::ApiToken;
 
 use crate::exit::{self, CommandError};
@@ -27,13 +28,20 @@ pub(crate) struct ApiClient {
 
 impl ApiClient {
     pub(crate) fn new(url: &str, json: bool) -> Result<Self, CommandError> {
-        let base: Url = url
-            .parse()
-            .map_err(|error| CommandError::settings(format!("--url (or TASKSYNC_URL) {url}: {error}")))?;
+        let shown = without_password(url);
+        let refused = |what: &str| {
+            CommandError::settings(format!(
+                "--url (or TASKSYNC_URL) {shown} {what}; write http://HOST:PORT or https://HOST:PORT. Example: \
+                 http://127.0.0.1:8480"
+            ))
+        };
+        let base: Url = url.parse().map_err(|_| refused("is no address"))?;
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
-            return Err(CommandError::settings(format!(
-                "--url (or TASKSYNC_URL) {url}: write http://HOST:PORT or https://HOST:PORT"
-            )));
+            return Err(refused("is neither http nor https"));
+        }
+        // Errors name the address, and the token proves who asks.
+        if !base.username().is_empty() || base.password().is_some() {
+            return Err(refused("holds a user or password"));
         }
         let token = token::read()?.ok_or_else(token::missing_token_error)?;
         if base.scheme() == "http" && !is_loopback(&base) {

@@ -6,6 +6,7 @@ mod commands;
 mod confirm;
 mod difference;
 mod docs;
+mod effective;
 mod exit;
 mod import;
 mod journal;
@@ -47,20 +48,50 @@ fn run(cli: Cli) -> Result<CommandEnd, CommandError> {
             runtime(false)?.block_on(service::probe(config.config.as_deref(), live))
         }
         Command::Docs { page } => exit::print(&docs::page(page)),
-        Command::Config(ConfigCommand::Check { file, role }) => {
-            let settings = tasksync_common::settings::load(Some(&file), token::environment())
-                .map_err(|error| CommandError::settings(error.to_string()))?;
-            if let Some(role) = role {
-                service::check(role, &settings)?;
+        Command::Config(command) => config(command, cli.json),
+        Command::Remote(command) => {
+            let client = client::ApiClient::new(&cli.url, cli.json)?;
+            runtime(false)?.block_on(commands::run(&client, command))
+        }
+    }
+}
+
+fn config(command: ConfigCommand, json: bool) -> Result<CommandEnd, CommandError> {
+    match command {
+        ConfigCommand::Check {
+            file,
+            role,
+            skip_files,
+        } => {
+            let files = if skip_files {
+                service::NamedFiles::Elsewhere
+            } else {
+                service::NamedFiles::Here
+            };
+            let loaded = service::load_settings(role, Some(&file), files)?;
+            if json {
+                return exit::print(&client::pretty(
+                    &serde_json::json!({ "warnings": loaded.warnings }),
+                ));
+            }
+            for warning in &loaded.warnings {
+                exit::note(&format!("warning: {warning}"));
             }
             exit::print(&format!(
                 "{} is right, together with the environment variables.\n",
                 file.display()
             ))
         }
-        Command::Remote(command) => {
-            let client = client::ApiClient::new(&cli.url, cli.json)?;
-            runtime(false)?.block_on(commands::run(&client, command))
+        ConfigCommand::Show { config, changed } => {
+            let loaded = tasksync_common::settings::load(config.config.as_deref(), token::environment())
+                .map_err(|error| CommandError::settings(error.to_string()))?;
+            let mut settings = loaded.effective();
+            settings.retain(|setting| !changed || setting.is_changed());
+            if json {
+                exit::print(&client::pretty(&effective::json(&settings)))
+            } else {
+                exit::print(&effective::text(&settings))
+            }
         }
     }
 }

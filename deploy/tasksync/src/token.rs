@@ -1,5 +1,8 @@
 //! Reads the environment. No other part of the executable reads it.
 
+use std::path::Path;
+
+use tasksync_common::permissions::{Audience, open_to_others};
 use tasksync_scheduler::api::{ApiToken, MINIMUM_TOKEN_LENGTH};
 
 use crate::exit::CommandError;
@@ -41,17 +44,37 @@ fn from(environment: &[(String, String)]) -> Result<Option<ApiToken>, CommandErr
         }
         (Some(text), None) => (TOKEN.to_owned(), text.to_owned()),
         (None, Some(path)) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                CommandError::settings(format!(
-                    "{TOKEN_FILE} names {path}, which cannot be read: {error}"
-                ))
-            })?;
-            (format!("the file {path} named by {TOKEN_FILE}"), text)
+            let path = Path::new(path);
+            let text = std::fs::read_to_string(path).map_err(|error| unreadable_file_error(path, &error))?;
+            (format!("the file {} named by {TOKEN_FILE}", path.display()), text)
         }
     };
     ApiToken::new(&text)
         .map(Some)
         .map_err(|error| CommandError::settings(format!("{origin}: {error}")))
+}
+
+/// Returns the error for a token file that cannot be read. A name that is no absolute path is not shown: it may be the
+/// token itself.
+fn unreadable_file_error(path: &Path, error: &std::io::Error) -> CommandError {
+    let named = if path.is_absolute() {
+        path.display().to_string()
+    } else {
+        "a file whose name does not begin with / and is not shown, because it may be the token itself"
+            .to_owned()
+    };
+    CommandError::settings(format!(
+        "{TOKEN_FILE} names {named}: it cannot be read: {error}. Name a file that holds the token, such as \
+         /run/secrets/token/token, or set {TOKEN} to the token"
+    ))
+}
+
+/// Returns a warning if other users of the machine may read or change the token file.
+pub(crate) fn file_warning() -> Option<String> {
+    let (_, path) = environment()
+        .into_iter()
+        .find(|(name, path)| name == TOKEN_FILE && !path.is_empty())?;
+    open_to_others(Path::new(&path), Audience::TokenFile)
 }
 
 /// Returns the error for a command that has no token to send.
@@ -84,6 +107,10 @@ mod tests {
         let token = with(&[(TOKEN_FILE, path)]).unwrap().unwrap();
         assert_eq!(token.header_value(), "Bearer 0123456789abcdef");
         assert!(with(&[(TOKEN_FILE, path), (TOKEN, "0123456789abcdef")]).is_err());
+        let Err(CommandError::Settings(text)) = with(&[(TOKEN_FILE, "0123456789abcdef")]) else {
+            panic!("a token was taken for a file")
+        };
+        assert!(text.contains(TOKEN_FILE) && !text.contains("0123456"), "{text}");
         let Err(CommandError::Settings(text)) = with(&[(TOKEN, "short")]) else {
             panic!("a short token was taken")
         };

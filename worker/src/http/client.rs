@@ -296,15 +296,14 @@ fn read_authorities(settings: &OutboundSettings) -> Result<Vec<reqwest::Certific
     let Some(path) = &settings.authorities else {
         return Ok(Vec::new());
     };
-    let refuse =
-        |reason: String| HttpSetupError(format!("outbound.authorities {}: {reason}", path.display()));
-    let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
-    let certificates =
-        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| refuse(reason_of(&error)))?;
-    if certificates.is_empty() {
-        return Err(refuse("holds no certificate in PEM".to_owned()));
-    }
-    Ok(certificates)
+    let certificates = tasksync_common::settings::read_authorities("outbound.authorities", path)
+        .map_err(|failure| HttpSetupError(failure.detail))?;
+    certificates
+        .iter()
+        .map(|certificate| {
+            reqwest::Certificate::from_der(certificate).map_err(|error| HttpSetupError(reason_of(&error)))
+        })
+        .collect()
 }
 
 fn build(

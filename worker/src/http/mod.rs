@@ -21,6 +21,7 @@ use bytes::Bytes;
 use jiff::SignedDuration;
 pub(crate) use tasksync_common::fleet::host_of;
 use tasksync_common::metrics::record::{Outcome, Server};
+pub use tasksync_common::settings::{Network, NetworkError};
 use url::Url;
 
 use header::{HeaderMap, HeaderName, HeaderValue};

@@ -45,17 +45,20 @@ impl AmqpAddress {
     /// # Errors
     /// Names the wrong part and never repeats user or password.
     pub(super) fn parse(url: &str) -> Result<Self, Failure> {
+        Self::of(url).map_err(|what| wrong_url_failure(&what))
+    }
+
+    /// Does the same as [`Self::parse`]; the error is the rest of a sentence that begins with the URL.
+    fn of(url: &str) -> Result<Self, String> {
         let (tls, rest) = if let Some(rest) = url.strip_prefix("amqp://") {
             (false, rest)
         } else if let Some(rest) = url.strip_prefix("amqps://") {
             (true, rest)
         } else {
-            return Err(wrong_url_failure("does not begin with amqp:// or amqps://"));
+            return Err("does not begin with amqp:// or amqps://".to_owned());
         };
         if rest.contains(['?', '#']) {
-            return Err(wrong_url_failure(
-                "has a ? or #: parameters are settings of their own, and in names these are written %3F and %23",
-            ));
+            return Err("has a ? or #: parameters are settings of their own, and in names these are written %3F and %23".to_owned());
         }
         let (authority, path) = match rest.split_once('/') {
             Some((authority, path)) => (authority, Some(path)),
@@ -69,21 +72,17 @@ impl AmqpAddress {
             None | Some("") => ("guest".to_owned(), "guest".to_owned()),
             Some(account) => {
                 if account.contains('@') {
-                    return Err(wrong_url_failure("has an @ in user or password; write it as %40"));
+                    return Err("has an @ in user or password; write it as %40".to_owned());
                 }
                 let (user, password) = account.split_once(':').unwrap_or((account, ""));
                 if password.contains(':') {
-                    return Err(wrong_url_failure(
-                        "has a second colon in the password; write it as %3A",
-                    ));
+                    return Err("has a second colon in the password; write it as %3A".to_owned());
                 }
                 (
-                    decode(user).ok_or_else(|| {
-                        wrong_url_failure("has a user that is not correctly percent-encoded")
-                    })?,
-                    decode(password).ok_or_else(|| {
-                        wrong_url_failure("has a password that is not correctly percent-encoded")
-                    })?,
+                    decode(user)
+                        .ok_or_else(|| "has a user that is not correctly percent-encoded".to_owned())?,
+                    decode(password)
+                        .ok_or_else(|| "has a password that is not correctly percent-encoded".to_owned())?,
                 )
             }
         };
@@ -92,22 +91,23 @@ impl AmqpAddress {
             .map(|text| host(text.trim(), if tls { 5671 } else { 5672 }))
             .collect::<Result<_, _>>()?;
         if hosts.len() > MAXIMUM_HOSTS {
-            return Err(wrong_url_failure(&format!(
+            return Err(format!(
                 "names {} hosts; at most {MAXIMUM_HOSTS} are allowed",
                 hosts.len()
-            )));
+            ));
         }
         let vhost = match path {
             None | Some("") => "/".to_owned(),
             Some(path) if path.contains('/') => {
-                return Err(wrong_url_failure("has a / in its vhost; write it as %2F"));
+                return Err("has a / in its vhost; write it as %2F".to_owned());
             }
-            Some(path) => decode(path)
-                .ok_or_else(|| wrong_url_failure("has a vhost that is not correctly percent-encoded"))?,
+            Some(path) => {
+                decode(path).ok_or_else(|| "has a vhost that is not correctly percent-encoded".to_owned())?
+            }
         };
         for (what, value) in [("user", &user), ("vhost", &vhost)] {
             if value.len() > 255 {
-                return Err(wrong_url_failure(&format!("has a {what} of more than 255 bytes")));
+                return Err(format!("has a {what} of more than 255 bytes"));
             }
         }
         Ok(Self {
@@ -124,6 +124,11 @@ impl AmqpAddress {
     }
 }
 
+/// Returns why a URL is refused, as the rest of a sentence that begins with it.
+pub(in crate::queue) fn url_refusal(url: &str) -> Option<String> {
+    AmqpAddress::of(url).err()
+}
+
 fn wrong_url_failure(what: &str) -> Failure {
     Failure::new(
         ErrorClass::Refused,
@@ -134,16 +139,16 @@ fn wrong_url_failure(what: &str) -> Failure {
     )
 }
 
-fn host(text: &str, default_port: u16) -> Result<Host, Failure> {
+fn host(text: &str, default_port: u16) -> Result<Host, String> {
     let (name, port) = if let Some(rest) = text.strip_prefix('[') {
         let (name, rest) = rest
             .split_once(']')
-            .ok_or_else(|| wrong_url_failure("has an IPv6 address without its closing bracket"))?;
+            .ok_or_else(|| "has an IPv6 address without its closing bracket".to_owned())?;
         let port = match rest {
             "" => None,
             rest => Some(
                 rest.strip_prefix(':')
-                    .ok_or_else(|| wrong_url_failure("has text other than a port after an IPv6 address"))?,
+                    .ok_or_else(|| "has text other than a port after an IPv6 address".to_owned())?,
             ),
         };
         (name, port)
@@ -159,14 +164,14 @@ fn host(text: &str, default_port: u16) -> Result<Host, Failure> {
             .parse()
             .ok()
             .filter(|port| *port != 0)
-            .ok_or_else(|| wrong_url_failure("has a port that is not a number from 1 to 65535"))?,
+            .ok_or_else(|| "has a port that is not a number from 1 to 65535".to_owned())?,
     };
     if name.is_empty()
         || name
             .chars()
             .any(|c| c.is_whitespace() || c.is_control() || c == '%')
     {
-        return Err(wrong_url_failure("names no host, or an invalid host name"));
+        return Err("names no host, or an invalid host name".to_owned());
     }
     Ok(Host {
         name: name.to_owned(),

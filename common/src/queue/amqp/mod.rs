@@ -30,6 +30,7 @@ use async_trait::async_trait;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 
+pub(super) use address::url_refusal;
 pub use topology::definitions;
 
 use super::{

@@ -48,10 +48,28 @@ pub(super) fn classify(database: Database, description: &str, doing: &str, error
         (other, Database::Sqlite) => other.to_string(),
     };
     let mut failure = unavailable(format!("{description}, {doing}: {reason}"));
+    if is_full(database, error) {
+        failure = Failure::new(ErrorClass::Transient, Code::RegistryFull, failure.detail);
+    }
     if database == Database::Postgres && postgres_errors::is_conflict(error) {
         failure.class = ErrorClass::Conflict;
     }
     failure
+}
+
+/// Returns whether the database has no room: `SQLITE_FULL`, or PostgreSQL's `disk_full`.
+fn is_full(database: Database, error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    match database {
+        Database::Sqlite => {
+            code.and_then(|code| code.parse::<u32>().ok())
+                .map(|code| code & 0xff)
+                == Some(13)
+        }
+        Database::Postgres => code.as_deref() == Some("53100"),
+    }
 }
 
 /// Returns the meaning of SQLite's primary result codes (the low byte of the extended ones).

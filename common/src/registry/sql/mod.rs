@@ -28,6 +28,8 @@ use std::time::Duration;
 use sqlx::SqlitePool;
 
 pub use self::occupancy::{Occupancy, RegistrySharing, occupy};
+pub(super) use self::postgres::{postgres_file_refusal, postgres_url_refusal};
+pub(super) use self::sqlite::{sqlite_folder_refusal, sqlite_url_refusal};
 
 use self::connection::{Readable, Sql, SqlConnection};
 use self::connection_cache::ConnectionCache;

@@ -109,26 +109,43 @@ fn timeout_error(limit: Duration) -> sqlx::Error {
 
 /// Returns the options of the URL with those that tasksync adds.
 pub(super) fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, Failure> {
-    let wrong = |reason: &dyn Display| {
-        Failure::new(
-            ErrorClass::Refused,
-            Code::SettingsWrong,
-            format!(
-                "registry.url does not name a PostgreSQL database ({reason}); write postgres://USER:PASSWORD@HOST:PORT/DATABASE"
-            ),
-        )
-    };
-    let url = url::Url::parse(&settings.url).map_err(|error| wrong(&error))?;
+    options_of(&settings.url)
+        .and_then(|options| match postgres_file_refusal(&settings.url) {
+            Some(reason) => Err(reason),
+            None => Ok(options),
+        })
+        .map_err(|reason| {
+            Failure::new(
+                ErrorClass::Refused,
+                Code::SettingsWrong,
+                format!(
+                    "registry.url does not name a PostgreSQL database ({reason}); write postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+                ),
+            )
+        })
+        .inspect(warn_without_tls)
+}
+
+/// Returns why the URL names no PostgreSQL database, as the rest of a sentence.
+pub(in crate::registry) fn postgres_url_refusal(url: &str) -> Option<String> {
+    options_of(url)
+        .err()
+        .map(|reason| format!("does not name a PostgreSQL database: {reason}"))
+}
+
+/// Returns the options of a URL, or why it is refused, without a password.
+fn options_of(text: &str) -> Result<PgConnectOptions, String> {
+    let url = url::Url::parse(text).map_err(|error| error.to_string())?;
     // The driver would take the text before the host, perhaps a password, for the name of the database, and
     // show it.
     if !url.has_authority() {
-        return Err(wrong(&"the two slashes after \"postgres:\" are missing"));
+        return Err("the two slashes after \"postgres:\" are missing".to_owned());
     }
-    check_parameters(&url).map_err(|error| wrong(&error))?;
+    check_parameters(&url)?;
     let named = |names: &[&str]| url.query_pairs().any(|(name, _)| names.contains(&&*name));
-    let mut options = PgConnectOptions::from_str(&settings.url).map_err(|error| wrong(&error))?;
+    let mut options = PgConnectOptions::from_str(text).map_err(|error| error.to_string())?;
     if options.get_database().is_none() {
-        return Err(wrong(&"it has no database"));
+        return Err("it has no database".to_owned());
     }
     if !named(&["application_name"]) {
         options = options.application_name("tasksync");
@@ -140,18 +157,25 @@ pub(super) fn options(settings: &RegistrySettings) -> Result<PgConnectOptions, F
             options = options.ssl_mode(PgSslMode::VerifyFull);
         }
     } else if authority && !matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull) {
-        return Err(wrong(
-            &"its sslrootcert would not be used: write sslmode=verify-full, or leave sslmode out",
-        ));
-    } else if !is_local(&options) && matches!(mode, PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer)
-    {
-        tracing::warn!(
-            place = describe_database(&options),
-            "registry.url allows a connection without TLS: anyone on the network path can read the password and the tasks"
+        return Err(
+            "its sslrootcert would not be used: write sslmode=verify-full, or leave sslmode out".to_owned(),
         );
     }
     // Statements are fast, or their own timeouts report them as slow calls.
     Ok(options.disable_statement_logging())
+}
+
+fn warn_without_tls(options: &PgConnectOptions) {
+    let may_be_plain = matches!(
+        options.get_ssl_mode(),
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer
+    );
+    if may_be_plain && !is_local(options) {
+        tracing::warn!(
+            place = describe_database(options),
+            "registry.url allows a connection without TLS: anyone on the network path can read the password and the tasks"
+        );
+    }
 }
 
 /// Parameters of the URL that are obeyed, each with its other spellings.
@@ -175,7 +199,7 @@ const PARAMETERS: &[&[&str]] = &[
 /// parameters, including a misspelt password.
 fn check_parameters(url: &url::Url) -> Result<(), String> {
     let mut seen = std::collections::BTreeSet::new();
-    for (name, value) in url.query_pairs() {
+    for (name, _) in url.query_pairs() {
         // `options` may come in several parts.
         if name == "options" || (name.starts_with("options[") && name.ends_with(']')) {
             continue;
@@ -189,15 +213,21 @@ fn check_parameters(url: &url::Url) -> Result<(), String> {
         if !seen.insert(parameter) {
             return Err(format!("it names {parameter} twice"));
         }
-        // The driver's error would not name the file.
-        if matches!(parameter, "sslrootcert" | "sslcert" | "sslkey")
-            && !value.starts_with("-----BEGIN")
-            && let Err(error) = std::fs::metadata(&*value)
-        {
-            return Err(format!("{parameter} {value}: {error}"));
-        }
     }
     Ok(())
+}
+
+/// Returns which file that the URL names cannot be read. The driver's error would not name it.
+pub(in crate::registry) fn postgres_file_refusal(text: &str) -> Option<String> {
+    let url = url::Url::parse(text).ok()?;
+    url.query_pairs().find_map(|(name, value)| {
+        let parameter = PARAMETERS.iter().find(|names| names.contains(&&*name))?.first()?;
+        if !matches!(*parameter, "sslrootcert" | "sslcert" | "sslkey") || value.starts_with("-----BEGIN") {
+            return None;
+        }
+        let error = std::fs::metadata(&*value).err()?;
+        Some(format!("{parameter} {value}: {error}"))
+    })
 }
 
 /// Returns whether the connection stays on this machine.

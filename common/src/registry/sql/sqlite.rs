@@ -1,5 +1,6 @@
 //! Opens the SQLite file and brings its tables up to date.
 
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 use super::errors::{Database, classify, unavailable};
 use super::{Pools, SqlRegistry};
 use crate::error::Failure;
+use crate::permissions::{Audience, make_private_file, open_to_others};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -29,7 +31,7 @@ impl SqlRegistry {
     pub async fn open_sqlite(url: &str) -> Result<Self, Failure> {
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|error| unavailable(format!("\"{url}\" does not name an SQLite file: {error}")))?;
-        let in_memory = url.contains(":memory:") || url.contains("mode=memory");
+        let in_memory = is_in_memory(url);
         let description = if in_memory {
             "registry in memory".to_owned()
         } else {
@@ -51,6 +53,9 @@ impl SqlRegistry {
                 .test_before_acquire(false)
         };
         let opening = |error: &sqlx::Error| classify(Database::Sqlite, &description, "opening it", error);
+        if let Some(file) = sqlite_file(url) {
+            keep_private(&file);
+        }
         let writer = pool()
             .max_connections(1)
             .connect_with(options.clone())
@@ -72,6 +77,56 @@ impl SqlRegistry {
             pools: Pools::Sqlite { readers, writer },
             database: description.into(),
         })
+    }
+}
+
+fn is_in_memory(url: &str) -> bool {
+    url.contains(":memory:") || url.contains("mode=memory")
+}
+
+/// Returns the file that `sqlite:PATH` names; `None` for a registry in memory or a URL that names none.
+pub(super) fn sqlite_file(url: &str) -> Option<PathBuf> {
+    if is_in_memory(url) {
+        return None;
+    }
+    let options = SqliteConnectOptions::from_str(url).ok()?;
+    let file = options.get_filename();
+    (!file.as_os_str().is_empty()).then(|| file.to_path_buf())
+}
+
+/// Returns why the URL names no file, as the rest of a sentence.
+pub(in crate::registry) fn sqlite_url_refusal(url: &str) -> Option<String> {
+    (!is_in_memory(url) && sqlite_file(url).is_none()).then(|| "does not name a file".to_owned())
+}
+
+/// Returns why the folder of the URL's file cannot be used, as the rest of a sentence.
+pub(in crate::registry) fn sqlite_folder_refusal(url: &str) -> Option<String> {
+    let file = sqlite_file(url)?;
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    match std::fs::metadata(folder) {
+        Ok(found) if found.is_dir() => None,
+        Ok(_) => Some(format!("cannot be used: {} is not a folder", folder.display())),
+        Err(error) => Some(format!(
+            "cannot be used: the folder {} is not there ({error}); create it, owned by the user of tasksync",
+            folder.display()
+        )),
+    }
+}
+
+/// Makes a missing file for its owner alone. SQLite gives the files beside it the same permissions. Reports those of an
+/// earlier build, which made files that all users of the machine could read.
+fn keep_private(file: &Path) {
+    // If it cannot be made, opening it says why.
+    make_private_file(file).ok();
+    for ending in ["", "-wal", "-shm"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(ending);
+        if let Some(warning) = open_to_others(Path::new(&name), Audience::Owner) {
+            tracing::warn!("the registry holds people's tasks, and {warning}");
+        }
     }
 }
 

@@ -1,10 +1,10 @@
-//! The settings reference. Keys and meanings come from the doc comments of the settings' source, defaults from its
-//! code.
+//! The settings reference. Meanings come from the doc comments of the settings' source, defaults and what is allowed
+//! from its declarations.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use tasksync_common::settings::Settings;
+use tasksync_common::settings::{EffectiveSetting, parse};
 
 use super::declared::{self, DeclaredField, DeclaredType};
 
@@ -13,71 +13,45 @@ const SOURCE: &str = include_str!("../../../../common/src/settings.rs");
 
 pub(super) fn markdown() -> String {
     let types = declared::types(SOURCE);
-    let defaults = defaults(&format!("{:#?}", Settings::default()));
+    let known = declared_settings();
     let mut page = String::from(
         "# Settings\n\nGenerated from the code (`tasksync docs settings`); do not edit.\n\n\
          Settings are a TOML file (`tasksync standalone --config FILE`) and environment variables, which win: \
-         `TASKSYNC_WORKER__USERS_AT_ONCE` stands for `worker.users_at_once`. Unknown keys are refused. Durations carry their \
-         unit: `250ms`, `45s`, `5min`, `3h`, `30d`, or `0`. `tasksync config check FILE` says what is wrong with a file.\n\n\
+         `TASKSYNC_WORKER__USERS_AT_ONCE` stands for `worker.users_at_once`. Unknown keys and misspelt variables are refused. \
+         Durations carry their unit: `250ms`, `45s`, `5min`, `3h`, `30d`, or `0`. `tasksync config check FILE` names everything \
+         that a start with this file would refuse. `tasksync config show --config FILE` shows each value with the place where it \
+         comes from.\n\n\
          Not settings but variables of their own: `TASKSYNC_TOKEN` or `TASKSYNC_TOKEN_FILE` (the operator token of the API), \
-         `TASKSYNC_CONFIG` (the settings file), `TASKSYNC_URL` (where commands find the service).\n",
+         `TASKSYNC_CONFIG` (the settings file), `TASKSYNC_URL` (where commands find the service), and those whose names begin \
+         with `TASKSYNC_SECRET_`.\n",
     );
     for section in fields(&types, "Settings") {
         let _ = writeln!(page, "\n## {}\n\n{}\n", section.name, section.meaning);
-        page.push_str("| key | default | meaning |\n|---|---|---|\n");
+        page.push_str("| key | default | allowed | meaning |\n|---|---|---|---|\n");
         for field in fields(&types, &section.kind) {
             let key = format!("{}.{}", section.name, field.name);
-            let default = defaults.get(&key).map_or("", String::as_str);
-            let _ = writeln!(page, "| `{key}` | `{default}` | {} |", field.meaning);
+            let (default, allowed) = known.get(key.as_str()).map_or_else(Default::default, |setting| {
+                (setting.default_text(), setting.allowed.replace('|', "\\|"))
+            });
+            let _ = writeln!(page, "| `{key}` | `{default}` | {allowed} | {} |", field.meaning);
         }
     }
     page
 }
 
+/// Returns the declared settings by key. The default settings are always right.
+fn declared_settings() -> BTreeMap<&'static str, EffectiveSetting> {
+    let settings = parse("", "", [])
+        .map(|loaded| loaded.effective())
+        .unwrap_or_default();
+    settings
+        .into_iter()
+        .map(|setting| (setting.key, setting))
+        .collect()
+}
+
 fn fields<'a>(types: &'a BTreeMap<String, DeclaredType>, name: &str) -> &'a [DeclaredField] {
     types.get(name).map_or(&[], |declared| declared.fields.as_slice())
-}
-
-/// Returns the values in the settings' debug output, written as in TOML, by `section.key`.
-fn defaults(debug: &str) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    let mut section = String::new();
-    for line in debug.lines() {
-        let depth = line.chars().take_while(|character| *character == ' ').count() / 4;
-        let Some((key, value)) = line.trim().split_once(": ") else {
-            continue;
-        };
-        match depth {
-            1 => key.clone_into(&mut section),
-            2 => {
-                found.insert(format!("{section}.{key}"), as_toml(value.trim_end_matches(',')));
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
-fn as_toml(value: &str) -> String {
-    if value == "None" {
-        return "not set".to_owned();
-    }
-    if let Some(duration) = duration(value) {
-        return duration;
-    }
-    let is_variant = value
-        .chars()
-        .next()
-        .is_some_and(|first| first.is_ascii_uppercase())
-        && value.chars().all(char::is_alphanumeric);
-    if is_variant {
-        return format!("\"{}\"", value.to_lowercase());
-    }
-    let is_address = value.parse::<std::net::SocketAddr>().is_ok();
-    if is_address {
-        return format!("\"{value}\"");
-    }
-    value.to_owned()
 }
 
 /// Returns `300s` or `250ms` as it is written in settings: `"5min"`.
@@ -102,6 +76,8 @@ pub(super) fn duration(debug: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tasksync_common::settings::Settings;
+
     use super::*;
 
     #[test]
@@ -109,7 +85,7 @@ mod tests {
         let types = declared::types(SOURCE);
         let sections = fields(&types, "Settings");
         assert!(sections.len() >= 8, "{sections:?}");
-        let defaults = defaults(&format!("{:#?}", Settings::default()));
+        let known = declared_settings();
         let mut keys = 0;
         for section in sections {
             let fields = fields(&types, &section.kind);
@@ -117,18 +93,19 @@ mod tests {
             for field in fields {
                 let key = format!("{}.{}", section.name, field.name);
                 assert!(field.meaning.ends_with('.'), "{key}: {}", field.meaning);
-                let default = defaults
-                    .get(&key)
-                    .unwrap_or_else(|| panic!("{key} has no default"));
+                let default = known
+                    .get(key.as_str())
+                    .unwrap_or_else(|| panic!("{key} is not declared"))
+                    .default_text();
                 // The default as written must be read back as the default.
                 if default != "not set" {
                     let text = format!("[{}]\n{} = {default}\n", section.name, field.name);
-                    let read = tasksync_common::settings::parse(&text, &key, []).unwrap();
-                    assert_eq!(read, Settings::default(), "{text}");
+                    let read = parse(&text, &key, []).unwrap();
+                    assert_eq!(read.settings, Settings::default(), "{text}");
                 }
                 keys += 1;
             }
         }
-        assert_eq!(keys, defaults.len());
+        assert_eq!(keys, known.len());
     }
 }

@@ -1,9 +1,8 @@
 //! Which roles may use which stores.
 
 use tasksync_common::registry::RegistrySharing;
-use tasksync_common::settings::Settings;
+use tasksync_common::settings::{Settings, variable_of};
 
-use super::variable;
 use crate::exit::CommandError;
 
 /// A role that runs until it is stopped.
@@ -80,10 +79,27 @@ pub(crate) fn check(role: ServiceRole, settings: &Settings) -> Result<RegistrySh
                 "{setting} is {}: which only one process can use, so schedulers and workers cannot share it; \
              set {setting} (or {}) to a store they share, such as {example}, or run `tasksync standalone`",
                 url.split(':').next().unwrap_or_default(),
-                variable(setting),
+                variable_of(setting),
             )))
         }
     }
+}
+
+/// Checks that API and probes do not listen on the same port.
+///
+/// # Errors
+/// They do. The text names both settings.
+pub(super) fn check_addresses(role: ServiceRole, settings: &Settings) -> Result<(), CommandError> {
+    let (api, health) = (settings.api.listen, settings.health.listen);
+    let same_address = api.ip() == health.ip() || api.ip().is_unspecified() || health.ip().is_unspecified();
+    if role.schedules() && same_address && api.port() == health.port() && api.port() != 0 {
+        return Err(CommandError::settings(format!(
+            "api.listen ({api}) and health.listen ({health}) name the same port, and each needs its own; \
+             set health.listen (or {}) to another port, such as 127.0.0.1:8481",
+            variable_of("health.listen"),
+        )));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -106,7 +122,7 @@ mod tests {
             (postgres, memory, amqp, REFUSED("schedule.url"), alone),
             (postgres, redis, memory, REFUSED("queue.url"), alone),
             (postgres, redis, amqp, many, many),
-            // An unknown kind is refused only when it is opened; that error lists the known kinds.
+            // Reading the settings refuses an unknown kind before.
             ("mysql://db", redis, amqp, many, many),
         ] {
             let mut settings = Settings::default();
@@ -127,6 +143,26 @@ mod tests {
                     (other, expected) => panic!("{case} {role:?}: {other:?} instead of {expected:?}"),
                 }
             }
+        }
+    }
+
+    #[test]
+    fn api_and_probes_need_ports_of_their_own() {
+        for (api, health, role, allowed) in [
+            ("127.0.0.1:8480", "127.0.0.1:8480", ServiceRole::Standalone, false),
+            ("127.0.0.1:8480", "0.0.0.0:8480", ServiceRole::Scheduler, false),
+            ("127.0.0.1:8480", "0.0.0.0:8480", ServiceRole::Worker, true),
+            ("127.0.0.1:8480", "127.0.0.2:8480", ServiceRole::Standalone, true),
+            ("127.0.0.1:0", "127.0.0.1:0", ServiceRole::Standalone, true),
+        ] {
+            let mut settings = Settings::default();
+            settings.api.listen = api.parse().unwrap();
+            settings.health.listen = health.parse().unwrap();
+            assert_eq!(
+                check_addresses(role, &settings).is_ok(),
+                allowed,
+                "{api} {health}"
+            );
         }
     }
 

@@ -33,8 +33,10 @@ pub(super) fn router(health: Health, more: Router) -> Router {
     reason = "one call of this machine, with a timeout of its own"
 )]
 pub(crate) async fn probe(config: Option<&Path>, live: bool) -> Result<CommandEnd, CommandError> {
+    // The files that the settings name are not checked: a process that runs needs them no more.
     let settings = settings::load(config, token::environment())
-        .map_err(|error| CommandError::settings(error.to_string()))?;
+        .map_err(|error| CommandError::settings(error.to_string()))?
+        .settings;
     let address = reachable(settings.health.listen);
     // Fails if a provider is already installed, which is just as good.
     rustls::crypto::ring::default_provider().install_default().ok();

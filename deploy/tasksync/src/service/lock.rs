@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use tasksync_common::permissions::make_private_file;
+
 use crate::exit::CommandError;
 
 /// The lock on the registry file. The operating system releases it when it is dropped, also when the process is
@@ -22,6 +24,7 @@ pub(super) fn take(registry_url: &str) -> Result<Option<RegistryLock>, CommandEr
             path.display()
         ))
     };
+    make_private_file(&path).map_err(|error| failed(&error))?;
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)

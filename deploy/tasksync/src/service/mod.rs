@@ -6,6 +6,7 @@ mod health;
 mod identity;
 mod lock;
 mod scheduler;
+mod startup_settings;
 mod stores;
 mod wiring;
 mod worker;
@@ -23,7 +24,7 @@ use tasksync_common::health::Health;
 use tasksync_common::lifecycle::Lifecycle;
 use tasksync_common::metrics::Metrics;
 use tasksync_common::registry::{Occupancy, Registry, RegistrySharing};
-use tasksync_common::settings::{Settings, WorkerSettings};
+use tasksync_common::settings::{Settings, WorkerSettings, variable_of};
 use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 use tasksync_common::{settings, telemetry};
 use tasksync_scheduler::Door;
@@ -31,8 +32,9 @@ use tasksync_scheduler::api::{self, ApiToken, StartupGate};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub(crate) use combination::{ServiceRole, check};
+pub(crate) use combination::ServiceRole;
 pub(crate) use health::probe;
+pub(crate) use startup_settings::{NamedFiles, load_settings};
 
 use crate::exit::{CommandEnd, CommandError};
 use crate::token;
@@ -68,11 +70,14 @@ struct RoleProcess {
 /// # Errors
 /// What keeps the role from starting, in one line. A shared store that does not answer is retried, and is no error.
 pub(crate) async fn run(role: ServiceRole, config: Option<&Path>) -> Result<CommandEnd, CommandError> {
-    let settings = settings::load(config, token::environment())
-        .map_err(|error| CommandError::settings(error.to_string()))?;
-    let store_sharing = check(role, &settings)?;
+    let loaded = load_settings(Some(role), config, NamedFiles::Here)?;
+    let settings = loaded.settings;
+    let store_sharing = combination::check(role, &settings)?;
     let telemetry = telemetry::init(&settings.log, &settings.telemetry, role.name())
         .map_err(|error| CommandError::settings(error.to_string()))?;
+    for warning in loaded.warnings.into_iter().chain(token::file_warning()) {
+        tracing::warn!("{warning}");
+    }
     let ended = run_with_telemetry(role, store_sharing, settings, telemetry.metrics().clone()).await;
     telemetry.shut_down(LAST_EXPORT).await;
     ended
@@ -248,7 +253,7 @@ impl RoleProcess {
             CommandError::settings(if error.kind() == std::io::ErrorKind::AddrInUse {
                 format!(
                     "{setting} {address} is in use by another program; stop that program, or set another port ({setting} or {})",
-                    variable(setting)
+                    variable_of(setting)
                 )
             } else {
                 format!("{setting} {address} cannot be opened: {error}")
@@ -357,11 +362,6 @@ fn address(listener: &TcpListener, wanted: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(wanted)
 }
 
-/// Returns the environment variable for a setting.
-fn variable(setting: &str) -> String {
-    format!("TASKSYNC_{}", setting.replace('.', "__").to_ascii_uppercase())
-}
-
 /// Returns the time from the first signal until running work is cut off. It is longer than the worker's own drain,
 /// and leaves enough time to log and save before the platform kills the process.
 fn hard_stop_after(worker: &WorkerSettings) -> Duration {
@@ -385,10 +385,5 @@ mod tests {
             ..worker
         };
         assert!(hard_stop_after(&tight) > tight.drain && hard_stop_after(&tight) < tight.grace_period);
-    }
-
-    #[test]
-    fn the_variable_of_a_setting_is_named_as_it_is_read() {
-        assert_eq!(variable("health.listen"), "TASKSYNC_HEALTH__LISTEN");
     }
 }

@@ -229,6 +229,43 @@ fn wrong_files_and_names_are_refused_before_anything_is_sent() {
 }
 
 #[test]
+fn no_command_repeats_a_secret_that_was_written_in_the_wrong_place() {
+    const CANARY: &str = "hunter2hunter2";
+    let folder = tempfile::tempdir().unwrap();
+    let service = Standalone::start(folder.path());
+    let file = folder.path().join("tenant.toml");
+    let text = std::fs::read_to_string(example("tenant.toml")).unwrap();
+    let (before, rest) = text.split_once("password = ").unwrap();
+    let (_, after) = rest[1..].split_once('"').unwrap();
+    for written in [
+        format!("\"{CANARY}\""),
+        format!("\"env:{CANARY} \""),
+        CANARY.to_owned(),
+        format!("\"{CANARY}"),
+        format!("[\"{CANARY}\"]"),
+        "2222222222".to_owned(),
+    ] {
+        std::fs::write(&file, format!("{before}password = {written}{after}")).unwrap();
+        let ended = service.ask(&["tenant", "add", file.to_str().unwrap()]);
+        assert_eq!(ended.code, 2, "{written}: {ended:?}");
+        assert!(ended.err.contains("tenant.toml:"), "{ended:?}");
+        assert!(
+            !ended.err.contains("hunter2") && !ended.err.contains("2222"),
+            "{ended:?}"
+        );
+    }
+    let in_url = run(tasksync()
+        .args(["status", "--url", &format!("http://u:{CANARY}@127.0.0.1:1")])
+        .env("TASKSYNC_TOKEN", TOKEN));
+    let as_file = run(tasksync().arg("status").env("TASKSYNC_TOKEN_FILE", CANARY));
+    let short = run(tasksync().arg("status").env("TASKSYNC_TOKEN", "hunter2"));
+    for ended in [in_url, as_file, short] {
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(!ended.err.contains("hunter2"), "{ended:?}");
+    }
+}
+
+#[test]
 fn a_file_opts_many_users_in() {
     let (folder, service) = with_tenant();
     let file = folder.path().join("users.csv");

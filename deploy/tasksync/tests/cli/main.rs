@@ -10,5 +10,6 @@ mod commands;
 mod harness;
 mod pages;
 mod roles;
+mod settings;
 mod standalone;
 mod tenants;

@@ -34,12 +34,15 @@ fn the_page_about_policies_has_the_kinds_of_journal_entries_and_no_others() {
 
 #[test]
 fn the_examples_are_right() {
-    let checked = run(tasksync().args(["config", "check", example("settings.toml").to_str().unwrap()]));
+    // The registry's folder is on the machine that will use the file.
+    let checked = run(tasksync()
+        .args(["config", "check", "--skip-files"])
+        .arg(example("settings.toml")));
     assert_eq!(checked.code, 0, "{checked:?}");
     let distributed = example("distributed.toml");
     for role in ["scheduler", "worker", "standalone"] {
         let checked = run(tasksync()
-            .args(["config", "check", "--role", role])
+            .args(["config", "check", "--skip-files", "--role", role])
             .arg(&distributed));
         assert_eq!(checked.code, 0, "{checked:?}");
     }

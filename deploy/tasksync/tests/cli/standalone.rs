@@ -1,6 +1,6 @@
 //! Start and end of the standalone service.
 
-use crate::harness::{Standalone, example, run};
+use crate::harness::{Running, Standalone, TOKEN, example, run};
 
 #[test]
 fn it_ends_in_order_and_remembers_everything_when_it_starts_again() {
@@ -23,6 +23,49 @@ fn it_ends_in_order_and_remembers_everything_when_it_starts_again() {
     let service = Standalone::start(folder.path());
     assert_eq!(service.json(&["status"])["summary"]["users"], 1);
     assert_eq!(service.terminate(), Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn the_registry_is_private_and_wider_permissions_are_reported_with_the_command_that_mends_them() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let service = Standalone::start(folder.path());
+    let file = folder.path().join("registry.sqlite");
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.path());
+    }
+    assert_eq!(service.terminate(), Some(0));
+    let set = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(&file, 0o644);
+    let warned = |message: &str| {
+        let (process, _) = Running::start(&mut Standalone::command(folder.path()), message);
+        assert_eq!(process.terminate(), Some(0));
+    };
+    warned(&format!(
+        "the registry holds people's tasks, and other users of this machine may read or change {0} (mode 0644); if that is \
+         not intended: chmod 600 {0}",
+        file.display()
+    ));
+    set(&file, 0o600);
+    let token = folder.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    set(&token, 0o644);
+    let message = format!(
+        "other users of this machine may read or change {0} (mode 0644); if that is not intended: chmod o-rwx,g-w {0}",
+        token.display()
+    );
+    let mut command = Standalone::command(folder.path());
+    command
+        .env_remove("TASKSYNC_TOKEN")
+        .env("TASKSYNC_TOKEN_FILE", &token);
+    // Signals are not handled yet when this line is written, so the process is only killed.
+    drop(Running::start(&mut command, &message));
 }
 
 #[test]

@@ -57,6 +57,28 @@ fn enrolment(user: &str, mailbox: &str) -> Enrolment {
     }
 }
 
+#[tokio::test]
+async fn a_full_disk_of_the_server_has_its_own_code_and_stores_nothing() {
+    let bench = bench_or_skip!(bench().await);
+    with_ana(&bench.registry).await;
+    let mut transaction = bench.registry.transaction("test").await.unwrap();
+    for statement in [
+        "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'could not extend file' \
+         USING ERRCODE = '53100'; END $$",
+        "CREATE TRIGGER full_disk AFTER INSERT ON enrolments EXECUTE FUNCTION no_room()",
+    ] {
+        transaction.query(statement).execute().await.unwrap();
+    }
+    bench.registry.commit("test", transaction).await.unwrap();
+    let failure = bench
+        .registry
+        .enrol(&enrolment("bea", "bea@a"))
+        .await
+        .unwrap_err();
+    assert_eq!(failure.code, Code::RegistryFull, "{failure}");
+    assert_eq!(bench.registry.enrolment_counts(None).await.unwrap().enabled, 1);
+}
+
 async fn open_failure(url: &url::Url) -> Failure {
     let mut settings = settings(url);
     settings.acquire_timeout = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use super::super::{Pools, SqlConnection};
 use super::{ana, with_ana};
 use crate::contract::{RegistryBench, key};
 use crate::error::{Code, ErrorClass};
-use crate::registry::{Enrolment, EnrolmentResult, Registry, SaveResult, SqlRegistry};
+use crate::registry::{Enrolment, EnrolmentResult, Registry, SaveResult, SqlRegistry, Tenant};
 
 struct Bench {
     registry: Arc<SqlRegistry>,
@@ -220,7 +220,7 @@ async fn a_full_disk_is_reported_and_changes_nothing() {
         .await
         .unwrap_err();
     assert_eq!(failure.class, ErrorClass::Transient);
-    assert_eq!(failure.code, Code::RegistryUnavailable);
+    assert_eq!(failure.code, Code::RegistryFull);
     assert!(
         failure.detail.contains("disk is full") && failure.detail.contains("registry.sqlite"),
         "{failure}"
@@ -234,6 +234,79 @@ async fn a_full_disk_is_reported_and_changes_nothing() {
             .unwrap(),
         SaveResult::Stored(1)
     );
+}
+
+#[tokio::test]
+async fn without_room_no_tenant_and_no_opt_in_is_stored_in_part_and_both_are_once_there_is_room() {
+    let bench = in_file().await;
+    let registry = &bench.registry;
+    with_ana(registry).await;
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
+        .fetch_one(writer(registry))
+        .await
+        .unwrap();
+    let limit = async |pages: i64| {
+        sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")))
+            .execute(writer(registry))
+            .await
+            .unwrap();
+    };
+    let people: Vec<Enrolment> = (0..2_000)
+        .map(|number| Enrolment {
+            key: key("a", &format!("person-{number}")),
+            source_login: "x".repeat(200),
+            mailbox: format!("person-{number}@a.example").parse().unwrap(),
+            ..ana()
+        })
+        .collect();
+    let mut tenant: Tenant = toml::from_str(include_str!(
+        "../../../../../deploy/tasksync/examples/tenant.toml"
+    ))
+    .unwrap();
+    tenant.display_name = "x".repeat(100_000);
+    limit(pages).await;
+    let of_tenant = registry.put_tenant(&tenant).await.map(drop).unwrap_err();
+    // After such a failure the registry opens a new connection, which has no limit.
+    registry.check_writable().await.unwrap();
+    limit(pages).await;
+    let of_people = registry.enrol_many(&people).await.map(drop).unwrap_err();
+    let refused = [of_tenant, of_people];
+    for failure in refused {
+        assert_eq!(failure.code, Code::RegistryFull, "{failure}");
+        let said = format!("{failure} {}", failure.code.action());
+        for expected in [
+            "nothing was stored",
+            "registry.sqlite",
+            "Make room",
+            "send it again",
+        ] {
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+    assert_eq!(registry.tenant(&tenant.id).await.unwrap(), None);
+    assert_eq!(registry.enrolment_counts(None).await.unwrap().enabled, 1);
+    registry.check_writable().await.unwrap();
+    registry.put_tenant(&tenant).await.unwrap();
+    registry.enrol_many(&people).await.unwrap();
+    assert_eq!(registry.enrolment_counts(None).await.unwrap().enabled, 2_001);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_file_and_those_beside_it_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let bench = in_file().await;
+    with_ana(&bench.registry).await;
+    let folder = bench.folder.as_ref().unwrap().path();
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.path());
+        seen += 1;
+    }
+    assert_eq!(seen, 3, "the file, its -wal and its -shm");
 }
 
 #[tokio::test]
