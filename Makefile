@@ -4,6 +4,7 @@
 #   make test    everything the gate runs
 #   make scenario NAME=skew   one load scenario with its report; without NAME they are listed
 #   make calamity             the acceptance trial: everything is killed twice under load
+#   make move-trial           a thousand people move between both kinds of registry; no write at the next sync
 #   make upgrade-trial OLD=REVISION   a rolling upgrade from that revision, and back, under load
 #   make bench   what things cost, each against its baseline in the same run
 #   make image IMAGE=registry.example/tasksync:0.1.0   the container image; image-push pushes it, image-save saves it
@@ -27,7 +28,7 @@ ifneq ($(wildcard ../shared/ews-xsd/driver.xsd),)
 export TASKSYNC_EWS_XSD ?= $(abspath ../shared/ews-xsd)
 endif
 
-.PHONY: demo calamity scenario upgrade-trial test bench format lint docs doc-links unit deploy-files setup docs-generated image image-push image-save
+.PHONY: demo calamity move-trial scenario upgrade-trial test bench format lint docs doc-links unit deploy-files setup docs-generated image image-push image-save
 
 demo:
 	@echo "Building tasksync and the simulated servers: minutes the first time, seconds afterwards."
@@ -41,6 +42,11 @@ scenario: setup
 
 calamity:
 	$(MAKE) scenario NAME=calamity
+
+# Optimised, because a thousand first syncs take minutes otherwise.
+move-trial: setup
+	deploy/dev/services.sh --redis --rabbitmq --postgres -- cargo test --locked --release --all-features -p tasksync \
+		--test whole moves:: -- --ignored --nocapture
 
 # A rolling upgrade under load, from the revision OLD to this tree and back. Not part of `make test`.
 upgrade-trial: setup

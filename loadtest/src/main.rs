@@ -32,7 +32,7 @@ async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => until_signal(cli::demo::run(arguments)).await,
         Command::Simulate(arguments) => cli::simulate::run(arguments).await,
-        Command::Run(arguments) => until_signal(cli::run::run(arguments)).await,
+        Command::Run(arguments) => Box::pin(until_signal(cli::run::run(arguments))).await,
         Command::Services(arguments) => cli::services::run(arguments).await,
     };
     match result {

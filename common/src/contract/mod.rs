@@ -151,6 +151,7 @@ macro_rules! registry_contract {
             journal::the_newest_entries_come_first_and_only_the_user_s
             journal::old_entries_are_dropped_a_few_at_a_time
             alerts::an_alert_needs_its_subject_and_ends_with_it
+            backups::backups_and_moves_are_remembered
         }
     };
     (@tests $make:expr; $($topic:ident :: $name:ident)*) => {

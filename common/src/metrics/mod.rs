@@ -16,6 +16,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Histogram, Meter, MeterProvider as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{SdkMeterProvider, reader::MetricReader};
+use prometheus::proto::{LabelPair, MetricFamily};
 
 pub use catalogue::{MetricKind, Spec, markdown};
 pub use counters::Counter;
@@ -164,8 +165,8 @@ impl Metrics {
         let installation = *self.installation.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(id) = installation {
             let id = id.to_string();
-            for metric in families.iter_mut().flat_map(|family| family.mut_metric()) {
-                let mut label = prometheus::proto::LabelPair::default();
+            for metric in families.iter_mut().flat_map(MetricFamily::mut_metric) {
+                let mut label = LabelPair::default();
                 label.set_name(INSTALLATION.to_owned());
                 label.set_value(id.clone());
                 let mut labels = metric.take_label();

@@ -1,24 +1,30 @@
 //! The registry: tenants, enrolments, sync states, journal and alerts. No other store is authoritative for
 //! them.
 
+pub mod backup;
 mod journal;
 mod open;
 mod recovery;
 mod sql;
 mod tenant;
+mod transfer;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use journal::{JournalEntry, JournalKind};
-pub use open::open_registry;
 pub(crate) use open::{SUPPORTED_URLS, url_file_refusal, url_refusal};
+pub use open::{open_for_backup, open_registry, open_to_fill};
 pub use recovery::enable;
-pub use sql::{Occupancy, RegistrySharing, SqlRegistry, occupy};
+pub use sql::{
+    FilledFrom, Occupancy, RegistryContents, RegistryFilling, RegistrySharing, RegistrySnapshot, SqlRegistry,
+    occupy,
+};
 pub use tenant::{
     Access, Credentials, MailboxConnection, SecretRef, SecretRefError, SharePointConnection,
     SourceConnection, Tenant, TestPerson,
 };
+pub use transfer::{RestoreAs, TransferError, fill_from_backup, write_backup};
 
 use crate::error::{Code, Failure};
 use crate::metrics::record::Store;
@@ -193,6 +199,7 @@ pub trait Registry:
     + Alerts
     + DeletionPermits
     + MarkStore
+    + BackupRecords
     + WriteProbe
 {
 }
@@ -206,6 +213,7 @@ impl<T> Registry for T where
         + Alerts
         + DeletionPermits
         + MarkStore
+        + BackupRecords
         + WriteProbe
         + ?Sized
 {
@@ -380,6 +388,25 @@ seam! {
 
 seam! {
     Store::Registry,
+    /// What the registry remembers about its backups and moves, and its completeness in its own file.
+    pub trait BackupRecords {
+        /// Returns when the last backup was made whose content this registry had; `None` if none was made.
+        async fn last_backup(&self) -> Result<Option<Timestamp>, Failure>;
+        /// Stores that a complete backup of the content at this time exists.
+        async fn record_backup(&self, at: Timestamp) -> Result<(), Failure>;
+        /// Returns when the installation moved from here to another registry. No process may then work with
+        /// this one.
+        async fn moved_away(&self) -> Result<Option<Timestamp>, Failure>;
+        /// Stores when the installation moved away, or with `None` that it did not.
+        async fn set_moved_away(&self, at: Option<Timestamp>) -> Result<(), Failure>;
+        /// Writes what an SQLite registry has in its log into the file, so that the file alone is complete until
+        /// the next change. Other databases have no such log. Fails if another process is reading the file.
+        async fn checkpoint(&self) -> Result<(), Failure>;
+    }
+}
+
+seam! {
+    Store::Registry,
     /// Whether the registry can be written.
     pub trait WriteProbe {
         /// Checks that the registry can be written, and leaves nothing behind.
@@ -391,7 +418,7 @@ seam! {
 /// called.
 pub mod topics {
     pub use super::{
-        Alerts as _, DeletionPermits as _, EnrolmentStore as _, InstallationStore as _, Journal as _,
-        MarkStore as _, StampStore as _, StateStore as _, TenantStore as _, WriteProbe as _,
+        Alerts as _, BackupRecords as _, DeletionPermits as _, EnrolmentStore as _, InstallationStore as _,
+        Journal as _, MarkStore as _, StampStore as _, StateStore as _, TenantStore as _, WriteProbe as _,
     };
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::sql::Tables;
 use super::{Registry, SqlRegistry, sql};
 use crate::error::Failure;
 use crate::settings::{RegistrySettings, kind_refusal, unsupported_url};
@@ -34,9 +35,29 @@ pub(crate) fn url_file_refusal(url: &str) -> Option<String> {
 /// The scheme is not supported, or the registry cannot be opened (see [`SqlRegistry::open_sqlite`] and
 /// [`SqlRegistry::open_postgres`]).
 pub async fn open_registry(settings: &RegistrySettings) -> Result<Arc<dyn Registry>, Failure> {
+    Ok(Arc::new(open_sql(settings, Tables::BroughtUpToDate).await?))
+}
+
+/// Opens the registry of `registry.url` to read it whole. Does not create it and does not change its tables.
+///
+/// # Errors
+/// As [`open_registry`]; also if the registry does not exist, or another build than this one made its tables.
+pub async fn open_for_backup(settings: &RegistrySettings) -> Result<SqlRegistry, Failure> {
+    open_sql(settings, Tables::AsTheyAre).await
+}
+
+/// Opens the registry of `registry.url` to fill it from a backup. Creates it if it does not exist.
+///
+/// # Errors
+/// As [`open_registry`].
+pub async fn open_to_fill(settings: &RegistrySettings) -> Result<SqlRegistry, Failure> {
+    open_sql(settings, Tables::BroughtUpToDate).await
+}
+
+async fn open_sql(settings: &RegistrySettings, tables: Tables) -> Result<SqlRegistry, Failure> {
     match settings.url.split_once(':') {
-        Some(("sqlite", _)) => Ok(Arc::new(SqlRegistry::open_sqlite(&settings.url).await?)),
-        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(SqlRegistry::open_postgres(settings).await?)),
+        Some(("sqlite", _)) => SqlRegistry::open_sqlite_with(&settings.url, tables).await,
+        Some(("postgres" | "postgresql", _)) => SqlRegistry::open_postgres_with(settings, tables).await,
         _ => Err(unsupported_url("registry.url", &settings.url, SUPPORTED_URLS)),
     }
 }

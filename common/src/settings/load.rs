@@ -90,10 +90,7 @@ impl SettingsReading {
             line: line_of(text, at),
         };
         if !errors.is_empty() {
-            let problems = errors
-                .iter()
-                .map(|error| syntax_problem(error, &origin))
-                .collect();
+            let problems = errors.iter().map(|error| syntax_problem(error, origin)).collect();
             return Err(SettingsError::Wrong(problems));
         }
         let mut members = Vec::new();

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use tasksync_common::model::MailboxAddress;
 
+use crate::backup::{BackupArguments, ExportArguments, ImportArguments, RestoreArguments};
 use crate::service::ServiceRole;
 use crate::watch;
 
@@ -63,6 +64,20 @@ pub(crate) enum Command {
     },
     #[command(flatten)]
     Remote(ApiCommand),
+    /// Writes everything in the registry into a file, and reads the file back.
+    ///
+    /// The service may run meanwhile: the file shows the registry as it was at one moment. It has the installation's
+    /// id, tenants, people with their sync states, alerts and the journal. Secrets are not in it, only their names.
+    Backup(BackupArguments),
+    /// Fills the registry from a backup, after checking that the file is complete and unchanged.
+    ///
+    /// The service must be stopped. Everything is restored in one step: if the command is interrupted, nothing has
+    /// changed.
+    Restore(RestoreArguments),
+    /// Writes everything in the registry into a file for another registry, of either kind of database.
+    Export(ExportArguments),
+    /// Fills an empty registry, of either kind of database, from the file of an export.
+    Import(ImportArguments),
     /// Works with settings files.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -1,5 +1,6 @@
 //! The tasksync executable: the roles, and the operator's commands, which are a thin client of the REST API.
 
+mod backup;
 mod cli;
 mod client;
 mod commands;
@@ -49,6 +50,10 @@ fn run(cli: Cli) -> Result<CommandEnd, CommandError> {
         }
         Command::Docs { page } => exit::print(&docs::page(page)),
         Command::Config(command) => config(command, cli.json),
+        Command::Backup(arguments) => runtime(false)?.block_on(backup::backup(arguments, cli.json)),
+        Command::Restore(arguments) => runtime(false)?.block_on(backup::restore(arguments, cli.json)),
+        Command::Export(arguments) => runtime(false)?.block_on(backup::export(arguments, cli.json)),
+        Command::Import(arguments) => runtime(false)?.block_on(backup::import(arguments, cli.json)),
         Command::Remote(command) => {
             let client = client::ApiClient::new(&cli.url, cli.json)?;
             runtime(false)?.block_on(commands::run(&client, command))

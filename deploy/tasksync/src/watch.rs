@@ -65,7 +65,7 @@ pub(crate) async fn status(
                 }
                 Err(stop @ CommandError::Settings(_)) => return Err(stop),
                 Err(stop @ (CommandError::Answer(_) | CommandError::Unreachable(_))) => {
-                    note(&stop.to_string())
+                    note(&stop.to_string());
                 }
             }
             tokio::time::sleep(every).await;
@@ -95,7 +95,7 @@ pub(crate) enum RequestedSync {
 /// over when an attempt has ended since and the user is neither due nor being synced.
 pub(crate) fn progress(before: &Value, now: &Value) -> RequestedSync {
     let (schedule_before, schedule) = (&before["schedule"], &now["schedule"]);
-    let state = now["next_sync"]["state"].as_str();
+    let state = now.pointer("/next_sync/state").and_then(Value::as_str);
     match state {
         Some("waiting") if schedule["last_attempt"] != schedule_before["last_attempt"] => {
             if schedule["last_failure"].is_null() {

@@ -169,10 +169,14 @@ impl Service {
         let mut settings = Settings::default();
         // The tests of access send many; those of the door have limits of their own.
         settings.api.wrong_tokens = 1_000;
-        Self::start_as(token, settings).await
+        Self::start_with_hook(token, settings, silenced).await
     }
 
-    pub(crate) async fn start_as(token: Option<&str>, mut settings: Settings) -> Self {
+    pub(crate) async fn start_as(token: Option<&str>, settings: Settings) -> Self {
+        Self::start_with_hook(token, settings, None).await
+    }
+
+    async fn start_with_hook(token: Option<&str>, mut settings: Settings, silenced: Option<Store>) -> Self {
         settings.registry.url = String::from("sqlite::memory:");
         settings.schedule.heartbeat_interval = Duration::from_millis(100);
         let clock: SharedClock = Arc::new(SystemClock);

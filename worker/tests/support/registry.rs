@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{InstallationId, LocationKey, TenantId, UserId, UserKey};
 use tasksync_common::registry::{
-    Access, Alert, AlertCursor, AlertFilter, AlertPage, Alerts, Credentials, DeletionPermit, DeletionPermits,
-    Enrolment, EnrolmentCounts, EnrolmentResult, EnrolmentState, EnrolmentStore, InstallationStore, Journal,
-    JournalEntry, LateUsers, MailboxConnection, MarkStore, SaveResult, SharePointConnection,
-    SourceConnection, StampStore, StateStore, StoredState, Tenant, TenantCounts, TenantStore, WriteProbe,
+    Access, Alert, AlertCursor, AlertFilter, AlertPage, Alerts, BackupRecords, Credentials, DeletionPermit,
+    DeletionPermits, Enrolment, EnrolmentCounts, EnrolmentResult, EnrolmentState, EnrolmentStore,
+    InstallationStore, Journal, JournalEntry, LateUsers, MailboxConnection, MarkStore, SaveResult,
+    SharePointConnection, SourceConnection, StampStore, StateStore, StoredState, Tenant, TenantCounts,
+    TenantStore, WriteProbe,
 };
 use tasksync_common::schedule::{Mark, SavedStamp, TenantUsers, digest_of, digest_of_all};
 
@@ -561,6 +562,31 @@ impl MarkStore for MemoryRegistry {
     async fn save_mark(&self, mark: &Mark) -> Result<(), Failure> {
         self.rows(|rows| rows.mark = Some(mark.clone()))
     }
+}
+
+/// Nothing here is backed up: a test that asks gets a failure.
+#[async_trait]
+impl BackupRecords for MemoryRegistry {
+    async fn last_backup(&self) -> Result<Option<Timestamp>, Failure> {
+        self.rows(|_| None)
+    }
+    async fn record_backup(&self, _: Timestamp) -> Result<(), Failure> {
+        Err(no_backups())
+    }
+    async fn moved_away(&self) -> Result<Option<Timestamp>, Failure> {
+        self.rows(|_| None)
+    }
+    async fn set_moved_away(&self, _: Option<Timestamp>) -> Result<(), Failure> {
+        Err(no_backups())
+    }
+    async fn checkpoint(&self) -> Result<(), Failure> {
+        self.rows(|_| ())
+    }
+}
+
+fn no_backups() -> Failure {
+    let detail = "a registry in memory has no backups";
+    Failure::new(ErrorClass::Refused, Code::RegistryUnavailable, detail)
 }
 
 #[async_trait]

@@ -6,10 +6,11 @@ use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::model::{InstallationId, LocationKey, TenantId, UserId, UserKey};
 use tasksync_common::plan::Policy;
 use tasksync_common::registry::{
-    Access, Alert, AlertCursor, AlertFilter, AlertPage, Alerts, Credentials, DeletionPermit, DeletionPermits,
-    Enrolment, EnrolmentCounts, EnrolmentResult, EnrolmentState, EnrolmentStore, InstallationStore, Journal,
-    JournalEntry, LateUsers, MailboxConnection, MarkStore, SaveResult, SharePointConnection,
-    SourceConnection, StampStore, StateStore, StoredState, Tenant, TenantCounts, TenantStore, WriteProbe,
+    Access, Alert, AlertCursor, AlertFilter, AlertPage, Alerts, BackupRecords, Credentials, DeletionPermit,
+    DeletionPermits, Enrolment, EnrolmentCounts, EnrolmentResult, EnrolmentState, EnrolmentStore,
+    InstallationStore, Journal, JournalEntry, LateUsers, MailboxConnection, MarkStore, SaveResult,
+    SharePointConnection, SourceConnection, StampStore, StateStore, StoredState, Tenant, TenantCounts,
+    TenantStore, WriteProbe,
 };
 use tasksync_common::schedule::{Mark, SavedStamp, TenantUsers};
 use tasksync_common::state::SyncState;
@@ -267,6 +268,25 @@ impl MarkStore for ModelRegistry {
         Err(unused())
     }
     async fn save_mark(&self, _: &Mark) -> Result<(), Failure> {
+        Err(unused())
+    }
+}
+
+#[async_trait]
+impl BackupRecords for ModelRegistry {
+    async fn last_backup(&self) -> Result<Option<Timestamp>, Failure> {
+        Err(unused())
+    }
+    async fn record_backup(&self, _: Timestamp) -> Result<(), Failure> {
+        Err(unused())
+    }
+    async fn moved_away(&self) -> Result<Option<Timestamp>, Failure> {
+        Err(unused())
+    }
+    async fn set_moved_away(&self, _: Option<Timestamp>) -> Result<(), Failure> {
+        Err(unused())
+    }
+    async fn checkpoint(&self) -> Result<(), Failure> {
         Err(unused())
     }
 }

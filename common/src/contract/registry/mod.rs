@@ -1,6 +1,7 @@
 //! The suite of the registry.
 
 pub mod alerts;
+pub mod backups;
 pub mod enrolments;
 pub mod installation;
 pub mod journal;

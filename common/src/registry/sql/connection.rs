@@ -60,7 +60,7 @@ impl<T> Readable for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow
 #[derive(Debug)]
 pub(super) enum SqlConnection {
     SqliteReader(PoolConnection<Sqlite>),
-    SqliteWriter(Transaction<'static, Sqlite>),
+    SqliteTransaction(Transaction<'static, Sqlite>),
     Postgres(PostgresConnection),
 }
 
@@ -70,7 +70,7 @@ impl SqlConnection {
         let sql = sql.into();
         match self {
             Self::SqliteReader(connection) => Query::Sqlite(connection, sqlx::query(sql.sqlite)),
-            Self::SqliteWriter(transaction) => Query::Sqlite(transaction, sqlx::query(sql.sqlite)),
+            Self::SqliteTransaction(transaction) => Query::Sqlite(transaction, sqlx::query(sql.sqlite)),
             Self::Postgres(connection) => Query::Postgres(connection, sqlx::query(sql.postgres)),
         }
     }
@@ -79,7 +79,7 @@ impl SqlConnection {
     pub(super) fn postgres(&mut self) -> Option<&mut PostgresConnection> {
         match self {
             Self::Postgres(connection) => Some(connection),
-            Self::SqliteReader(_) | Self::SqliteWriter(_) => None,
+            Self::SqliteReader(_) | Self::SqliteTransaction(_) => None,
         }
     }
 }

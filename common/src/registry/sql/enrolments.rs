@@ -55,7 +55,7 @@ const UNDIGESTED: &str = "SELECT user_id FROM enrolments WHERE tenant = $1 AND n
 const DIGEST: &str = "UPDATE enrolments SET name_digest = $3 WHERE tenant = $1 AND user_id = $2";
 
 /// Returns a user's contribution to the digest of the tenant's names, as its column holds it.
-fn digest_column(user: &UserId) -> i64 {
+pub(super) fn digest_column(user: &UserId) -> i64 {
     i64::try_from(digest_of(user)).unwrap_or(0)
 }
 

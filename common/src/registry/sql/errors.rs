@@ -89,6 +89,38 @@ fn primary_meaning(code: Option<u32>) -> &'static str {
     }
 }
 
+/// Compares the applied migrations with those of this build. A backup reads the tables of this build and no
+/// others: it could miss a column of a newer one, or look for one that an older one does not have.
+pub(super) fn compare_versions(
+    description: &str,
+    known: &sqlx::migrate::Migrator,
+    applied: &[i64],
+) -> Result<(), Failure> {
+    let newest = |versions: &mut dyn Iterator<Item = i64>| versions.max().unwrap_or(0);
+    let known: std::collections::BTreeSet<i64> = known.iter().map(|migration| migration.version).collect();
+    let applied: std::collections::BTreeSet<i64> = applied.iter().copied().collect();
+    if applied == known {
+        return Ok(());
+    }
+    let reason = if applied.is_empty() {
+        "it has no tables of tasksync; registry.url names another database, or a file that was copied without its -wal file"
+            .to_owned()
+    } else if applied.is_superset(&known) {
+        format!(
+            "its tables have version {}, and this build knows {}; use the build that runs on it",
+            newest(&mut applied.into_iter()),
+            newest(&mut known.into_iter())
+        )
+    } else {
+        format!(
+            "its tables have version {}, and this build needs {}; use the build that ran on it, or start this build on it once",
+            newest(&mut applied.into_iter()),
+            newest(&mut known.into_iter())
+        )
+    };
+    Err(unavailable(format!("{description}: {reason}")))
+}
+
 impl SqlRegistry {
     pub(super) fn failure(&self, doing: &str, error: &sqlx::Error) -> Failure {
         let database = match self.pools {

@@ -2,6 +2,7 @@
 //! each topic's file, in the dialect that both share; `connection` knows both databases.
 
 mod alerts;
+mod backup;
 mod connection;
 mod connection_cache;
 mod enrolments;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use sqlx::SqlitePool;
 
+pub use self::backup::{FilledFrom, RegistryContents, RegistryFilling, RegistrySnapshot};
 pub use self::occupancy::{Occupancy, RegistrySharing, occupy};
 pub(super) use self::postgres::{postgres_file_refusal, postgres_url_refusal};
 pub(super) use self::sqlite::{sqlite_folder_refusal, sqlite_url_refusal};
@@ -73,6 +75,15 @@ enum Pools {
         /// Time limit of one statement, including the round trip.
         limit: Duration,
     },
+}
+
+/// What is done about the tables when a registry is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tables {
+    /// They are created, or changed to the form of this build.
+    BroughtUpToDate,
+    /// They must have the form of this build already.
+    AsTheyAre,
 }
 
 impl SqlRegistry {
@@ -160,7 +171,7 @@ impl SqlRegistry {
     /// nothing.
     async fn transaction(&self, doing: &str) -> Result<SqlConnection, Failure> {
         match &self.pools {
-            Pools::Sqlite { writer, .. } => sqlite::begin(writer).await.map(SqlConnection::SqliteWriter),
+            Pools::Sqlite { writer, .. } => sqlite::begin(writer).await.map(SqlConnection::SqliteTransaction),
             Pools::Postgres { cache, limit } => match PostgresConnection::acquire(cache, *limit).await {
                 Ok(mut connection) => connection
                     .begin()
@@ -172,10 +183,42 @@ impl SqlRegistry {
         .map_err(|error| self.failure(doing, &error))
     }
 
+    /// Returns a transaction that sees the registry as it is now, whatever others change meanwhile. `limit` is
+    /// for each statement. It may stay open between two statements for any time.
+    async fn reading_transaction(&self, doing: &str, limit: Duration) -> Result<SqlConnection, Failure> {
+        match &self.pools {
+            Pools::Sqlite { readers, .. } => readers.begin().await.map(SqlConnection::SqliteTransaction),
+            Pools::Postgres { cache, .. } => match PostgresConnection::acquire(cache, limit).await {
+                Ok(mut connection) => connection
+                    .begin_snapshot()
+                    .await
+                    .map(|()| SqlConnection::Postgres(connection)),
+                Err(error) => Err(error),
+            },
+        }
+        .map_err(|error| self.failure(doing, &error))
+    }
+
+    /// Returns a writing transaction that may stay open between two statements for any time. `limit` is for
+    /// each statement.
+    async fn long_transaction(&self, doing: &str, limit: Duration) -> Result<SqlConnection, Failure> {
+        match &self.pools {
+            Pools::Sqlite { .. } => return self.transaction(doing).await,
+            Pools::Postgres { cache, .. } => match PostgresConnection::acquire(cache, limit).await {
+                Ok(mut connection) => connection
+                    .begin_long()
+                    .await
+                    .map(|()| SqlConnection::Postgres(connection)),
+                Err(error) => Err(error),
+            },
+        }
+        .map_err(|error| self.failure(doing, &error))
+    }
+
     async fn commit(&self, doing: &str, connection: SqlConnection) -> Result<(), Failure> {
         match connection {
             SqlConnection::SqliteReader(_) => Ok(()),
-            SqlConnection::SqliteWriter(transaction) => transaction.commit().await,
+            SqlConnection::SqliteTransaction(transaction) => transaction.commit().await,
             SqlConnection::Postgres(connection) => connection.commit().await,
         }
         .map_err(|error| self.failure(doing, &error))
@@ -185,7 +228,7 @@ impl SqlRegistry {
     async fn rollback(&self, doing: &str, connection: SqlConnection) -> Result<(), Failure> {
         match connection {
             SqlConnection::SqliteReader(_) => Ok(()),
-            SqlConnection::SqliteWriter(transaction) => transaction.rollback().await,
+            SqlConnection::SqliteTransaction(transaction) => transaction.rollback().await,
             SqlConnection::Postgres(connection) => connection.rollback().await,
         }
         .map_err(|error| self.failure(doing, &error))

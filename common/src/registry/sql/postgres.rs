@@ -11,8 +11,8 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::timeout;
 
 use super::connection_cache::{ConnectionCache, DOUBTFUL_AFTER, IDLE_TIMEOUT, ROUND_TRIP};
-use super::errors::{Database, classify, unavailable};
-use super::{Pools, SqlRegistry};
+use super::errors::{Database, classify, compare_versions, unavailable};
+use super::{Pools, SqlRegistry, Tables};
 use crate::error::{Code, ErrorClass, Failure};
 use crate::settings::RegistrySettings;
 
@@ -45,6 +45,17 @@ impl SqlRegistry {
     /// and whether the server does not answer, refuses the user, lacks the database, is a standby, or has
     /// tables that this build cannot use. It never contains the password.
     pub async fn open_postgres(settings: &RegistrySettings) -> Result<Self, Failure> {
+        Self::open_postgres_with(settings, Tables::BroughtUpToDate).await
+    }
+
+    /// Does the same as [`Self::open_postgres`]. With [`Tables::AsTheyAre`] it changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::open_postgres`]; also if the tables are missing or of another build.
+    pub(in crate::registry) async fn open_postgres_with(
+        settings: &RegistrySettings,
+        tables: Tables,
+    ) -> Result<Self, Failure> {
         let options = options(settings)?;
         let description = describe_database(&options);
         let fail =
@@ -59,14 +70,18 @@ impl SqlRegistry {
             .await
             .unwrap_or_else(|_| Err(timeout_error(settings.acquire_timeout)))
             .map_err(|error| fail("connecting", &error))?;
-        timeout(MIGRATION_TIMEOUT, prepare(&mut connection, &description))
-            .await
-            .unwrap_or_else(|_| {
-                Err(fail(
-                    "bringing its tables up to date",
-                    &timeout_error(MIGRATION_TIMEOUT),
-                ))
-            })?;
+        let preparing = async {
+            match tables {
+                Tables::BroughtUpToDate => prepare(&mut connection, &description).await,
+                Tables::AsTheyAre => check_tables(&mut connection, &description).await,
+            }
+        };
+        timeout(MIGRATION_TIMEOUT, preparing).await.unwrap_or_else(|_| {
+            Err(fail(
+                "bringing its tables up to date",
+                &timeout_error(MIGRATION_TIMEOUT),
+            ))
+        })?;
         connection.close().await.ok();
         let statement_timeout = settings.statement_timeout.as_millis();
         let session = [
@@ -310,6 +325,16 @@ async fn prepare(connection: &mut PgConnection, description: &str) -> Result<(),
         );
     }
     Ok(())
+}
+
+/// Checks that the tables have the form of this build.
+async fn check_tables(connection: &mut PgConnection, description: &str) -> Result<(), Failure> {
+    let applied = match connection.list_applied_migrations(MIGRATIONS_TABLE).await {
+        Ok(applied) => applied.iter().map(|applied| applied.version).collect(),
+        Err(MigrateError::Execute(error)) if is_undefined_table(&error) => Vec::new(),
+        Err(error) => return Err(migration_failure(description, &error)),
+    };
+    compare_versions(description, &MIGRATIONS, &applied)
 }
 
 fn newest_known() -> i64 {

@@ -45,6 +45,27 @@ impl PostgresConnection {
         self.control("BEGIN ISOLATION LEVEL READ COMMITTED").await
     }
 
+    /// Starts a transaction that sees the database as it is at its first statement.
+    pub(super) async fn begin_snapshot(&mut self) -> Result<(), sqlx::Error> {
+        self.in_transaction = true;
+        self.control("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            .await?;
+        self.lift_limits().await
+    }
+
+    /// Starts a transaction that may stay open for long.
+    pub(super) async fn begin_long(&mut self) -> Result<(), sqlx::Error> {
+        self.begin().await?;
+        self.lift_limits().await
+    }
+
+    /// Replaces the server's limits of the transaction by the connection's own limit of each statement.
+    async fn lift_limits(&mut self) -> Result<(), sqlx::Error> {
+        self.control("SET LOCAL statement_timeout = 0").await?;
+        self.control("SET LOCAL idle_in_transaction_session_timeout = 0")
+            .await
+    }
+
     /// Commits the transaction, if one was started.
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
         if self.in_transaction {

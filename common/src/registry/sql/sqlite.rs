@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
-use super::errors::{Database, classify, unavailable};
-use super::{Pools, SqlRegistry};
+use super::errors::{Database, classify, compare_versions, unavailable};
+use super::{Pools, SqlRegistry, Tables};
 use crate::error::Failure;
 use crate::permissions::{Audience, make_private_file, open_to_others};
 
@@ -29,6 +29,14 @@ impl SqlRegistry {
     /// # Errors
     /// Names the file, and whether it cannot be opened, is damaged, or belongs to a newer build.
     pub async fn open_sqlite(url: &str) -> Result<Self, Failure> {
+        Self::open_sqlite_with(url, Tables::BroughtUpToDate).await
+    }
+
+    /// Does the same as [`Self::open_sqlite`]. With [`Tables::AsTheyAre`] it creates and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::open_sqlite`]; also if the file or its tables are missing or of another build.
+    pub(in crate::registry) async fn open_sqlite_with(url: &str, tables: Tables) -> Result<Self, Failure> {
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|error| unavailable(format!("\"{url}\" does not name an SQLite file: {error}")))?;
         let in_memory = is_in_memory(url);
@@ -37,8 +45,10 @@ impl SqlRegistry {
         } else {
             format!("registry file {}", options.get_filename().display())
         };
+        let used_before =
+            !in_memory && std::fs::metadata(options.get_filename()).is_ok_and(|facts| facts.len() > 0);
         let options = options
-            .create_if_missing(true)
+            .create_if_missing(tables == Tables::BroughtUpToDate)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .journal_mode(SqliteJournalMode::Wal)
@@ -53,7 +63,7 @@ impl SqlRegistry {
                 .test_before_acquire(false)
         };
         let opening = |error: &sqlx::Error| classify(Database::Sqlite, &description, "opening it", error);
-        if let Some(file) = sqlite_file(url) {
+        if let Some(file) = sqlite_file(url).filter(|_| tables == Tables::BroughtUpToDate) {
             keep_private(&file);
         }
         let writer = pool()
@@ -61,7 +71,10 @@ impl SqlRegistry {
             .connect_with(options.clone())
             .await
             .map_err(|error| opening(&error))?;
-        migrate(&writer, &description).await?;
+        match tables {
+            Tables::BroughtUpToDate => migrate(&writer, &description, used_before).await?,
+            Tables::AsTheyAre => check_tables(&writer, &description).await?,
+        }
         let readers = if in_memory {
             writer.clone()
         } else {
@@ -130,11 +143,43 @@ fn keep_private(file: &Path) {
     }
 }
 
-async fn migrate(writer: &SqlitePool, description: &str) -> Result<(), Failure> {
+/// Returns the versions of the migrations that made the tables; none if there are no tables.
+async fn applied_versions(connection: &mut SqliteConnection) -> Result<Vec<i64>, sqlx::Error> {
+    let tables: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if tables == 0 {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar("SELECT version FROM _sqlx_migrations ORDER BY version")
+        .fetch_all(connection)
+        .await
+}
+
+/// Checks that the tables have the form of this build.
+async fn check_tables(writer: &SqlitePool, description: &str) -> Result<(), Failure> {
+    const DOING: &str = "reading the form of its tables";
+    let fail = |error: sqlx::Error| classify(Database::Sqlite, description, DOING, &error);
+    let mut connection = writer.acquire().await.map_err(fail)?;
+    let applied = applied_versions(&mut connection).await.map_err(fail)?;
+    compare_versions(description, &MIGRATIONS, &applied)
+}
+
+/// Migrates the tables. `used_before` tells whether the file had content before it was opened.
+async fn migrate(writer: &SqlitePool, description: &str, used_before: bool) -> Result<(), Failure> {
     const DOING: &str = "bringing its tables up to date";
     let fail = |error: sqlx::Error| classify(Database::Sqlite, description, DOING, &error);
     // One transaction for all migrations: two processes that start on a new file take turns.
     let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(fail)?;
+    if used_before && applied_versions(&mut transaction).await.map_err(fail)?.is_empty() {
+        tracing::warn!(
+            place = description,
+            "the registry file existed and has no tables: it may be a copy that was made without its -wal file. The service \
+             starts with an empty registry; if people were opted in, stop it and restore a backup (tasksync restore FILE)"
+        );
+    }
     MIGRATIONS
         .run_direct(None, &mut *transaction, false)
         .await

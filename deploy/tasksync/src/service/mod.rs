@@ -5,6 +5,7 @@ mod combination;
 mod health;
 mod identity;
 mod lock;
+mod place;
 mod scheduler;
 mod startup_settings;
 mod stores;
@@ -26,7 +27,7 @@ use tasksync_common::metrics::Metrics;
 use tasksync_common::registry::{Occupancy, Registry, RegistrySharing};
 use tasksync_common::settings::{Settings, WorkerSettings, variable_of};
 use tasksync_common::tasks::{AbortOnDropHandle, spawn};
-use tasksync_common::{settings, telemetry};
+use tasksync_common::telemetry;
 use tasksync_scheduler::Door;
 use tasksync_scheduler::api::{self, ApiToken, StartupGate};
 use tokio::net::TcpListener;
@@ -34,6 +35,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use combination::ServiceRole;
 pub(crate) use health::probe;
+pub(crate) use place::LonePlace;
 pub(crate) use startup_settings::{NamedFiles, load_settings};
 
 use crate::exit::{CommandEnd, CommandError};
@@ -143,14 +145,7 @@ impl RoleProcess {
         let probe_listener = self.listen("health.listen", settings.health.listen).await?;
         let probe_address = address(&probe_listener, settings.health.listen);
         let gate = StartupGate::default();
-        let api = if self.role.schedules() {
-            let listener = self.listen("api.listen", settings.api.listen).await?;
-            let door = Door::of_api(&settings.api)
-                .map_err(|error| CommandError::settings(format!("api.trusted_proxies: {error}")))?;
-            Some((address(&listener, settings.api.listen), listener, door))
-        } else {
-            None
-        };
+        let api = self.open_api().await?;
         let serving_probes = self.serve(
             probe_listener,
             health::router(self.health.clone(), api::metrics_router(self.metrics.clone())),
@@ -172,8 +167,9 @@ impl RoleProcess {
                 .wait_for_end(over, [serving_api, Some(serving_probes), None, None])
                 .await);
         };
+        let registry = Arc::clone(&stores.registry);
         self.metrics.observe_queue(&stores.queue);
-        let labelling = spawn(label_metrics(self.metrics.clone(), Arc::clone(&stores.registry)));
+        let _labelling = spawn(label_metrics(self.metrics.clone(), Arc::clone(&stores.registry)));
         self.health.add_store_probes(
             Arc::clone(&stores.registry),
             Arc::clone(&stores.schedule),
@@ -228,10 +224,23 @@ impl RoleProcess {
             }
         };
         self.lifecycle.hard().run_until_cancelled(Box::pin(work)).await;
-        labelling.abort();
-        Ok(self
+        let ended = self
             .wait_for_end(over, [saving, serving_api, Some(serving_probes), Some(beating)])
-            .await)
+            .await;
+        complete_file(&*registry).await;
+        Ok(ended)
+    }
+
+    /// Opens the API's listener, if the role has an API. Returns its address, the listener and its limits.
+    async fn open_api(&self) -> Result<Option<(SocketAddr, TcpListener, Door)>, CommandError> {
+        if !self.role.schedules() {
+            return Ok(None);
+        }
+        let settings = &self.settings.api;
+        let listener = self.listen("api.listen", settings.listen).await?;
+        let door = Door::of_api(settings)
+            .map_err(|error| CommandError::settings(format!("api.trusted_proxies: {error}")))?;
+        Ok(Some((address(&listener, settings.listen), listener, door)))
     }
 
     /// Returns the digests of what the processes of one fleet must agree on; none if the registry does not answer now.
@@ -355,6 +364,13 @@ async fn keep(occupancy: Option<Occupancy>, lifecycle: &Lifecycle) -> Infallible
         lifecycle.fail();
     }
     std::future::pending().await
+}
+
+/// Writes the log of an SQLite registry into its file. The last thing that a process does with the registry.
+async fn complete_file(registry: &dyn Registry) {
+    if let Err(failure) = registry.checkpoint().await {
+        tracing::warn!(%failure, "the registry's log was not written into its file; a copy of the file needs its -wal file, too");
+    }
 }
 
 /// Returns the address that was opened: port 0 in the settings takes a free port.

@@ -90,6 +90,10 @@ pub(super) async fn open(
     else {
         return Ok(None);
     };
+    refuse_moved(&*registry).await?;
+    if !is_embedded(&settings.schedule.url) {
+        warn_if_only_the_registry_is_empty(&*registry, &*schedule).await;
+    }
     let minimum = settings.schedule.minimum_time_between_user_syncs;
     let measure: Arc<dyn Hook> = Arc::new(Measure);
     let registry: Arc<dyn Registry> = Arc::new(Intercept::new(registry, Arc::clone(&measure)));
@@ -116,6 +120,37 @@ pub(super) async fn open(
         clock: Arc::clone(&process.clock),
     };
     Ok(Some((stores, occupancy)))
+}
+
+/// Refuses a registry that was given up: the installation goes on in another one.
+async fn refuse_moved(registry: &dyn Registry) -> Result<(), CommandError> {
+    match registry.moved_away().await {
+        Ok(None) => Ok(()),
+        Ok(Some(at)) => Err(CommandError::settings(format!(
+            "cannot start: the installation moved from this registry to another one at {at} (tasksync export --move). Let \
+             registry.url name the new registry. If the file of the move was not imported anywhere, take the move back with \
+             `tasksync export --cancel-move`"
+        ))),
+        Err(failure) => Err(start(&failure)),
+    }
+}
+
+/// Logs a warning if the registry has no tenant while a shared schedule has: the registry was lost, or the settings
+/// name another one than before.
+async fn warn_if_only_the_registry_is_empty(registry: &dyn Registry, schedule: &dyn Schedule) {
+    let Ok(tenants) = registry.tenants(None, 1).await else {
+        return;
+    };
+    // If the schedule does not answer, the leader finds the same later, when it brings it in step.
+    if let Ok(page) = schedule.tenants(None, 1).await
+        && tenants.is_empty()
+        && !page.names.is_empty()
+    {
+        tracing::warn!(
+            "the registry is empty, but the schedule has users: the registry was lost, or registry.url names another one than \
+             before. No user is synced until a backup is restored (tasksync restore FILE)"
+        );
+    }
 }
 
 /// How to wait for one store.

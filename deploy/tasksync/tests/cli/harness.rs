@@ -51,6 +51,11 @@ pub(crate) struct Running(Child);
 impl Running {
     /// Starts a command that logs as JSON, and waits for a line with this message. Also returns that line.
     pub(crate) fn start(command: &mut Command, message: &str) -> (Self, Value) {
+        Self::start_at(command, |logged| logged == message)
+    }
+
+    /// Does the same with the first line whose message is the expected one.
+    pub(crate) fn start_at(command: &mut Command, is_expected: impl Fn(&str) -> bool) -> (Self, Value) {
         let mut process = command
             .env("TASKSYNC_LOG__FORMAT", "json")
             .stderr(Stdio::piped())
@@ -65,7 +70,7 @@ impl Running {
             };
             let line = line.unwrap();
             let fields: Value = serde_json::from_str(&line).unwrap_or_default();
-            if fields["message"] == message {
+            if fields["message"].as_str().is_some_and(&is_expected) {
                 break fields;
             }
             seen.push_str(&line);

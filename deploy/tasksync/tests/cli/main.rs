@@ -6,6 +6,7 @@
     reason = "helpers of tests fail the test, and only test functions themselves are exempt"
 )]
 
+mod backup;
 mod commands;
 mod harness;
 mod pages;

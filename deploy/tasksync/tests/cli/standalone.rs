@@ -44,7 +44,7 @@ fn the_registry_is_private_and_wider_permissions_are_reported_with_the_command_t
     };
     set(&file, 0o644);
     let warned = |message: &str| {
-        let (process, _) = Running::start(&mut Standalone::command(folder.path()), message);
+        let (process, _) = Running::start(&mut Standalone::start_command(folder.path()), message);
         assert_eq!(process.terminate(), Some(0));
     };
     warned(&format!(
@@ -60,12 +60,55 @@ fn the_registry_is_private_and_wider_permissions_are_reported_with_the_command_t
         "other users of this machine may read or change {0} (mode 0644); if that is not intended: chmod o-rwx,g-w {0}",
         token.display()
     );
-    let mut command = Standalone::command(folder.path());
+    let mut command = Standalone::start_command(folder.path());
     command
         .env_remove("TASKSYNC_TOKEN")
         .env("TASKSYNC_TOKEN_FILE", &token);
     // Signals are not handled yet when this line is written, so the process is only killed.
     drop(Running::start(&mut command, &message));
+}
+
+#[test]
+fn after_a_clean_end_the_registry_s_file_alone_is_complete() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [old, new] = [folders[0].path(), folders[1].path()];
+    let service = Standalone::start(old);
+    let tenant = example("tenant.toml");
+    assert_eq!(
+        service
+            .ask(&["tenant", "add", "--no-test", tenant.to_str().unwrap()])
+            .code,
+        0
+    );
+    assert_eq!(service.opt_in_ana().code, 0);
+    assert!(std::fs::metadata(old.join("registry.sqlite-wal")).unwrap().len() > 0);
+    assert_eq!(service.terminate(), Some(0));
+    let log = std::fs::metadata(old.join("registry.sqlite-wal"));
+    assert!(
+        log.is_ok_and(|log| log.len() == 0),
+        "the log was not written into the file"
+    );
+    std::fs::copy(old.join("registry.sqlite"), new.join("registry.sqlite")).unwrap();
+    let service = Standalone::start(new);
+    assert_eq!(service.json(&["status"])["summary"]["users"], 1);
+    assert_eq!(service.terminate(), Some(0));
+}
+
+#[test]
+fn a_file_that_was_copied_without_its_log_is_reported() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [old, new] = [folders[0].path(), folders[1].path()];
+    let service = Standalone::start(old);
+    std::fs::copy(old.join("registry.sqlite"), new.join("registry.sqlite")).unwrap();
+    assert_eq!(service.terminate(), Some(0));
+    let command = &mut Standalone::start_command(new);
+    let line = "the registry file existed and has no tables";
+    let (service, line) = Running::start_at(command, |message| message.starts_with(line));
+    assert!(
+        line["message"].as_str().unwrap().contains("tasksync restore"),
+        "{line}"
+    );
+    drop(service);
 }
 
 #[test]

@@ -2,17 +2,15 @@
 //! them are due, and the list of users shows why they are not synced.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tasksync_loadtest::population::Tenant;
 use tasksync_loadtest::sim::faults::{Fault, Rule};
 use tasksync_loadtest::trial::{Farm, Ledger, Service};
 
 use crate::faulty_proxy::{FaultyProxy, ProxyMode};
-use crate::rig::{ask, eventually_async, farm, spec, wait_until_settled};
+use crate::rig::{ask, eventually_async, farm, import_people, spec, wait_until_settled};
 
 const PEOPLE: usize = 40;
 
@@ -46,28 +44,6 @@ async fn alerts_of_the_tenant(service: &Service) -> Vec<String> {
     of_all
         .map(|alert| alert["failure"]["code"].as_str().unwrap().to_owned())
         .collect()
-}
-
-/// Opts in all people of the tenant by a file.
-fn import_people(service: &Service, tenant: &Tenant, folder: &Path) {
-    let mut lines = vec!["user,source_login,mailbox,time_zone".to_owned()];
-    lines.extend(tenant.people.iter().map(|person| {
-        let user = Farm::user_name(person);
-        format!("{user},{},{},{}", person.login, person.smtp, person.time_zone)
-    }));
-    let file = folder.join("people.csv");
-    std::fs::write(&file, lines.join("\n") + "\n").unwrap();
-    let imported = ask(
-        service,
-        &[
-            "user",
-            "opt-in",
-            &tenant.slug,
-            "--file",
-            &file.display().to_string(),
-        ],
-    );
-    assert_eq!(imported.code, 0, "{imported:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

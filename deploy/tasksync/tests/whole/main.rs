@@ -18,6 +18,7 @@ mod faulty_proxy;
 mod first_sync;
 mod idle_tenants;
 mod kill;
+mod moves;
 mod plan;
 mod readiness;
 mod registry;

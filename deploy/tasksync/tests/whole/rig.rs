@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tasksync_loadtest::population::PopulationSpec;
+use tasksync_loadtest::population::{PopulationSpec, Tenant};
 use tasksync_loadtest::trial::{Editor, Farm, FarmSpec, Installation, Ledger, Oracle, Service, ServiceSpec};
 
 use tasksync_loadtest::machine_clock::monotonic;
@@ -101,6 +101,28 @@ pub(crate) fn ask(service: &Service, arguments: &[&str]) -> Ended {
         .env("TASKSYNC_URL", service.url())
         .env("TASKSYNC_TOKEN", service.token());
     run(&mut command)
+}
+
+/// Opts in all people of the tenant by a file.
+pub(crate) fn import_people(service: &Service, tenant: &Tenant, folder: &Path) {
+    let mut lines = vec!["user,source_login,mailbox,time_zone".to_owned()];
+    lines.extend(tenant.people.iter().map(|person| {
+        let user = Farm::user_name(person);
+        format!("{user},{},{},{}", person.login, person.smtp, person.time_zone)
+    }));
+    let file = folder.join("people.csv");
+    std::fs::write(&file, lines.join("\n") + "\n").unwrap();
+    let imported = ask(
+        service,
+        &[
+            "user",
+            "opt-in",
+            &tenant.slug,
+            "--file",
+            &file.display().to_string(),
+        ],
+    );
+    assert_eq!(imported.code, 0, "{imported:?}");
 }
 
 /// Returns the executable's command with an empty environment and free ports.

@@ -1,3 +1,4 @@
+mod backup;
 mod occupancy;
 mod postgres;
 mod postgres_tls;

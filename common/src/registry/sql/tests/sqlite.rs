@@ -320,7 +320,7 @@ async fn a_locked_file_is_reported() {
         .await
         .unwrap();
     let writing = other.transaction("holding it").await.unwrap();
-    assert!(matches!(writing, SqlConnection::SqliteWriter(_)));
+    assert!(matches!(writing, SqlConnection::SqliteTransaction(_)));
     let failure = bench.registry.check_writable().await.unwrap_err();
     assert!(failure.detail.contains("another process locked it"), "{failure}");
     other.rollback("giving it back", writing).await.unwrap();
