@@ -254,7 +254,7 @@ async fn without_room_no_tenant_and_no_opt_in_is_stored_in_part_and_both_are_onc
     let people: Vec<Enrolment> = (0..2_000)
         .map(|number| Enrolment {
             key: key("a", &format!("person-{number}")),
-            source_login: "x".repeat(200),
+            source_login: format!("{number}-{}", "x".repeat(200)),
             mailbox: format!("person-{number}@a.example").parse().unwrap(),
             ..ana()
         })
