@@ -8,7 +8,6 @@ pub mod clock;
 mod codes;
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
-pub mod document;
 pub mod error;
 pub mod facts;
 pub mod fleet;

@@ -13,7 +13,6 @@ use super::problem::{SettingOrigin, SettingProblem, SettingsError, shown_value};
 use super::relations::RELATIONS;
 use super::variables::{VariableMeaning, meaning, variable_of};
 use super::{Settings, secrets, suggestion};
-use crate::document::line_of;
 
 /// Reads the file, if any, then the environment variables, and checks every value and the relations between
 /// them. Other settings have their defaults. Files that the settings name are not looked at:
@@ -260,6 +259,11 @@ fn no_such_setting(meant: Option<&str>) -> String {
         || "no such setting; see docs/settings.md for all settings".to_owned(),
         |key| format!("no such setting; did you mean {key} ({})?", variable_of(key)),
     )
+}
+
+/// Returns the line of a place in a text. Lines begin with 1, places are numbers of bytes.
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.get(..at).unwrap_or(text).matches('\n').count()
 }
 
 /// Returns a parsed value without its places. A number that no setting can hold becomes its text.
