@@ -160,6 +160,7 @@ async fn two_users_of_an_earlier_build_keep_one_sign_in_name_until_the_next_opt_
     for statement in [
         "UPDATE enrolments SET source_login = 'i:0#.w|a\\Ana'",
         "DROP INDEX enrolments_login",
+        "DROP TABLE backups",
         "DELETE FROM _sqlx_migrations WHERE version >= 7",
     ] {
         sqlx::query(statement)
