@@ -510,6 +510,8 @@ impl Alerts for MemoryRegistry {
                 let location = alert.location.as_ref().map(ToString::to_string);
                 (
                     alert.since,
+                    // As in the databases, alerts about people come last.
+                    alert.user.is_some(),
                     location,
                     alert.tenant.to_string(),
                     alert.user.as_ref().map(ToString::to_string),
