@@ -41,3 +41,13 @@ pub struct MailboxFacts {
     /// Whether the cheap idle check works for this mailbox.
     pub idle_check: bool,
 }
+
+/// How a person is looked up at the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PersonLookup {
+    /// Only reads, so it finds the people whom the source has met already. For the doctor.
+    Read,
+    /// Also finds people whom only the directory knows; the source may add them to the site. For an opt-in, whose sync
+    /// does the same.
+    Resolve,
+}

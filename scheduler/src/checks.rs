@@ -1,9 +1,9 @@
-//! The seam through which the API and the doctor query the tenants' servers. These checks only read.
+//! The seam through which the API and the doctor query the tenants' servers. The doctor's checks only read.
 
 use async_trait::async_trait;
 use serde_json::Value;
 use tasksync_common::error::Failure;
-use tasksync_common::facts::{MailboxFacts, SiteCheck};
+use tasksync_common::facts::{MailboxFacts, PersonLookup, SiteCheck};
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Tenant};
 
@@ -21,11 +21,17 @@ pub struct UserCheck {
 pub trait TenantChecks: Send + Sync + 'static {
     /// Checks for every site of the tenant that it answers, and what the service account may do there.
     async fn check_tenant(&self, tenant: &Tenant) -> Vec<SiteCheck>;
-    /// Checks that the source knows a person by this sign-in name.
+    /// Checks that the source knows a person by this sign-in name. With [`PersonLookup::Read`] nothing is written at the
+    /// source, and a person whom it has not met yet counts as unknown (`sharepoint-user-unknown`).
     ///
     /// # Errors
     /// It does not, or cannot be asked.
-    async fn check_person(&self, tenant: &Tenant, source_login: &str) -> Result<(), Failure>;
+    async fn check_person(
+        &self,
+        tenant: &Tenant,
+        source_login: &str,
+        lookup: PersonLookup,
+    ) -> Result<(), Failure>;
     /// Checks that tasksync may use a user's mailbox. The user need not be enrolled.
     ///
     /// # Errors
@@ -33,7 +39,7 @@ pub trait TenantChecks: Send + Sync + 'static {
     async fn check_mailbox(&self, tenant: &Tenant, user: &Enrolment) -> Result<MailboxFacts, Failure>;
     /// Checks that the source knows the person and that tasksync may use the mailbox. The user need not be enrolled
     /// yet.
-    async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck;
+    async fn check_user(&self, tenant: &Tenant, user: &Enrolment, lookup: PersonLookup) -> UserCheck;
     /// Returns what a sync of this enrolled user would do now: the `folders` to create, the `steps` in order, and the
     /// deletions that the guard would hold back (`held`). Reads both sides and writes nothing.
     ///

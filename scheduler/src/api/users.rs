@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tasksync_common::error::Code;
+use tasksync_common::facts::PersonLookup;
 use tasksync_common::model::{MailboxAddress, UserId, UserKey};
 use tasksync_common::plan::{HeldDeletions, held_digest};
 use tasksync_common::queue::Reason;
@@ -331,7 +332,10 @@ pub(super) async fn journal(
 }
 
 async fn ask_servers(parts: &ServiceParts, tenant: &Tenant, enrolment: &Enrolment) -> Result<(), ApiError> {
-    let found = parts.checks.check_user(tenant, enrolment).await;
+    let found = parts
+        .checks
+        .check_user(tenant, enrolment, PersonLookup::Resolve)
+        .await;
     found
         .person
         .map_err(|failure| failure.within(format!("person {}", enrolment.source_login)))?;

@@ -86,7 +86,7 @@ definitions! {
         "Name sites with task lists (templates 107, 150, 171), or give the service account access to the lists.";
     PEOPLE "people-known" "SharePoint Server 2013 to Subscription Edition, SharePoint Online"
         "SharePoint knows the people of the sample"
-        "Correct the sign-in names with `tasksync user opt-in`, or give these people access to the sites.";
+        "If a person was opted in just now, the first sync makes the site know the person. Otherwise correct the sign-in names with `tasksync user opt-in`, or give these people access to the sites.";
     MAILBOX "mailbox-server" "Exchange Server 2013 SP1 to Subscription Edition, Exchange Online with EWS"
         "Exchange answers, accepts the service account, and opens the mailboxes of the sample"
         "Correct the EWS address or the credentials of the tenant, or the mailbox address of the user.";

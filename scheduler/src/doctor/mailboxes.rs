@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use tasksync_common::error::Code;
 use tasksync_common::registry::MailboxConnection;
 
 use super::catalogue::definitions as check;
@@ -135,9 +136,27 @@ fn judge_people(subject: &str, sample: &[SampledUser]) -> DoctorFinding {
             format!("{} people are known", sample.len()),
         ),
         Some((_, first)) => {
-            DoctorFinding::of_failure(&check::PEOPLE, subject, first).with_information(unknown.iter().map(
-                |(one, failure)| format!("{} as {}: {failure}", one.user.key.user, one.user.source_login),
-            ))
+            // A person whom the site has not met yet is added by the first sync. Only a failure to ask is the site's.
+            let failed = unknown
+                .iter()
+                .map(|(_, failure)| *failure)
+                .find(|failure| failure.code != Code::SharePointUserUnknown);
+            let finding = match failed {
+                Some(failure) => DoctorFinding::of_failure(&check::PEOPLE, subject, failure),
+                None => DoctorFinding::new(
+                    &check::PEOPLE,
+                    subject,
+                    CheckResult::Warning,
+                    format!(
+                        "the sites do not know {} of {} people yet: {first}",
+                        unknown.len(),
+                        sample.len()
+                    ),
+                ),
+            };
+            finding.with_information(unknown.iter().map(|(one, failure)| {
+                format!("{} as {}: {failure}", one.user.key.user, one.user.source_login)
+            }))
         }
     }
 }

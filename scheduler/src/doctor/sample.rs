@@ -4,6 +4,7 @@
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::facts::PersonLookup;
 use tasksync_common::model::{MailboxAddress, UserKey};
 use tasksync_common::registry::{Enrolment, EnrolmentState, Tenant, TestPerson};
 
@@ -73,7 +74,7 @@ pub(super) async fn ask(parts: &ServiceParts, tenant: &Tenant) -> Result<TenantS
     }
     let sampled = futures::stream::iter(users)
         .map(|user| async move {
-            let found = parts.checks.check_user(tenant, &user).await;
+            let found = parts.checks.check_user(tenant, &user, PersonLookup::Read).await;
             SampledUser { user, found }
         })
         .buffered(SAMPLE as usize)
@@ -103,7 +104,10 @@ async fn ask_for_person(
     login: Option<String>,
 ) -> Option<(String, Result<(), Failure>)> {
     let login = login?;
-    let known = parts.checks.check_person(tenant, &login).await;
+    let known = parts
+        .checks
+        .check_person(tenant, &login, PersonLookup::Read)
+        .await;
     Some((login, known))
 }
 

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tasksync_common::clock::{Clock as _, SharedClock, SystemClock};
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::facts::{MailboxFacts, SiteCheck, SiteFacts};
+use tasksync_common::facts::{MailboxFacts, PersonLookup, SiteCheck, SiteFacts};
 use tasksync_common::fleet::{Fleet, FleetReport, Member, Role, open_fleet};
 use tasksync_common::health::Health;
 use tasksync_common::metrics::record::Store;
@@ -36,6 +36,7 @@ pub(crate) struct Servers {
     pub(crate) person: Mutex<Option<Failure>>,
     pub(crate) mailbox: Mutex<Option<Failure>>,
     pub(crate) asked: Mutex<u32>,
+    pub(crate) lookups: Mutex<Vec<PersonLookup>>,
 }
 
 #[async_trait]
@@ -56,7 +57,13 @@ impl TenantChecks for Servers {
         Ok(json!({ "user": user.to_string(), "folders": [], "steps": [], "held": [] }))
     }
 
-    async fn check_person(&self, _tenant: &Tenant, _source_login: &str) -> Result<(), Failure> {
+    async fn check_person(
+        &self,
+        _tenant: &Tenant,
+        _source_login: &str,
+        lookup: PersonLookup,
+    ) -> Result<(), Failure> {
+        self.lookups.lock().unwrap().push(lookup);
         self.person.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
@@ -80,10 +87,10 @@ impl TenantChecks for Servers {
         )
     }
 
-    async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck {
+    async fn check_user(&self, tenant: &Tenant, user: &Enrolment, lookup: PersonLookup) -> UserCheck {
         *self.asked.lock().unwrap() += 1;
         UserCheck {
-            person: self.check_person(tenant, &user.source_login).await,
+            person: self.check_person(tenant, &user.source_login, lookup).await,
             mailbox: self.check_mailbox(tenant, user).await,
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::facts::PersonLookup;
 use tasksync_common::fleet::{FleetReport, Member, Permits, Role};
 use tasksync_common::metrics::record::Store;
 use tasksync_common::queue::{QueueName, Reason, SyncJob, VERSION, Workload};
@@ -286,6 +287,9 @@ async fn the_doctor_only_reads() {
         service.schedule.status(&crate::harness::ana()).await.unwrap(),
     );
     service.get("/doctor").await;
+    service.servers.lookups.lock().unwrap().clear();
+    service.get("/doctor?tenant=contoso").await;
+    assert_eq!(*service.servers.lookups.lock().unwrap(), [PersonLookup::Read]);
     let after = (
         service
             .registry
@@ -295,6 +299,23 @@ async fn the_doctor_only_reads() {
         service.schedule.status(&crate::harness::ana()).await.unwrap(),
     );
     assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn a_person_whom_the_site_has_not_met_is_a_warning_and_a_site_that_fails_is_none() {
+    let service = Service::with_ana().await;
+    for (code, expected) in [
+        (Code::SharePointUserUnknown, "warning"),
+        (Code::SharePointDenied, "failed"),
+    ] {
+        let failure = Failure::new(ErrorClass::Refused, code, "i:0#.w|contoso\\ana");
+        *service.servers.person.lock().unwrap() = Some(failure);
+        let report = service.get("/doctor?tenant=contoso").await.body;
+        let people = check(&report, "people-known", "tenant contoso");
+        assert_eq!(people["result"], expected, "{people}");
+        let details = people["additional_information"].to_string();
+        assert!(details.contains("ana as i:0#.w|contoso"), "{people}");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::Failure;
-use tasksync_common::facts::SiteCheck;
+use tasksync_common::facts::{PersonLookup, SiteCheck};
 use tasksync_common::model::{FieldSet, LocationKey, SourceKey, Task};
 pub use tasksync_common::plan::Absence;
 
@@ -180,6 +180,7 @@ pub trait Source: Send + Sync + 'static {
     async fn delete(&self, key: &SourceKey, version: &str) -> Result<(), Failure>;
     /// Checks whether every site answers and what the service account may do; for the doctor.
     async fn check(&self) -> Vec<SiteCheck>;
-    /// Checks that the source knows the person; for opt-in and the doctor.
-    async fn check_person(&self, person: &Person) -> Result<(), Failure>;
+    /// Checks that the source knows the person; for opt-in and the doctor. With [`PersonLookup::Read`] a person whom
+    /// the source has not met yet counts as unknown.
+    async fn check_person(&self, person: &Person, lookup: PersonLookup) -> Result<(), Failure>;
 }

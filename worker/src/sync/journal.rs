@@ -148,6 +148,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_kind_of_the_journal_is_written_by_some_action() {
+        let product = include_str!("journal.rs").split("#[cfg(test)]").next().unwrap();
+        for kind in JournalKind::ALL {
+            let name = format!("JournalKind::{kind:?}");
+            let written = product.match_indices(&name).any(|(at, _)| {
+                let next = product[at + name.len()..].chars().next();
+                next.is_some_and(|next| !next.is_alphanumeric())
+            });
+            assert!(written, "no action writes {name}");
+        }
+    }
+
+    #[test]
     fn only_the_fields_that_are_written_are_recorded_and_a_description_that_was_not_read_is_left_out() {
         let task = Task {
             title: "Old".to_owned(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::{ErrorClass, Failure};
-use tasksync_common::facts::SiteCheck;
+use tasksync_common::facts::{PersonLookup, SiteCheck};
 use tasksync_common::model::{LocationKey, SourceKey};
 use tasksync_common::plan::DeletionPolicy;
 use tasksync_worker::source::{
@@ -211,7 +211,7 @@ impl Source for ModelSource {
         Vec::new()
     }
 
-    async fn check_person(&self, _: &Person) -> Result<(), Failure> {
+    async fn check_person(&self, _: &Person, _: PersonLookup) -> Result<(), Failure> {
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
-use tasksync_common::facts::{MailboxFacts, SiteCheck};
+use tasksync_common::facts::{MailboxFacts, PersonLookup, SiteCheck};
 use tasksync_common::fleet::{Fleet, FleetParticipant, Nudge};
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Registry, SourceConnection, Tenant};
@@ -114,10 +114,15 @@ impl TenantChecks for ServerChecks {
         connections.source.check().await
     }
 
-    async fn check_person(&self, tenant: &Tenant, source_login: &str) -> Result<(), Failure> {
+    async fn check_person(
+        &self,
+        tenant: &Tenant,
+        source_login: &str,
+        lookup: PersonLookup,
+    ) -> Result<(), Failure> {
         let connections = self.connector.connect(tenant)?;
         let person = Person::new(source_login.to_owned());
-        connections.source.check_person(&person).await
+        connections.source.check_person(&person, lookup).await
     }
 
     async fn check_mailbox(&self, tenant: &Tenant, user: &Enrolment) -> Result<MailboxFacts, Failure> {
@@ -129,9 +134,9 @@ impl TenantChecks for ServerChecks {
         context.connections.mailbox.check(&context.owner(user)?).await
     }
 
-    async fn check_user(&self, tenant: &Tenant, user: &Enrolment) -> UserCheck {
+    async fn check_user(&self, tenant: &Tenant, user: &Enrolment, lookup: PersonLookup) -> UserCheck {
         let (person, mailbox) = tokio::join!(
-            self.check_person(tenant, &user.source_login),
+            self.check_person(tenant, &user.source_login, lookup),
             self.check_mailbox(tenant, user)
         );
         UserCheck { person, mailbox }

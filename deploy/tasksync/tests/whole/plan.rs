@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tasksync_loadtest::exchange::MailboxItemEdit as CopyEdit;
+use tasksync_loadtest::sharepoint::Operation;
 use tasksync_loadtest::sharepoint::people::ListItemEdit;
 use tasksync_loadtest::trial::{Farm, Ledger, Oracle, Service};
 
@@ -121,11 +122,62 @@ async fn the_plan_is_what_the_next_sync_does_and_asking_for_it_writes_nothing() 
         "{after:#}"
     );
 
+    the_doctor_only_reads(&farm, &service, &tenant.slug);
+
     let missing = ask(&service, &["user", "plan", &tenant.slug, "nobody"]);
     assert_eq!(missing.code, 1);
     assert!(missing.err.contains("not-found"), "{missing:?}");
     assert_eq!(service.terminate().await, Ok(Some(0)));
     farm.stop().await;
+}
+
+/// Runs the doctor and compares what the simulated servers were asked before and after. Reading by POST is reading.
+fn the_doctor_only_reads(farm: &Farm, service: &Service, tenant: &str) {
+    let reads = [
+        "GetFolder",
+        "FindFolder",
+        "SyncFolderHierarchy",
+        "SyncFolderItems",
+        "GetItem",
+        "FindItem",
+    ];
+    let of_sharepoint = [
+        Operation::ContextInfo,
+        Operation::Web,
+        Operation::Webs,
+        Operation::Site,
+        Operation::TimeZone,
+        Operation::CurrentUser,
+        Operation::SiteUsers,
+        Operation::Permissions,
+        Operation::Lists,
+        Operation::ContentTypes,
+        Operation::Fields,
+        Operation::ItemsList,
+        Operation::ItemsGet,
+        Operation::GetItems,
+        Operation::GetChanges,
+    ];
+    let of_sharepoint = of_sharepoint.map(Operation::name);
+    let asked = || {
+        let exchange = farm.exchange.stats.snapshot().operations;
+        let others = exchange.into_iter().filter(|(name, _)| !reads.contains(name));
+        let sharepoint = farm.sharepoint.stats.all().into_iter();
+        // A batch is counted by its parts, too.
+        let sharepoint = sharepoint.filter(|(name, _)| !of_sharepoint.contains(name) && *name != "batch");
+        let people = farm.sharepoint.stats.operations(Operation::SiteUsers);
+        (others.chain(sharepoint).collect::<Vec<_>>(), people)
+    };
+    let (writing, people) = asked();
+    let ended = ask(service, &["doctor", "--tenant", tenant]);
+    assert!(
+        ended.out.contains("SharePoint knows the people of the sample"),
+        "{ended:?}"
+    );
+    assert!(ended.out.contains("1 people are known"), "{ended:?}");
+    let after = asked();
+    assert_eq!(after.0, writing, "the doctor wrote");
+    assert!(after.1 > people, "the doctor asked for no person");
 }
 
 /// Requests syncs until both sides agree. One request may be too early, because the source's feed is read at most

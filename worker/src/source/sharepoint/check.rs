@@ -3,12 +3,12 @@
 
 use futures::StreamExt as _;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::facts::{SiteCheck, SiteFacts};
+use tasksync_common::facts::{PersonLookup, SiteCheck, SiteFacts};
 
 use super::errors::RequestSubject;
 use super::task_presence::Permissions;
 use super::wire::RestRequest;
-use super::{SharePointSource, Site, changes};
+use super::{SharePointSource, Site, changes, people};
 use crate::source::Person;
 
 /// Sites checked at the same time.
@@ -54,13 +54,17 @@ impl SharePointSource {
         })
     }
 
-    pub(super) async fn check_login(&self, person: &Person) -> Result<(), Failure> {
+    pub(super) async fn check_login(&self, person: &Person, lookup: PersonLookup) -> Result<(), Failure> {
         for site in &self.sites {
-            let user = site
-                .people
-                .user(&self.client, site, person, &self.settings, true)
-                .await?;
-            if user.is_some() {
+            let is_known = match lookup {
+                PersonLookup::Read => people::is_in_site(&self.client, site, &person.login).await?,
+                PersonLookup::Resolve => site
+                    .people
+                    .user(&self.client, site, person, &self.settings, true)
+                    .await?
+                    .is_some(),
+            };
+            if is_known {
                 return Ok(());
             }
         }

@@ -49,7 +49,7 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
-use tasksync_common::facts::SiteCheck;
+use tasksync_common::facts::{PersonLookup, SiteCheck};
 use tasksync_common::model::{LocationKey, SourceKey, TenantId};
 use tasksync_common::registry::SharePointConnection;
 
@@ -289,8 +289,8 @@ impl Source for SharePointSource {
         self.check_sites().await
     }
 
-    async fn check_person(&self, person: &Person) -> Result<(), Failure> {
-        self.check_login(person)
+    async fn check_person(&self, person: &Person, lookup: PersonLookup) -> Result<(), Failure> {
+        self.check_login(person, lookup)
             .await
             .map_err(|failure| self.of_tenant(failure))
     }

@@ -241,6 +241,42 @@ async fn ensure_user(
     }
 }
 
+/// Returns whether the site has met the person of a login. Only reads: `ensureuser` would add the person to the site.
+///
+/// The site's list of people has claims logins. A login in another form is looked up in the forms that Windows and
+/// Entra accounts have.
+pub(super) async fn is_in_site(client: &SharePointClient, site: &Site, login: &str) -> Result<bool, Failure> {
+    for claims in claims_logins(login) {
+        // Not every version has every property of a person, so none is selected.
+        let path = format!("web/siteusers(@v)?@v={}", odata::quoted(&claims));
+        let request = RestRequest::get(&site.address, path, RequestSubject::Person);
+        match client.send(&request).await {
+            Ok(reply) => {
+                let answer = reply.read(&["Id", "LoginName", "Email", "UserPrincipalName"])?;
+                return site_user(&claims, &answer)
+                    .map(|_| true)
+                    .map_err(|(code, reason)| unusable(site, code, &reason))
+                    .inspect_err(|failure| client.note_foreign(failure));
+            }
+            Err(refusal) if refusal.failure.code == Code::SharePointUserUnknown => {}
+            Err(refusal) => return Err(refusal.failure),
+        }
+    }
+    Ok(false)
+}
+
+/// Returns the claims logins that a login can stand for.
+fn claims_logins(login: &str) -> Vec<String> {
+    let login = login.trim();
+    if login.contains('|') {
+        vec![login.to_owned()]
+    } else if login.contains('@') {
+        vec![format!("i:0#.f|membership|{login}"), format!("i:0#.w|{login}")]
+    } else {
+        vec![format!("i:0#.w|{login}")]
+    }
+}
+
 /// Asks once for the person's permissions for each of these subjects.
 async fn permission_masks(
     client: &SharePointClient,

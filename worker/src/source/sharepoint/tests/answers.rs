@@ -269,12 +269,16 @@ async fn the_doctor_learns_what_is_wrong() {
         (facts.title.as_str(), facts.lists, facts.may_edit),
         ("Projects", 1, true)
     );
-    assert!(stage.source.check_person(&person("ana")).await.is_ok());
-    let unknown = stage.source.check_person(&person("nobody")).await.unwrap_err();
-    assert_eq!(
-        (unknown.class, unknown.code),
-        (ErrorClass::Refused, Code::SharePointUserUnknown)
-    );
+    for lookup in [PersonLookup::Read, PersonLookup::Resolve] {
+        assert!(stage.source.check_person(&person("ana"), lookup).await.is_ok());
+        let unknown = stage.source.check_person(&person("nobody"), lookup).await;
+        let unknown = unknown.unwrap_err();
+        assert_eq!(
+            (unknown.class, unknown.code),
+            (ErrorClass::Refused, Code::SharePointUserUnknown),
+            "{lookup:?}"
+        );
+    }
     let listing = stage.source.everything(&person("nobody")).await.unwrap_err();
     assert_eq!(listing.code, Code::SharePointUserUnknown);
     stage.fake.special(|_| {

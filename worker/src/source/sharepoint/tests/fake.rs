@@ -162,6 +162,14 @@ impl Fake {
                 {"Id": "00000000-0000-4000-8000-0000000000ff", "Title": "Other", "BaseTemplate": 100, "Hidden": false},
             ]})),
             "web/webs" => ok(json!({"value": []})),
+            "web/siteusers(@v)" if request.path.contains("ana") => {
+                ok(json!({"Id": 12, "LoginName": "i:0#.w|ana"}))
+            }
+            "web/siteusers(@v)" => error(
+                404,
+                "-2146232832, Microsoft.SharePoint.SPException",
+                "User cannot be found.",
+            ),
             "web/ensureuser" => {
                 let body: Value = serde_json::from_str(&request.body).unwrap();
                 match body["logonName"].as_str().unwrap() {
