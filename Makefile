@@ -28,7 +28,7 @@ ifneq ($(wildcard ../shared/ews-xsd/driver.xsd),)
 export TASKSYNC_EWS_XSD ?= $(abspath ../shared/ews-xsd)
 endif
 
-.PHONY: demo calamity move-trial scenario upgrade-trial test bench format lint docs doc-links unit deploy-files setup docs-generated image image-push image-save
+.PHONY: demo calamity move-trial scenario upgrade-trial test bench format lint docs doc-links unit deploy-files setup docs-generated man image image-push image-save
 
 demo:
 	@echo "Building tasksync and the simulated servers: minutes the first time, seconds afterwards."
@@ -109,6 +109,11 @@ image-push:
 # For clusters that take images from a file: make image-save IMAGE=… FILE=tasksync.tar
 image-save:
 	@deploy/docker/image.sh save "$(IMAGE)" "$(FILE)"
+
+# One man page for each command. They are built and not kept: DIR=/usr/local/share/man/man1 installs them.
+man:
+	cargo build --locked --quiet --bin tasksync
+	"$(CARGO_TARGET_DIR)/debug/tasksync" docs man "$(or $(DIR),$(CARGO_TARGET_DIR)/man)"
 
 # Pages generated from the code; a test compares them.
 docs-generated:

@@ -32,7 +32,7 @@ pub(crate) struct Cli {
         hide_env_values = true
     )]
     pub(crate) url: String,
-    /// Print the service's JSON instead of text.
+    /// Print JSON instead of text; a role logs as JSON.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]
@@ -81,10 +81,25 @@ pub(crate) enum Command {
     /// Works with settings files.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Explains an error code: its cause, who acts and what to do. Without a code, lists all codes.
+    ///
+    /// The codes are those in the service's answers, alerts and log. Needs no running service.
+    Explain {
+        /// The code, such as `exchange-busy`.
+        code: Option<String>,
+    },
+    /// Prints a script that completes commands and options in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Prints reference pages, generated from the program itself.
     Docs {
         /// Which page.
         page: DocsPage,
+        /// For `man`: the folder that the man pages are written to, one for each command.
+        #[arg(required_if_eq("page", "man"))]
+        folder: Option<PathBuf>,
     },
 }
 
@@ -419,4 +434,6 @@ pub(crate) enum DocsPage {
     Commands,
     /// The metrics.
     Metrics,
+    /// Man pages, written to a folder.
+    Man,
 }

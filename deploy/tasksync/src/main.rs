@@ -4,11 +4,14 @@ mod backup;
 mod cli;
 mod client;
 mod commands;
+mod completions;
 mod confirm;
 mod difference;
 mod docs;
 mod effective;
+mod examples;
 mod exit;
+mod explain;
 mod import;
 mod journal;
 mod preview;
@@ -23,14 +26,17 @@ mod watch;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 
 use crate::cli::{Cli, Command, Config, ConfigCommand};
 use crate::exit::{CommandEnd, CommandError};
 use crate::service::ServiceRole;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::from_arg_matches(&examples::command().get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
     let ended = run(cli);
     let stop = match ended {
         Ok(end) => return ExitCode::from(end.code()),
@@ -42,13 +48,15 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<CommandEnd, CommandError> {
     match cli.command {
-        Command::Scheduler(Config { config }) => serve(ServiceRole::Scheduler, config.as_deref()),
-        Command::Worker(Config { config }) => serve(ServiceRole::Worker, config.as_deref()),
-        Command::Standalone(Config { config }) => serve(ServiceRole::Standalone, config.as_deref()),
+        Command::Scheduler(Config { config }) => serve(ServiceRole::Scheduler, config.as_deref(), cli.json),
+        Command::Worker(Config { config }) => serve(ServiceRole::Worker, config.as_deref(), cli.json),
+        Command::Standalone(Config { config }) => serve(ServiceRole::Standalone, config.as_deref(), cli.json),
         Command::Health { config, live } => {
-            runtime(false)?.block_on(service::probe(config.config.as_deref(), live))
+            runtime(false)?.block_on(service::probe(config.config.as_deref(), live, cli.json))
         }
-        Command::Docs { page } => exit::print(&docs::page(page)),
+        Command::Docs { page, folder } => docs::run(page, folder.as_deref(), cli.json),
+        Command::Explain { code } => explain::run(code.as_deref(), cli.json),
+        Command::Completions { shell } => completions::run(shell, cli.json),
         Command::Config(command) => config(command, cli.json),
         Command::Backup(arguments) => runtime(false)?.block_on(backup::backup(arguments, cli.json)),
         Command::Restore(arguments) => runtime(false)?.block_on(backup::restore(arguments, cli.json)),
@@ -101,8 +109,8 @@ fn config(command: ConfigCommand, json: bool) -> Result<CommandEnd, CommandError
     }
 }
 
-fn serve(role: ServiceRole, config: Option<&Path>) -> Result<CommandEnd, CommandError> {
-    runtime(true)?.block_on(service::run(role, config))
+fn serve(role: ServiceRole, config: Option<&Path>, json: bool) -> Result<CommandEnd, CommandError> {
+    runtime(true)?.block_on(service::run(role, config, json))
 }
 
 fn runtime(all_cores: bool) -> Result<tokio::runtime::Runtime, CommandError> {

@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use clap::{Command, CommandFactory as _};
+use clap::Command;
 
-use crate::cli::Cli;
+use crate::examples;
 
 pub(super) fn markdown() -> String {
     let mut page =
         String::from("# Commands\n\nGenerated from the code (`tasksync docs commands`); do not edit.\n");
-    let mut command = Cli::command().term_width(100);
+    let mut command = examples::command().term_width(100);
     command.build();
     describe(&mut command, "tasksync", &mut page);
     page
@@ -44,8 +44,8 @@ mod tests {
 
     #[test]
     fn every_command_and_argument_has_help() {
-        Cli::command().debug_assert();
-        every(&Cli::command(), &mut |command| {
+        examples::command().debug_assert();
+        every(&examples::command(), &mut |command| {
             assert!(command.get_about().is_some(), "{}", command.get_name());
             for argument in command.get_arguments() {
                 assert!(

@@ -2,16 +2,45 @@
 
 mod commands;
 mod declared;
+mod man;
 mod settings;
 mod tenant;
 
+use std::path::Path;
+
+use serde_json::json;
+
 use crate::cli::DocsPage;
+use crate::exit::{CommandEnd, CommandError, print};
 
 /// The longest line of prose in a page, in columns.
 const COLUMNS: usize = 120;
 
-/// Returns a page as Markdown.
-pub(crate) fn page(page: DocsPage) -> String {
+/// Prints a page as Markdown, or writes the man pages to `folder`.
+///
+/// # Errors
+/// A man page cannot be written.
+pub(crate) fn run(which: DocsPage, folder: Option<&Path>, json: bool) -> Result<CommandEnd, CommandError> {
+    let (text, value) = match (which, folder) {
+        (DocsPage::Man, Some(folder)) => {
+            let pages = man::write_pages(folder)?;
+            let folder = folder.display().to_string();
+            (
+                format!("{pages} man pages were written to {folder}\n"),
+                json!({ "folder": folder, "pages": pages }),
+            )
+        }
+        (which, _) => {
+            let text = page(which);
+            let value = json!({ "markdown": text });
+            (text, value)
+        }
+    };
+    print(&if json { crate::client::pretty(&value) } else { text })
+}
+
+/// Returns a page as Markdown. The man pages are none.
+fn page(page: DocsPage) -> String {
     wrap(&match page {
         DocsPage::Errors => {
             tasksync_common::error_catalogue_markdown() + &tasksync_scheduler::api::errors_markdown()
@@ -22,6 +51,7 @@ pub(crate) fn page(page: DocsPage) -> String {
         DocsPage::Doctor => tasksync_scheduler::doctor::markdown(),
         DocsPage::Commands => commands::markdown(),
         DocsPage::Metrics => tasksync_common::metrics::markdown(),
+        DocsPage::Man => String::new(),
     })
 }
 

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tasksync_common::health::Health;
 use tasksync_common::settings;
 use tasksync_scheduler::api::{Detail, probes};
 
+use crate::client::pretty;
 use crate::exit::{CommandEnd, CommandError, print};
 use crate::show::{cell, entries};
 use crate::token;
@@ -24,7 +25,7 @@ pub(super) fn router(health: Health, more: Router) -> Router {
 }
 
 /// Queries the service that has these settings, on this machine: whether it is ready, or with `live` whether it is
-/// alive.
+/// alive. With `json` prints `{ready, missing}` or `{alive, detail}`.
 ///
 /// # Errors
 /// The settings cannot be read.
@@ -32,7 +33,7 @@ pub(super) fn router(health: Health, more: Router) -> Router {
     clippy::disallowed_methods,
     reason = "one call of this machine, with a timeout of its own"
 )]
-pub(crate) async fn probe(config: Option<&Path>, live: bool) -> Result<CommandEnd, CommandError> {
+pub(crate) async fn probe(config: Option<&Path>, live: bool, json: bool) -> Result<CommandEnd, CommandError> {
     // The files that the settings name are not checked: a process that runs needs them no more.
     let settings = settings::load(config, token::environment())
         .map_err(|error| CommandError::settings(error.to_string()))?
@@ -56,18 +57,22 @@ pub(crate) async fn probe(config: Option<&Path>, live: bool) -> Result<CommandEn
         Ok(answer) => answer,
         Err(error) => {
             // Not exit code 3: to a probe, a process that does not answer is as bad as one that is not ready.
-            print(&format!(
-                "nothing answers at {address} (health.listen): {}\n",
-                reason(&error)
-            ))?;
+            let text = format!("nothing answers at {address} (health.listen): {}", reason(&error));
+            print(&match (json, live) {
+                (false, _) => text + "\n",
+                (true, true) => pretty(&json!({ "alive": false, "detail": text })),
+                (true, false) => pretty(&json!({ "ready": false, "missing": [{ "what": text }] })),
+            })?;
             return Ok(CommandEnd::BadAnswer);
         }
     };
-    if live {
-        print(&text)?;
-    } else {
-        print(&readiness(&serde_json::from_str(&text).unwrap_or_default()))?;
-    }
+    let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+    print(&match (json, live) {
+        (false, false) => readiness(&answer),
+        (true, false) => pretty(&answer),
+        (false, true) => text,
+        (true, true) => pretty(&json!({ "alive": well, "detail": text.trim_end() })),
+    })?;
     Ok(if well {
         CommandEnd::Success
     } else {
@@ -119,8 +124,6 @@ fn readiness(answer: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

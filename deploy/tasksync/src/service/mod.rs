@@ -25,7 +25,7 @@ use tasksync_common::health::Health;
 use tasksync_common::lifecycle::Lifecycle;
 use tasksync_common::metrics::Metrics;
 use tasksync_common::registry::{Occupancy, Registry, RegistrySharing};
-use tasksync_common::settings::{Settings, WorkerSettings, variable_of};
+use tasksync_common::settings::{LogFormat, Settings, WorkerSettings, variable_of};
 use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 use tasksync_common::telemetry;
 use tasksync_scheduler::Door;
@@ -67,13 +67,20 @@ struct RoleProcess {
     metrics: Metrics,
 }
 
-/// Runs a role until a signal ends it.
+/// Runs a role until a signal ends it. With `json` it logs as JSON, whatever the settings say.
 ///
 /// # Errors
 /// What keeps the role from starting, in one line. A shared store that does not answer is retried, and is no error.
-pub(crate) async fn run(role: ServiceRole, config: Option<&Path>) -> Result<CommandEnd, CommandError> {
+pub(crate) async fn run(
+    role: ServiceRole,
+    config: Option<&Path>,
+    json: bool,
+) -> Result<CommandEnd, CommandError> {
     let loaded = load_settings(Some(role), config, NamedFiles::Here)?;
-    let settings = loaded.settings;
+    let mut settings = loaded.settings;
+    if json {
+        settings.log.format = LogFormat::Json;
+    }
     let store_sharing = combination::check(role, &settings)?;
     let telemetry = telemetry::init(&settings.log, &settings.telemetry, role.name())
         .map_err(|error| CommandError::settings(error.to_string()))?;

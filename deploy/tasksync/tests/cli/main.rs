@@ -10,6 +10,7 @@ mod backup;
 mod commands;
 mod harness;
 mod pages;
+mod reference;
 mod roles;
 mod settings;
 mod standalone;
