@@ -21,8 +21,8 @@ pub struct UserCheck {
 pub trait TenantChecks: Send + Sync + 'static {
     /// Checks for every site of the tenant that it answers, and what the service account may do there.
     async fn check_tenant(&self, tenant: &Tenant) -> Vec<SiteCheck>;
-    /// Checks that the source knows a person by this sign-in name. With [`PersonLookup::Read`] nothing is written at the
-    /// source, and a person whom it has not met yet counts as unknown (`sharepoint-user-unknown`).
+    /// Checks that the source knows a person by this sign-in name. With [`PersonLookup::Read`] nothing is written at
+    /// the source, and a person whom it has not met yet counts as unknown (`sharepoint-user-unknown`).
     ///
     /// # Errors
     /// It does not, or cannot be asked.
