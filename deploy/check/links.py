@@ -17,7 +17,6 @@ SKIPPED = {".git", "target", "reports", "node_modules", ".venv"}
 RECORD_LINES = 10
 COLUMNS = 120
 
-FENCE = re.compile(r"^\s*(```|~~~)")
 HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$")
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^()\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 EXPLICIT_ANCHOR = re.compile(r"<a\s+(?:id|name)=\"([^\"]+)\"")
@@ -39,7 +38,7 @@ def prose(page: Path) -> list[tuple[int, str]]:
     """The lines of a page outside code blocks, with their numbers."""
     lines, fenced = [], False
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
-        if FENCE.match(line):
+        if named.FENCE.match(line):
             fenced = not fenced
         elif not fenced:
             lines.append((number, line))

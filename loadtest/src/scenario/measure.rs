@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::file::{Edits, FaultKind, FaultServer, LatencySpec, Scenario, TenantGroup};
 use super::fleet::Fleet;
+use super::result::is_tasksync_process;
 use super::sample::{Meter, ProcessScope, Sample, Series};
 use super::visits::{GroupWaits, VisitLog};
 use crate::machine_clock::monotonic;
@@ -62,12 +63,10 @@ impl MonitorSample {
 
     /// Returns the CPU time of all tasksync processes in seconds.
     pub(crate) fn cpu(&self) -> f64 {
-        let is_tasksync =
-            |name: &str| name == "tasksync" || name.starts_with("scheduler-") || name.starts_with("worker-");
         self.sample
             .processes
             .iter()
-            .filter(|(name, _)| is_tasksync(name))
+            .filter(|(name, _)| is_tasksync_process(name))
             .map(|(_, usage)| usage.cpu_seconds)
             .sum()
     }

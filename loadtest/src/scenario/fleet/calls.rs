@@ -20,10 +20,7 @@ impl Fleet {
         body: Option<&Value>,
     ) -> Result<Value, String> {
         let mut last = "no scheduler runs".to_owned();
-        for process in &self.schedulers {
-            let (Some(api), Some(_)) = (&process.spec.api, process.id()) else {
-                continue;
-            };
+        for (_, api) in self.running_apis() {
             match self
                 .ask(api, method.clone(), path, body, Duration::from_secs(130))
                 .await
@@ -33,6 +30,22 @@ impl Fleet {
             }
         }
         Err(last)
+    }
+
+    /// Returns the running schedulers with the base addresses of their APIs.
+    fn running_apis(&self) -> impl Iterator<Item = (&Arc<TasksyncProcess>, &str)> {
+        let running = self.schedulers.iter().filter(|process| process.id().is_some());
+        running.filter_map(|process| Some((process, process.spec.api.as_deref()?)))
+    }
+
+    /// Returns what the first scheduler answers that answers within `patience`.
+    async fn read(&self, path: &str, patience: Duration) -> Option<Value> {
+        for (_, api) in self.running_apis() {
+            if let Ok(value) = self.ask(api, reqwest::Method::GET, path, None, patience).await {
+                return Some(value);
+            }
+        }
+        None
     }
 
     #[expect(
@@ -67,51 +80,25 @@ impl Fleet {
 
     /// Returns the status from the first scheduler that answers within a second.
     pub(crate) async fn status(&self) -> Option<Value> {
-        for process in self.schedulers.iter().filter(|process| process.id().is_some()) {
-            let Some(api) = &process.spec.api else { continue };
-            let patience = Duration::from_secs(1);
-            if let Ok(status) = self
-                .ask(api, reqwest::Method::GET, "/status", None, patience)
-                .await
-            {
-                return Some(status);
-            }
-        }
-        None
+        self.read("/status", Duration::from_secs(1)).await
     }
 
     /// Returns the text of a user's journal.
     pub(crate) async fn journal(&self, tenant: &str, user: &str) -> Option<String> {
         let path = format!("/tenants/{tenant}/users/{user}/journal?limit=500");
-        for process in self.schedulers.iter().filter(|process| process.id().is_some()) {
-            let Some(api) = &process.spec.api else { continue };
-            let patience = Duration::from_secs(5);
-            if let Ok(journal) = self.ask(api, reqwest::Method::GET, &path, None, patience).await {
-                return Some(journal.to_string());
-            }
-        }
-        None
+        let journal = self.read(&path, Duration::from_secs(5)).await?;
+        Some(journal.to_string())
     }
 
     /// Returns a user as the API shows them, or `None` if no scheduler answers.
     pub(crate) async fn person(&self, tenant: &str, user: &str) -> Option<Value> {
         let path = format!("/tenants/{tenant}/users/{user}");
-        for process in self.schedulers.iter().filter(|process| process.id().is_some()) {
-            let Some(api) = &process.spec.api else { continue };
-            let patience = Duration::from_secs(5);
-            if let Ok(person) = self.ask(api, reqwest::Method::GET, &path, None, patience).await {
-                return Some(person);
-            }
-        }
-        None
+        self.read(&path, Duration::from_secs(5)).await
     }
 
     /// Returns the scheduler that reports itself as the leader.
     pub(crate) async fn leader(&self) -> Option<&Arc<TasksyncProcess>> {
-        for process in &self.schedulers {
-            let (Some(api), Some(_)) = (&process.spec.api, process.id()) else {
-                continue;
-            };
+        for (process, api) in self.running_apis() {
             let status = self
                 .ask(api, reqwest::Method::GET, "/status", None, Duration::from_secs(2))
                 .await;
