@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::value_kind::ValueKind;
+use super::value_kind::{TextKind, ValueKind};
 
 /// Longest time that a setting may name: ten years. It keeps sums of times far from their limits.
 const LONGEST: Duration = Duration::from_hours(87_600);
@@ -73,6 +73,10 @@ const fn at_least(least: Duration) -> ValueKind {
     time(least, LONGEST)
 }
 
+const fn text(kind: TextKind) -> ValueKind {
+    ValueKind::Text(kind)
+}
+
 const fn count(least: u64, most: u64) -> ValueKind {
     ValueKind::Count { least, most }
 }
@@ -85,19 +89,19 @@ const QUEUE_SIGNS: &[char] = &['-', '_', '.'];
 
 /// All settings, in the order of the reference page.
 pub(super) const KEYS: &[SettingKey] = &[
-    masked("registry.url", ValueKind::RegistryUrl),
+    masked("registry.url", text(TextKind::RegistryUrl)),
     open("registry.connections", count(1, 1_000)),
     open("registry.acquire_timeout", at_least(SECOND)),
     open("registry.statement_timeout", at_least(SECOND)),
     open("registry.journal_lifetime", any_time()),
-    masked("schedule.url", ValueKind::ScheduleUrl),
-    open("schedule.authorities", ValueKind::AuthoritiesFile),
+    masked("schedule.url", text(TextKind::ScheduleUrl)),
+    open("schedule.authorities", text(TextKind::AuthoritiesFile)),
     open(
         "schedule.key_prefix",
-        ValueKind::Name {
+        text(TextKind::Name {
             most: 64,
             signs: PREFIX_SIGNS,
-        },
+        }),
     ),
     open("schedule.run_interval", at_least(TENTH)),
     open("schedule.top_up_interval", any_time()),
@@ -117,7 +121,7 @@ pub(super) const KEYS: &[SettingKey] = &[
     open("schedule.leader_lifetime", at_least(SECOND)),
     open("schedule.heartbeat_interval", at_least(TENTH)),
     open("schedule.heartbeat_lifetime", time(TENTH, Duration::from_mins(5))),
-    masked("queue.url", ValueKind::QueueUrl),
+    masked("queue.url", text(TextKind::QueueUrl)),
     open("queue.maximum_length", count(1, 1_000_000)),
     open("queue.delivery_limit", count(1, 100)),
     open("queue.consumer_timeout", at_least(SECOND)),
@@ -126,19 +130,19 @@ pub(super) const KEYS: &[SettingKey] = &[
         "queue.dead_letter_lifetime",
         time(SECOND, Duration::from_hours(720)),
     ),
-    open("queue.declare", ValueKind::Choice(&["create", "check"])),
+    open("queue.declare", text(TextKind::Choice(&["create", "check"]))),
     open(
         "queue.name_prefix",
-        ValueKind::Name {
+        text(TextKind::Name {
             most: 100,
             signs: QUEUE_SIGNS,
-        },
+        }),
     ),
     open("queue.connect_timeout", time(HUNDREDTH, Duration::from_mins(1))),
     open("queue.request_timeout", time(HUNDREDTH, Duration::from_mins(1))),
     open("queue.heartbeat", time(SECOND, Duration::from_mins(5))),
     open("queue.unconfirmed", count(1, 10_000)),
-    open("queue.authorities", ValueKind::AuthoritiesFile),
+    open("queue.authorities", text(TextKind::AuthoritiesFile)),
     open("worker.batch_budget", any_time()),
     open("worker.users_at_once", count(1, 100)),
     open("worker.batches_at_once", count(1, 1_000)),
@@ -147,27 +151,27 @@ pub(super) const KEYS: &[SettingKey] = &[
     open("worker.deep_check_interval", any_time()),
     open("worker.drain", any_time()),
     open("worker.grace_period", any_time()),
-    open("api.listen", ValueKind::ListenAddress),
+    open("api.listen", text(TextKind::ListenAddress)),
     open("api.connections", count(1, 100_000)),
     open("api.connections_per_address", count(1, 100_000)),
     open("api.wrong_tokens", count(1, 1_000_000)),
     open("api.trusted_proxies", ValueKind::Networks),
-    open("health.listen", ValueKind::ListenAddress),
+    open("health.listen", text(TextKind::ListenAddress)),
     open("outbound.request_timeout", at_least(HUNDREDTH)),
     open("outbound.connect_timeout", at_least(HUNDREDTH)),
     open("outbound.maximum_answer_bytes", count(1, 256 * 1024 * 1024)),
     open("outbound.requests_per_server", count(1, 10_000)),
     open("outbound.allowed_networks", ValueKind::Networks),
     open("outbound.allow_plain_http", ValueKind::Switch),
-    open("outbound.authorities", ValueKind::AuthoritiesFile),
-    open("secrets.folder", ValueKind::SecretsFolder),
-    open("secrets.variable_prefix", ValueKind::SecretsPrefix),
+    open("outbound.authorities", text(TextKind::AuthoritiesFile)),
+    open("secrets.folder", text(TextKind::SecretsFolder)),
+    open("secrets.variable_prefix", text(TextKind::SecretsPrefix)),
     open("guard.deletions", count(0, 1_000_000_000)),
     open("guard.deletions_percent", count(0, 100)),
     open("guard.emptied_from", count(0, 1_000_000_000)),
-    open("log.format", ValueKind::Choice(&["text", "json"])),
-    open("log.filter", ValueKind::LogFilter),
-    masked("telemetry.otlp_endpoint", ValueKind::ReceiverUrl),
+    open("log.format", text(TextKind::Choice(&["text", "json"]))),
+    open("log.filter", text(TextKind::LogFilter)),
+    masked("telemetry.otlp_endpoint", text(TextKind::ReceiverUrl)),
     open("telemetry.trace_ratio", ValueKind::Share),
     open("telemetry.metrics_interval", at_least(SECOND)),
 ];

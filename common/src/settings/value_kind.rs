@@ -28,6 +28,17 @@ pub(super) enum ValueKind {
     },
     /// `true` or `false`.
     Switch,
+    /// A list of networks.
+    Networks,
+    /// A share between 0 and 1.
+    Share,
+    /// A text that is not empty.
+    Text(TextKind),
+}
+
+/// What a text may be.
+#[derive(Debug)]
+pub(super) enum TextKind {
     /// A short name of letters, digits and these signs.
     Name {
         /// Largest number of characters.
@@ -45,10 +56,6 @@ pub(super) enum ValueKind {
     SecretsFolder,
     /// The beginning of the names of variables with tenants' secrets.
     SecretsPrefix,
-    /// A list of networks.
-    Networks,
-    /// A share between 0 and 1.
-    Share,
     /// The URL of the registry.
     RegistryUrl,
     /// The URL of the schedule.
@@ -86,25 +93,79 @@ impl ValueKind {
                 (share.and_then(Ratio::of).is_none()).then(|| "is not a share".to_owned())
             }
             Self::Networks => networks_refusal(value),
-            Self::Name { .. }
-            | Self::Choice(_)
-            | Self::ListenAddress
-            | Self::AuthoritiesFile
-            | Self::SecretsFolder
-            | Self::SecretsPrefix
-            | Self::RegistryUrl
-            | Self::ScheduleUrl
-            | Self::QueueUrl
-            | Self::LogFilter
-            | Self::ReceiverUrl => match value.as_str() {
+            Self::Text(kind) => match value.as_str() {
                 None => Some("is not a text in quotes".to_owned()),
                 Some(text) if text.trim().is_empty() => Some("is empty".to_owned()),
-                Some(text) => self.text_refusal(text),
+                Some(text) => kind.refusal(text),
             },
         }
     }
 
-    fn text_refusal(&self, text: &str) -> Option<String> {
+    /// Returns what is allowed, as a phrase without a full stop.
+    pub(super) fn allowed(&self) -> String {
+        match self {
+            Self::Time { least, most } => {
+                let mut text = "a whole number and a unit in quotes (ms, s, min, h or d)".to_owned();
+                if least.is_zero() {
+                    text.push_str(", or 0");
+                } else {
+                    let _ = write!(text, ", at least {}", duration::written(*least));
+                }
+                // The general limit interests only people who exceed it.
+                if *most < Duration::from_hours(24 * 365) {
+                    let _ = write!(text, ", at most {}", duration::written(*most));
+                }
+                text
+            }
+            Self::Count { least, most } => format!("a whole number from {least} to {most}"),
+            Self::Switch => "true or false".to_owned(),
+            Self::Networks => "a list of networks, each an IP address and a prefix length".to_owned(),
+            Self::Share => "a number between 0 and 1".to_owned(),
+            Self::Text(kind) => kind.allowed(),
+        }
+    }
+
+    /// Returns a value to imitate, in TOML.
+    pub(super) fn example(&self) -> String {
+        let text = match self {
+            Self::Time { least, most } => {
+                let usual = Duration::from_secs(30).clamp(*least, *most);
+                return format!("\"{}\"", duration::written(usual));
+            }
+            Self::Count { least, most } => return 10.clamp(*least, *most).to_string(),
+            Self::Text(kind) => return kind.example(),
+            Self::Switch => "false",
+            Self::Networks => "[\"10.0.0.0/8\"]",
+            Self::Share => "0.01",
+        };
+        text.to_owned()
+    }
+
+    /// Returns the text of an environment variable as a value of this kind. Text that is none becomes a
+    /// string, which [`Self::refusal`] then refuses.
+    pub(super) fn of_variable(&self, text: &str) -> Value {
+        let written = || {
+            toml::from_str::<toml::Table>(&format!("value = {text}"))
+                .ok()
+                .and_then(|mut table| table.remove("value"))
+        };
+        let taken = match self {
+            Self::Count { .. } | Self::Time { .. } => {
+                written().filter(|value| value.is_integer() || value.is_str())
+            }
+            Self::Switch => written().filter(Value::is_bool),
+            Self::Share => written().filter(|value| !value.is_datetime()),
+            Self::Networks => written().filter(Value::is_array),
+            // Text is taken as it is; quotes around it are TOML's.
+            Self::Text(_) => written().filter(Value::is_str),
+        };
+        taken.unwrap_or_else(|| Value::String(text.to_owned()))
+    }
+}
+
+impl TextKind {
+    /// Returns why a text is refused.
+    fn refusal(&self, text: &str) -> Option<String> {
         match self {
             Self::Name { most, signs } => {
                 let allowed = |sign: char| sign.is_ascii_alphanumeric() || signs.contains(&sign);
@@ -127,33 +188,13 @@ impl ValueKind {
             Self::QueueUrl => crate::queue::url_refusal(text),
             Self::LogFilter => log_filter::refusal(text),
             Self::ReceiverUrl => crate::telemetry::endpoint_refusal(text),
-            Self::AuthoritiesFile
-            | Self::Time { .. }
-            | Self::Count { .. }
-            | Self::Switch
-            | Self::Networks
-            | Self::Share => None,
+            Self::AuthoritiesFile => None,
         }
     }
 
     /// Returns what is allowed, as a phrase without a full stop.
-    pub(super) fn allowed(&self) -> String {
+    fn allowed(&self) -> String {
         match self {
-            Self::Time { least, most } => {
-                let mut text = "a whole number and a unit in quotes (ms, s, min, h or d)".to_owned();
-                if least.is_zero() {
-                    text.push_str(", or 0");
-                } else {
-                    let _ = write!(text, ", at least {}", duration::written(*least));
-                }
-                // The general limit interests only people who exceed it.
-                if *most < Duration::from_hours(24 * 365) {
-                    let _ = write!(text, ", at most {}", duration::written(*most));
-                }
-                text
-            }
-            Self::Count { least, most } => format!("a whole number from {least} to {most}"),
-            Self::Switch => "true or false".to_owned(),
             Self::Name { most, signs } => {
                 let signs: Vec<String> = signs.iter().map(|sign| format!("\"{sign}\"")).collect();
                 format!("1 to {most} letters, digits or the signs {}", signs.join(" "))
@@ -166,8 +207,6 @@ impl ValueKind {
             Self::AuthoritiesFile => "the path of a PEM file with certificates of authorities".to_owned(),
             Self::SecretsFolder => secrets::ALLOWED_FOLDER.to_owned(),
             Self::SecretsPrefix => secrets::ALLOWED_PREFIX.to_owned(),
-            Self::Networks => "a list of networks, each an IP address and a prefix length".to_owned(),
-            Self::Share => "a number between 0 and 1".to_owned(),
             Self::RegistryUrl => crate::registry::SUPPORTED_URLS.to_owned(),
             Self::ScheduleUrl => crate::schedule::SUPPORTED.to_owned(),
             Self::QueueUrl => crate::queue::SUPPORTED_URLS.to_owned(),
@@ -179,22 +218,14 @@ impl ValueKind {
     }
 
     /// Returns a value to imitate, in TOML.
-    pub(super) fn example(&self) -> String {
+    fn example(&self) -> String {
         let text = match self {
-            Self::Time { least, most } => {
-                let usual = Duration::from_secs(30).clamp(*least, *most);
-                return format!("\"{}\"", duration::written(usual));
-            }
-            Self::Count { least, most } => return 10.clamp(*least, *most).to_string(),
             Self::Choice(words) => return format!("\"{}\"", words.first().copied().unwrap_or_default()),
-            Self::Switch => "false",
             Self::Name { .. } => "\"tasksync\"",
             Self::ListenAddress => "\"127.0.0.1:8480\"",
             Self::AuthoritiesFile => "\"/etc/tasksync/ca.pem\"",
             Self::SecretsFolder => "\"/run/secrets/tenants\"",
             Self::SecretsPrefix => "\"TASKSYNC_SECRET_\"",
-            Self::Networks => "[\"10.0.0.0/8\"]",
-            Self::Share => "0.01",
             Self::RegistryUrl => "\"postgres://tasksync:PASSWORD@db.example:5432/tasksync\"",
             Self::ScheduleUrl => "\"redis://:PASSWORD@redis.example:6379/0\"",
             Self::QueueUrl => "\"amqp://tasksync:PASSWORD@broker.example:5672/tasksync\"",
@@ -202,37 +233,6 @@ impl ValueKind {
             Self::ReceiverUrl => "\"https://collector.example:4318\"",
         };
         text.to_owned()
-    }
-
-    /// Returns the text of an environment variable as a value of this kind. Text that is none becomes a
-    /// string, which [`Self::refusal`] then refuses.
-    pub(super) fn of_variable(&self, text: &str) -> Value {
-        let written = || {
-            toml::from_str::<toml::Table>(&format!("value = {text}"))
-                .ok()
-                .and_then(|mut table| table.remove("value"))
-        };
-        let taken = match self {
-            Self::Count { .. } | Self::Time { .. } => {
-                written().filter(|value| value.is_integer() || value.is_str())
-            }
-            Self::Switch => written().filter(Value::is_bool),
-            Self::Share => written().filter(|value| !value.is_datetime()),
-            Self::Networks => written().filter(Value::is_array),
-            // Text is taken as it is; quotes around it are TOML's.
-            Self::Name { .. }
-            | Self::Choice(_)
-            | Self::ListenAddress
-            | Self::AuthoritiesFile
-            | Self::SecretsFolder
-            | Self::SecretsPrefix
-            | Self::RegistryUrl
-            | Self::ScheduleUrl
-            | Self::QueueUrl
-            | Self::LogFilter
-            | Self::ReceiverUrl => written().filter(Value::is_str),
-        };
-        taken.unwrap_or_else(|| Value::String(text.to_owned()))
     }
 }
 
