@@ -9,6 +9,7 @@ use tasksync_common::model::MailboxAddress;
 
 use crate::backup::{BackupArguments, ExportArguments, ImportArguments, RestoreArguments};
 use crate::service::ServiceRole;
+use crate::support::SupportBundleArguments;
 use crate::watch;
 
 /// Synchronises people's tasks between SharePoint and Exchange.
@@ -81,6 +82,12 @@ pub(crate) enum Command {
     /// Works with settings files.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Writes one archive for those who help: settings, status, doctor, metrics and errors, without secrets, tasks and
+    /// people's names.
+    ///
+    /// The answers come from the running service, settings and metrics from this machine. If the service cannot be
+    /// reached, the archive has what is left, and says so. Exit code 1 if a part is missing.
+    SupportBundle(SupportBundleArguments),
     /// Explains an error code: its cause, who acts and what to do. Without a code, lists all codes.
     ///
     /// The codes are those in the service's answers, alerts and log. Needs no running service.

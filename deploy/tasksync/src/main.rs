@@ -14,9 +14,11 @@ mod exit;
 mod explain;
 mod import;
 mod journal;
+mod new_file;
 mod preview;
 mod service;
 mod show;
+mod support;
 mod tenant_edit;
 mod tenant_file;
 mod tenants;
@@ -62,6 +64,9 @@ fn run(cli: Cli) -> Result<CommandEnd, CommandError> {
         Command::Restore(arguments) => runtime(false)?.block_on(backup::restore(arguments, cli.json)),
         Command::Export(arguments) => runtime(false)?.block_on(backup::export(arguments, cli.json)),
         Command::Import(arguments) => runtime(false)?.block_on(backup::import(arguments, cli.json)),
+        Command::SupportBundle(arguments) => {
+            runtime(false)?.block_on(support::run(&cli.url, &arguments, cli.json))
+        }
         Command::Remote(command) => {
             let client = client::ApiClient::new(&cli.url, cli.json)?;
             runtime(false)?.block_on(commands::run(&client, command))

@@ -21,10 +21,11 @@ use tasksync_common::settings::{self, Settings};
 pub(crate) use arguments::{BackupArguments, ExportArguments, ImportArguments, RestoreArguments};
 
 use self::decide::{RestoreTarget, TakeoverChoice, plan_restore};
-use self::file::{NewFile, transfer_error};
+use self::file::transfer_error;
 use self::report::{FilledRegistry, WrittenBackup};
 use crate::cli::Config;
 use crate::exit::{self, CommandEnd, CommandError};
+use crate::new_file::NewFile;
 use crate::service::LonePlace;
 use crate::token;
 
@@ -37,7 +38,7 @@ pub(crate) async fn backup(arguments: BackupArguments, json: bool) -> Result<Com
     let file = NewFile::beside(&arguments.file, arguments.overwrite)?;
     let registry = open_to_read(&settings).await?;
     let mut snapshot = take_snapshot(&registry, false).await?;
-    let summary = file.write(&mut snapshot).await?;
+    let summary = file::write(file, &mut snapshot).await?;
     snapshot
         .close()
         .await
@@ -77,7 +78,7 @@ pub(crate) async fn export(arguments: ExportArguments, json: bool) -> Result<Com
         let file = NewFile::beside(target, arguments.overwrite)?;
         let registry = open_to_read(&settings).await?;
         let mut snapshot = take_snapshot(&registry, false).await?;
-        let summary = file.write(&mut snapshot).await?;
+        let summary = file::write(file, &mut snapshot).await?;
         return report::print_written(&WrittenBackup::of(target, &summary), json);
     }
     let registry = open_to_read(&settings).await?;
@@ -98,7 +99,7 @@ async fn move_away(
     let file = NewFile::beside(target, overwrite)?;
     let registry = open_to_read(settings).await?;
     let mut snapshot = take_snapshot(&registry, true).await?;
-    let summary = file.write(&mut snapshot).await?;
+    let summary = file::write(file, &mut snapshot).await?;
     snapshot
         .close()
         .await

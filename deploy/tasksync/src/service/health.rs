@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use serde_json::{Value, json};
 use tasksync_common::health::Health;
-use tasksync_common::settings;
+use tasksync_common::settings::{self, Settings};
 use tasksync_scheduler::api::{Detail, probes};
 
 use crate::client::pretty;
@@ -29,35 +29,16 @@ pub(super) fn router(health: Health, more: Router) -> Router {
 ///
 /// # Errors
 /// The settings cannot be read.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "one call of this machine, with a timeout of its own"
-)]
 pub(crate) async fn probe(config: Option<&Path>, live: bool, json: bool) -> Result<CommandEnd, CommandError> {
     // The files that the settings name are not checked: a process that runs needs them no more.
     let settings = settings::load(config, token::environment())
         .map_err(|error| CommandError::settings(error.to_string()))?
         .settings;
-    let address = reachable(settings.health.listen);
-    // Fails if a provider is already installed, which is just as good.
-    rustls::crypto::ring::default_provider().install_default().ok();
-    let http = reqwest::Client::builder()
-        .timeout(TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build()
-        .map_err(|error| CommandError::settings(format!("the HTTP client cannot be created: {error}")))?;
     let path = if live { "livez" } else { "readyz" };
-    let asked = async {
-        let answer = http.get(format!("http://{address}/{path}")).send().await?;
-        let well = answer.status().is_success();
-        Ok::<_, reqwest::Error>((well, answer.text().await?))
-    };
-    let (well, text) = match asked.await {
+    let (well, text) = match ask_local(&settings, path).await? {
         Ok(answer) => answer,
-        Err(error) => {
+        Err(text) => {
             // Not exit code 3: to a probe, a process that does not answer is as bad as one that is not ready.
-            let text = format!("nothing answers at {address} (health.listen): {}", reason(&error));
             print(&match (json, live) {
                 (false, _) => text + "\n",
                 (true, true) => pretty(&json!({ "alive": false, "detail": text })),
@@ -78,6 +59,38 @@ pub(crate) async fn probe(config: Option<&Path>, live: bool, json: bool) -> Resu
     } else {
         CommandEnd::BadAnswer
     })
+}
+
+/// Returns whether the process of these settings on this machine answers `path` at `health.listen` with success, and its
+/// text; or why there is no answer.
+///
+/// # Errors
+/// The HTTP client cannot be created.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "one call of this machine, with a timeout of its own"
+)]
+pub(crate) async fn ask_local(
+    settings: &Settings,
+    path: &str,
+) -> Result<Result<(bool, String), String>, CommandError> {
+    let address = reachable(settings.health.listen);
+    // Fails if a provider is already installed, which is just as good.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let http = reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .map_err(|error| CommandError::settings(format!("the HTTP client cannot be created: {error}")))?;
+    let asked = async {
+        let answer = http.get(format!("http://{address}/{path}")).send().await?;
+        let well = answer.status().is_success();
+        Ok::<_, reqwest::Error>((well, answer.text().await?))
+    };
+    Ok(asked
+        .await
+        .map_err(|error| format!("nothing answers at {address} (health.listen): {}", reason(&error))))
 }
 
 /// Returns the address of the service on the same machine, also if the service listens on every address.

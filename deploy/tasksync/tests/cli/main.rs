@@ -14,4 +14,5 @@ mod reference;
 mod roles;
 mod settings;
 mod standalone;
+mod support;
 mod tenants;

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::rig::{PATIENCE, run, tasksync};
+use crate::support::unpacked;
 use tasksync_common::clock::monotonic;
 use tasksync_common::tasks::{AbortOnDropHandle, spawn};
 use tasksync_loadtest::trial::secrets_folder;
@@ -211,6 +212,7 @@ impl Canaries {
                 self.ask(url, token, &command);
             }
         }
+        self.make_bundle(url, token);
         let repeated = self
             .outputs
             .iter()
@@ -219,6 +221,35 @@ impl Canaries {
             repeated,
             "no text of a server arrived anywhere, so nothing was tried"
         );
+    }
+
+    /// Makes a support bundle on a machine whose settings have passwords, and keeps its files.
+    fn make_bundle(&mut self, url: &str, token: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = folder.path().join("bundle.tar.gz");
+        let ended = run(tasksync()
+            .args(["support-bundle", "--with-names", bundle.to_str().unwrap()])
+            .env("TASKSYNC_URL", url)
+            .env("TASKSYNC_TOKEN", token)
+            .env(
+                "TASKSYNC_REGISTRY__URL",
+                format!("postgres://tasksync:{USERINFO}@db.example/tasksync"),
+            )
+            .env(
+                "TASKSYNC_SCHEDULE__URL",
+                format!("redis://:{USERINFO}@redis.example:6379/0"),
+            )
+            .env(
+                "TASKSYNC_QUEUE__URL",
+                format!("amqp://tasksync:{USERINFO}@broker.example/tasksync"),
+            ));
+        for (name, content) in unpacked(&bundle) {
+            if name == "settings.txt" {
+                assert!(String::from_utf8_lossy(&content).contains("db.example"));
+            }
+            self.record_output(format!("{name} of the support bundle"), content);
+        }
+        self.record_output("tasksync support-bundle", ended.out + &ended.err);
     }
 
     /// Keeps what a command prints, as text and as JSON.

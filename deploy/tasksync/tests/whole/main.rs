@@ -25,6 +25,7 @@ mod registry;
 mod rig;
 mod roles;
 mod shared_stores;
+mod support;
 mod telemetry;
 mod tenant_tests;
 mod upgrade;

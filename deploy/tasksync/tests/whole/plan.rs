@@ -9,6 +9,7 @@ use tasksync_loadtest::sharepoint::people::ListItemEdit;
 use tasksync_loadtest::trial::{Farm, Ledger, Oracle, Service};
 
 use crate::rig::{PATIENCE, ask, farm, start, wait_until_settled, writes};
+use crate::support;
 use tasksync_common::clock::monotonic;
 
 fn plan(service: &Service, tenant: &str, user: &str) -> Value {
@@ -123,6 +124,12 @@ async fn the_plan_is_what_the_next_sync_does_and_asking_for_it_writes_nothing() 
     );
 
     the_doctor_only_reads(&farm, &service, &tenant.slug);
+    support::a_bundle_has_no_task_and_names_people_only_if_asked(
+        &service,
+        &tenant.slug,
+        folder.path(),
+        &["one, edited", "two, edited"],
+    );
 
     let missing = ask(&service, &["user", "plan", &tenant.slug, "nobody"]);
     assert_eq!(missing.code, 1);

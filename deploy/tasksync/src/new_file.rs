@@ -1,0 +1,107 @@
+//! A file that appears complete or not at all.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::exit::CommandError;
+
+/// A file that is written beside its place and gets its name when it is complete. It is removed if that does not
+/// happen. Only its owner may read it.
+pub(crate) struct NewFile {
+    target: PathBuf,
+    folder: PathBuf,
+    beside: NamedTempFile,
+    overwrite: bool,
+}
+
+impl NewFile {
+    /// Creates the file beside `target`.
+    ///
+    /// # Errors
+    /// `target` exists and must not be replaced, or its folder cannot be written.
+    pub(crate) fn beside(target: &Path, overwrite: bool) -> Result<Self, CommandError> {
+        if !overwrite && target.symlink_metadata().is_ok() {
+            return Err(exists_error(target));
+        }
+        if target.is_dir() {
+            return Err(CommandError::settings(format!(
+                "{} is a folder; name a file in it",
+                target.display()
+            )));
+        }
+        let folder = match target.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            Some(_) | None => PathBuf::from("."),
+        };
+        let beside = tempfile::Builder::new()
+            .prefix(".tasksync-new-")
+            .tempfile_in(&folder)
+            .map_err(|error| {
+                CommandError::settings(format!("{} cannot be written: {error}", folder.display()))
+            })?;
+        Ok(Self {
+            target: target.to_owned(),
+            folder,
+            beside,
+            overwrite,
+        })
+    }
+
+    /// Returns the file, to be written.
+    pub(crate) fn file(&self) -> &File {
+        self.beside.as_file()
+    }
+
+    /// Returns where the file is until it gets its name.
+    pub(crate) fn path(&self) -> &Path {
+        self.beside.path()
+    }
+
+    /// Returns the name that the file gets.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Gives the file its name, with everything in it on the disk.
+    ///
+    /// # Errors
+    /// The file cannot be written, or another one got the name meanwhile.
+    pub(crate) fn keep(self) -> Result<(), CommandError> {
+        self.beside
+            .as_file()
+            .sync_all()
+            .map_err(|error| write_error(&self.target, &error))?;
+        let target = &self.target;
+        let named = if self.overwrite {
+            self.beside.persist(target)
+        } else {
+            self.beside.persist_noclobber(target)
+        };
+        match named {
+            Ok(_) => {}
+            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(exists_error(target));
+            }
+            Err(error) => {
+                return Err(write_error(target, &error.error));
+            }
+        }
+        // The name is on the disk only after its folder is.
+        File::open(&self.folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| write_error(&self.folder, &error))
+    }
+}
+
+fn exists_error(target: &Path) -> CommandError {
+    CommandError::settings(format!(
+        "{} exists; name another file, or replace it with --overwrite",
+        target.display()
+    ))
+}
+
+fn write_error(path: &Path, error: &std::io::Error) -> CommandError {
+    CommandError::settings(format!("{} cannot be written: {error}", path.display()))
+}
