@@ -90,6 +90,7 @@ impl Default for ApiSettings {
             connections_per_address: 64,
             wrong_tokens: 10,
             trusted_proxies: Vec::new(),
+            linger: Duration::ZERO,
         }
     }
 }

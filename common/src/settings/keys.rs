@@ -156,6 +156,7 @@ pub(super) const KEYS: &[SettingKey] = &[
     open("api.connections_per_address", count(1, 100_000)),
     open("api.wrong_tokens", count(1, 1_000_000)),
     open("api.trusted_proxies", ValueKind::Networks),
+    open("api.linger", time(Duration::ZERO, Duration::from_mins(1))),
     open("health.listen", text(TextKind::ListenAddress)),
     open("outbound.request_timeout", at_least(HUNDREDTH)),
     open("outbound.connect_timeout", at_least(HUNDREDTH)),

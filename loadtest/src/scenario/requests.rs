@@ -101,7 +101,8 @@ async fn send_all(
     Ok(result)
 }
 
-/// Sends one request to the first scheduler that accepts the connection, beginning with another one each time.
+/// Sends one request to the first scheduler that is ready, beginning with another one each time. So does a load balancer
+/// that asks for readiness.
 #[expect(
     clippy::disallowed_methods,
     reason = "the harness calls a service that it started"
@@ -117,6 +118,17 @@ async fn send(
     let apis = fleet.apis();
     let first = usize::try_from(number).unwrap_or(0) % apis.len().max(1);
     for api in apis.iter().cycle().skip(first).take(apis.len()) {
+        match http.get(format!("{api}/readyz")).send().await {
+            Ok(answer) if answer.status().is_success() => {}
+            Ok(answer) => {
+                refused = format!("{api} is not ready: {}", answer.status());
+                continue;
+            }
+            Err(error) => {
+                refused = format!("{error:?}");
+                continue;
+            }
+        }
         let answer = http
             .request(method.clone(), format!("{api}/api/v1{path}"))
             .bearer_auth(TOKEN)

@@ -223,7 +223,7 @@ impl RoleProcess {
             }
         };
         let kept = keep(occupancy, &self.lifecycle);
-        let work = async { tokio::join!(scheduling, working) };
+        let work = async { tokio::join!(scheduling, working, self.linger()) };
         let work = async {
             tokio::select! {
                 _ = work => {}
@@ -236,6 +236,15 @@ impl RoleProcess {
             .await;
         complete_file(&*registry).await;
         Ok(ended)
+    }
+
+    /// Waits until the process is told to end, and then for the time in which load balancers notice it. Ends at once in
+    /// a role without an API.
+    async fn linger(&self) {
+        if self.role.schedules() {
+            self.lifecycle.soft().cancelled().await;
+            tokio::time::sleep(self.settings.api.linger).await;
+        }
     }
 
     /// Opens the API's listener, if the role has an API. Returns its address, the listener and its limits.

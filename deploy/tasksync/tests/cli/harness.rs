@@ -80,11 +80,16 @@ impl Running {
         (Self(process), found)
     }
 
-    /// Sends SIGTERM and waits. Returns the exit code.
-    pub(crate) fn terminate(mut self) -> Option<i32> {
+    /// Sends SIGTERM.
+    pub(crate) fn begin_to_end(&self) {
         let pid = self.0.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Sends SIGTERM and waits. Returns the exit code.
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        self.begin_to_end();
         self.0.wait().unwrap().code()
     }
 }
@@ -121,7 +126,11 @@ impl Standalone {
     }
 
     pub(crate) fn start(folder: &Path) -> Self {
-        let (process, line) = Running::start(&mut Self::start_command(folder), "tasksync runs");
+        Self::start_by(&mut Self::start_command(folder))
+    }
+
+    pub(crate) fn start_by(command: &mut Command) -> Self {
+        let (process, line) = Running::start(command, "tasksync runs");
         Self {
             process,
             url: format!("http://{}", line["listen"].as_str().unwrap()),
@@ -169,6 +178,11 @@ impl Standalone {
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let ended = self.ask(&[arguments, &["--json"]].concat());
         serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"))
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn begin_to_end(&self) {
+        self.process.begin_to_end();
     }
 
     /// Sends SIGTERM and waits. Returns the exit code.

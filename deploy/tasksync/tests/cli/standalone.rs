@@ -154,3 +154,26 @@ fn what_keeps_it_from_starting_is_one_clear_line() {
         );
     }
 }
+
+#[test]
+fn the_api_answers_while_load_balancers_learn_that_the_process_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Standalone::start_command(folder.path());
+    let service = Standalone::start_by(command.env("TASKSYNC_API__LINGER", "1min"));
+    let is_ready = || {
+        let mut command = service.command(&["health"]);
+        command.env("TASKSYNC_HEALTH__LISTEN", &service.health);
+        run(&mut command).code == 0
+    };
+    while !is_ready() {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    service.begin_to_end();
+    while is_ready() {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let shown = service.ask(&["tenant", "list"]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    // The second signal ends it at once.
+    assert_eq!(service.terminate(), Some(1));
+}
