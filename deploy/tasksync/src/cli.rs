@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tasksync_common::model::MailboxAddress;
 
 use crate::backup::{BackupArguments, ExportArguments, ImportArguments, RestoreArguments};
+use crate::init::InitArguments;
 use crate::service::ServiceRole;
 use crate::support::SupportBundleArguments;
 use crate::watch;
@@ -42,6 +43,11 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Sets up a service on this machine: settings, token, secrets' folder and the first tenant, tested at both ends.
+    ///
+    /// In a terminal it asks for what no option gives. It can be run again: it shows what would change before it changes
+    /// anything, and keeps what somebody wrote. It ends with the doctor.
+    Init(Box<InitArguments>),
     /// Runs the whole service in one process on one machine.
     Standalone(Config),
     /// Runs one of several schedulers: each serves the API, and one of them leads and hands out work.

@@ -27,23 +27,24 @@ pub(crate) struct ApiClient {
 }
 
 impl ApiClient {
+    /// Returns a client of the service at `url`, with the operator's token of the environment.
+    ///
+    /// # Errors
+    /// The address is refused, or there is no token.
     pub(crate) fn new(url: &str, json: bool) -> Result<Self, CommandError> {
-        let shown = without_password(url);
-        let refused = |what: &str| {
-            CommandError::settings(format!(
-                "--url (or TASKSYNC_URL) {shown} {what}; write http://HOST:PORT or https://HOST:PORT. Example: \
-                 http://127.0.0.1:8480"
-            ))
-        };
-        let base: Url = url.parse().map_err(|_| refused("is no address"))?;
-        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
-            return Err(refused("is neither http nor https"));
-        }
-        // Errors name the address, and the token proves who asks.
-        if !base.username().is_empty() || base.password().is_some() {
-            return Err(refused("holds a user or password"));
-        }
-        let token = token::read()?.ok_or_else(token::missing_token_error)?;
+        let base = base_address(url)?;
+        Self::of(base, token::read()?.ok_or_else(token::missing_token_error)?, json)
+    }
+
+    /// As [`Self::new`], with this token.
+    ///
+    /// # Errors
+    /// The address is refused.
+    pub(crate) fn with_token(url: &str, token: ApiToken, json: bool) -> Result<Self, CommandError> {
+        Self::of(base_address(url)?, token, json)
+    }
+
+    fn of(base: Url, token: ApiToken, json: bool) -> Result<Self, CommandError> {
         if base.scheme() == "http" && !is_loopback(&base) {
             exit::note(&format!(
                 "warning: the token travels to {} in plain text; use https:// or a tunnel",
@@ -214,6 +215,29 @@ impl ApiClient {
             self.base
         ))
     }
+}
+
+/// Returns the address of a service that was given.
+///
+/// # Errors
+/// It is no address, or holds a user or password.
+fn base_address(url: &str) -> Result<Url, CommandError> {
+    let shown = without_password(url);
+    let refused = |what: &str| {
+        CommandError::settings(format!(
+            "--url (or TASKSYNC_URL) {shown} {what}; write http://HOST:PORT or https://HOST:PORT. Example: \
+                 http://127.0.0.1:8480"
+        ))
+    };
+    let base: Url = url.parse().map_err(|_| refused("is no address"))?;
+    if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
+        return Err(refused("is neither http nor https"));
+    }
+    // Errors name the address, and the token proves who asks.
+    if !base.username().is_empty() || base.password().is_some() {
+        return Err(refused("holds a user or password"));
+    }
+    Ok(base)
 }
 
 /// Returns what it means that a redirect was answered: tasksync never does. Of the target only scheme, host and port

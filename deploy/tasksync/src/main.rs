@@ -13,6 +13,7 @@ mod examples;
 mod exit;
 mod explain;
 mod import;
+mod init;
 mod journal;
 mod new_file;
 mod preview;
@@ -64,6 +65,7 @@ fn run(cli: Cli) -> Result<CommandEnd, CommandError> {
         Command::Restore(arguments) => runtime(false)?.block_on(backup::restore(arguments, cli.json)),
         Command::Export(arguments) => runtime(false)?.block_on(backup::export(arguments, cli.json)),
         Command::Import(arguments) => runtime(false)?.block_on(backup::import(arguments, cli.json)),
+        Command::Init(arguments) => runtime(false)?.block_on(init::run(*arguments, cli.json)),
         Command::SupportBundle(arguments) => {
             runtime(false)?.block_on(support::run(&cli.url, &arguments, cli.json))
         }

@@ -61,7 +61,7 @@ pub(crate) async fn run(
 }
 
 /// Returns the tenant as the text of a file.
-fn as_file(tenant: &Tenant) -> Result<String, CommandError> {
+pub(crate) fn as_file(tenant: &Tenant) -> Result<String, CommandError> {
     let text = toml::to_string_pretty(tenant).map_err(|error| {
         CommandError::settings(format!("{} cannot be written as a file: {error}", tenant.id))
     })?;

@@ -49,9 +49,22 @@ fn from(environment: &[(String, String)]) -> Result<Option<ApiToken>, CommandErr
             (format!("the file {} named by {TOKEN_FILE}", path.display()), text)
         }
     };
-    ApiToken::new(&text)
-        .map(Some)
-        .map_err(|error| CommandError::settings(format!("{origin}: {error}")))
+    token_of(&text, &origin).map(Some)
+}
+
+/// Returns the operator token of a file.
+///
+/// # Errors
+/// The file cannot be read, or holds no token.
+pub(crate) fn from_file(path: &Path) -> Result<ApiToken, CommandError> {
+    let origin = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| CommandError::settings(format!("{origin} cannot be read: {error}")))?;
+    token_of(&text, &origin)
+}
+
+fn token_of(text: &str, origin: &str) -> Result<ApiToken, CommandError> {
+    ApiToken::new(text).map_err(|error| CommandError::settings(format!("{origin}: {error}")))
 }
 
 /// Returns the error for a token file that cannot be read. A name that is no absolute path is not shown: it may be the

@@ -9,6 +9,7 @@
 mod backup;
 mod commands;
 mod harness;
+mod init;
 mod pages;
 mod reference;
 mod roles;

@@ -17,6 +17,7 @@ mod ending;
 mod faulty_proxy;
 mod first_sync;
 mod idle_tenants;
+mod init;
 mod kill;
 mod moves;
 mod plan;

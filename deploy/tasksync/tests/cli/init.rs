@@ -1,0 +1,155 @@
+//! `tasksync init` by options, without a terminal.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::harness::{Ended, run, tasksync};
+
+const PASSWORD: &str = "Kanari-init-2c9a17";
+
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener
+        .local_addr()
+        .map(|address: SocketAddr| address.to_string())
+        .unwrap()
+}
+
+fn init(folder: &Path, more: &[&str]) -> Ended {
+    let mut command = tasksync();
+    command
+        .args(["init", "--folder", folder.to_str().unwrap()])
+        .args(more);
+    run(command.env("PATH", std::env::var_os("PATH").unwrap()))
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn an_installation_is_made_and_kept_and_a_change_is_shown_and_needs_a_yes() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("tasksync");
+    let (listen, health) = (free_address(), free_address());
+    let options = ["--listen", &listen, "--health-listen", &health];
+    let made = init(&folder, &options);
+    assert_eq!(made.code, 0, "{made:?}");
+    let (settings, token, secrets) = (
+        folder.join("settings.toml"),
+        folder.join("token"),
+        folder.join("secrets"),
+    );
+    for path in [&settings, &token, &secrets] {
+        assert!(
+            made.out.contains(&format!("created    {}", path.display())),
+            "{made:?}"
+        );
+    }
+    assert_eq!(
+        [&folder, &secrets, &settings, &token].map(|path| mode(path)),
+        [0o700, 0o700, 0o600, 0o600]
+    );
+    assert!(
+        made.out.contains("One process leads") && made.out.contains("tasksync standalone --config"),
+        "it ends with the doctor and the next steps: {made:?}"
+    );
+    let (text, secret) = (
+        std::fs::read_to_string(&settings).unwrap(),
+        std::fs::read_to_string(&token).unwrap(),
+    );
+    assert!(
+        !made.out.contains(secret.trim()) && secret.trim().len() == 64,
+        "{made:?}"
+    );
+
+    let again = init(&folder, &options);
+    assert!(again.code == 0 && !again.out.contains("created"), "{again:?}");
+    assert_eq!(std::fs::read_to_string(&settings).unwrap(), text);
+    assert_eq!(std::fs::read_to_string(&token).unwrap(), secret);
+
+    std::fs::write(&settings, format!("# mine\n{text}\n[log]\nfilter = \"warn\"\n")).unwrap();
+    let other = free_address();
+    let change = ["--listen", other.as_str()];
+    let refused = init(&folder, &change);
+    assert!(
+        refused.code == 2
+            && refused
+                .out
+                .contains(&format!("~ api.listen: \"{listen}\" -> \"{other}\"")),
+        "{refused:?}"
+    );
+    assert!(refused.err.contains("--yes"), "{refused:?}");
+    assert!(std::fs::read_to_string(&settings).unwrap().contains(&listen));
+    let changed = init(&folder, &["--listen", &other, "--yes"]);
+    assert_eq!(changed.code, 0, "{changed:?}");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    assert!(
+        text.contains(&other) && text.contains("# mine") && text.contains("filter = \"warn\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_tenant_whose_servers_do_not_answer_is_not_stored_and_its_files_stay() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path();
+    let password = folder.join("password.txt");
+    std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
+    let (listen, health, nobody) = (free_address(), free_address(), free_address());
+    let (site, ews) = (
+        format!("https://{nobody}/sites/a"),
+        format!("https://{nobody}/EWS/Exchange.asmx"),
+    );
+    let options = [
+        "--listen",
+        &listen,
+        "--health-listen",
+        &health,
+        "--allow-network",
+        "127.0.0.0/8",
+        "--tenant",
+        "contoso",
+        "--site",
+        &site,
+        "--ews-url",
+        &ews,
+        "--account",
+        r"contoso\svc",
+    ];
+    let missing = init(folder, &options);
+    assert!(
+        missing.code == 2 && missing.err.contains("missing: --password-file"),
+        "{missing:?}"
+    );
+    assert!(!folder.join("settings.toml").exists(), "nothing is written");
+    let with_password = [&options[..], &["--password-file", password.to_str().unwrap()]].concat();
+    for _ in 0..2 {
+        let refused = init(folder, &with_password);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        for part in ["contoso was not stored", "run the same command again"] {
+            assert!(refused.err.contains(part), "{part}: {refused:?}");
+        }
+        assert!(refused.out.contains("exchange-unreachable"), "{refused:?}");
+        assert!(!format!("{refused:?}").contains("Kanari"), "{refused:?}");
+    }
+    let secret = folder.join("secrets/contoso");
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), PASSWORD);
+    let tenant = folder.join("contoso.toml");
+    assert_eq!([mode(&secret), mode(&tenant)], [0o600, 0o600]);
+    let text = std::fs::read_to_string(&tenant).unwrap();
+    assert!(
+        text.contains("password = \"file:contoso\"") && !text.contains("Kanari"),
+        "{text}"
+    );
+    // Nothing was left behind.
+    let names = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    assert!(
+        names
+            .into_iter()
+            .all(|name| !name.to_string_lossy().starts_with('.'))
+    );
+}
