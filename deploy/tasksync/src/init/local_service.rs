@@ -14,7 +14,7 @@ use crate::exit::CommandError;
 use crate::service;
 
 /// How long a start may take.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// How long an orderly end may take.
 const END: Duration = Duration::from_secs(30);
 /// Pause between two questions whether the service is ready.

@@ -79,14 +79,14 @@ mod tests {
         let text = "# mine\n[api]\nlisten = \"127.0.0.1:1\" # chosen\n\n[log]\nfilter = \"debug\"\n";
         let (kept, changes) = apply(Some(text), &[wanted("listen", "127.0.0.1:2", false)]).unwrap();
         assert_eq!((kept.as_str(), changes.len()), (text, 0));
-        let (changed, changes) = apply(Some(text), &[wanted("listen", "127.0.0.1:2", true)]).unwrap();
+        let (replaced, changes) = apply(Some(text), &[wanted("listen", "127.0.0.1:2", true)]).unwrap();
         assert!(
-            changed.contains("# mine") && changed.contains("filter = \"debug\""),
-            "{changed}"
+            replaced.contains("# mine") && replaced.contains("filter = \"debug\""),
+            "{replaced}"
         );
         assert!(
-            changed.contains("127.0.0.1:2") && !changed.contains("127.0.0.1:1"),
-            "{changed}"
+            replaced.contains("127.0.0.1:2") && !replaced.contains("127.0.0.1:1"),
+            "{replaced}"
         );
         assert_eq!(changes, ["~ api.listen: \"127.0.0.1:1\" -> \"127.0.0.1:2\""]);
     }
