@@ -36,9 +36,8 @@ const FIRST_SYNC: Duration = Duration::from_mins(2);
 #[command(after_long_help = "Examples:
   tasksync init                                   # in a terminal: asks for everything
   tasksync init --folder /etc/tasksync            # the same, with the files in another folder
-  tasksync init --tenant contoso --site https://sharepoint.contoso.example/sites/projects \\
-    --ews-url https://mail.contoso.example/EWS/Exchange.asmx --account 'contoso\\svc-tasksync' \\
-    --password-file password.txt --person ana --mailbox ana@contoso.example --source-login 'i:0#.w|contoso\\ana'
+  tasksync init --tenant contoso --site https://sp.contoso.example/sites/projects --ews-url https://mail.contoso.example/EWS/Exchange.asmx --account 'contoso\\svc-tasksync' --password-file password.txt
+  tasksync init --person ana --mailbox ana@contoso.example --source-login 'i:0#.w|contoso\\ana'   # asks for the rest
   tasksync init --tenant-file fabrikam.toml       # Exchange Online, certificates: a tenant file of yours")]
 pub(crate) struct InitArguments {
     /// Folder of the files: settings.toml, token, secrets/, and a file for the tenant.

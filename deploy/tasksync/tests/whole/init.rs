@@ -2,14 +2,26 @@
 
 use std::net::TcpListener;
 
-use tasksync_loadtest::trial::{Farm, Oracle};
+use tasksync_loadtest::population::PopulationSpec;
+use tasksync_loadtest::trial::{Farm, FarmSpec, Oracle};
 
-use crate::rig::{farm, run, tasksync};
+use crate::rig::{run, tasksync};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_command_leads_from_an_empty_folder_to_the_first_synced_person() {
     let outer = tempfile::tempdir().unwrap();
-    let farm = farm(31, 1, 1, 4.0).await;
+    let spec = FarmSpec {
+        population: PopulationSpec {
+            tenants: 1,
+            users_per_tenant: 1,
+            tasks_per_user: 4.0,
+            seed: 31,
+            ..PopulationSpec::default()
+        },
+        tls: true,
+        ..FarmSpec::default()
+    };
+    let farm = Farm::start(spec).await.unwrap();
     let (tenant, person) = (&farm.population.tenants[0], &farm.population.tenants[0].people[0]);
     let (authority, password) = farm.write_secrets(outer.path()).unwrap();
     let settings = farm.tenant_settings(tenant, &password);
@@ -41,9 +53,7 @@ async fn one_command_leads_from_an_empty_folder_to_the_first_synced_person() {
     ] {
         arguments.extend([option.to_owned(), value]);
     }
-    if let Some(authority) = &authority {
-        arguments.extend(["--authorities".to_owned(), path(authority)]);
-    }
+    arguments.extend(["--authorities".to_owned(), path(&authority.unwrap())]);
     let mut command = tasksync();
     command
         .env_remove("TASKSYNC_API__LISTEN")
