@@ -5,7 +5,7 @@ use tasksync_common::queue::{QueueDepth, QueueName};
 use tasksync_common::schedule::Summary;
 use tasksync_common::settings::Settings;
 
-use super::catalogue::definitions as check;
+use super::catalogue::installation as check;
 use super::{CheckResult, DoctorFinding, StoreProblem, ask_store, judge_clock};
 use crate::load::Load;
 use crate::parts::{LeadershipStatus, ServiceParts};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tasksync_common::error::Code;
 use tasksync_common::registry::MailboxConnection;
 
-use super::catalogue::definitions as check;
+use super::catalogue::tenant as check;
 use super::sample::SampledUser;
 use super::{CheckResult, Definition, DoctorFinding};
 
