@@ -3,6 +3,8 @@
 
 use std::error::Error;
 
+use tasksync_common::facts::CertificateProblem;
+
 use super::CallError;
 use super::resolver::AddressesRefused;
 
@@ -31,6 +33,36 @@ pub(super) fn call_error(error: reqwest::Error, host: &str) -> CallError {
     } else {
         CallError::Broken { host, reason }
     }
+}
+
+/// Returns what is wrong with the server's certificate, if the call failed because of it.
+pub(super) fn certificate_problem(error: &reqwest::Error) -> Option<CertificateProblem> {
+    use rustls::CertificateError as Cause;
+    let causes = causes(error);
+    let refused = causes
+        .iter()
+        .find_map(|cause| match cause.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(cause)) => Some(cause),
+            Some(_) | None => None,
+        })?;
+    Some(
+        if matches!(
+            refused,
+            Cause::NotValidForName | Cause::NotValidForNameContext { .. }
+        ) {
+            CertificateProblem::OtherName
+        } else if matches!(
+            refused,
+            Cause::Expired
+                | Cause::ExpiredContext { .. }
+                | Cause::NotValidYet
+                | Cause::NotValidYetContext { .. }
+        ) {
+            CertificateProblem::Expired
+        } else {
+            CertificateProblem::Untrusted
+        },
+    )
 }
 
 /// Returns the innermost cause as text.

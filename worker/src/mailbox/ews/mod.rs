@@ -367,9 +367,8 @@ impl Mailbox for EwsMailbox {
             )
             .await;
         let answered = within_mailbox(owner, answered)?;
-        let version = answered
-            .version
-            .map_or_else(|| "unknown".to_owned(), envelope::ServerVersion::describe);
+        let exchange_build = answered.version;
+        let version = exchange_build.map_or_else(|| "unknown".to_owned(), |build| build.to_string());
         let folder = operation::only(answered.messages)
             .map_err(|reason| unclear_success(&get_folder::OPERATION, &reason.0))
             .and_then(|message| message.map_err(|error| error.into_error(Intent::Read)));
@@ -380,6 +379,7 @@ impl Mailbox for EwsMailbox {
             .unwrap_or(self.access.order(&owner.mailbox).0);
         Ok(MailboxFacts {
             version,
+            exchange_build,
             access: mode.name().to_owned(),
             shares_requests: mode.shares_requests(),
             clock_offset: self.client.clock_offset(),
