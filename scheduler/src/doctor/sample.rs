@@ -8,9 +8,9 @@ use tasksync_common::facts::PersonLookup;
 use tasksync_common::model::{MailboxAddress, UserKey};
 use tasksync_common::registry::{Enrolment, EnrolmentState, Tenant, TestPerson};
 
-use super::catalogue::definitions as check;
+use super::catalogue::tenant as check;
 use super::mailboxes::{MailboxChecks, judge_sample};
-use super::{CheckResult, DoctorFinding, StoreProblem, ask_store};
+use super::{CheckResult, DoctorFinding, StoreProblem, ask_store, servers};
 use crate::checks::UserCheck;
 use crate::parts::ServiceParts;
 
@@ -59,6 +59,33 @@ impl TenantSample {
                 MailboxAnswer::Opened(user) => std::slice::from_ref(user),
                 MailboxAnswer::SignIn(_) => &[],
             },
+        }
+    }
+}
+
+impl TenantSample {
+    /// Returns what the answers say about the mailbox server itself.
+    pub(super) fn answer(&self) -> servers::MailboxAnswer<'_> {
+        let mailboxes = self.users().iter().map(|one| one.found.mailbox.as_ref());
+        let (opened, failures): (Vec<_>, Vec<_>) = mailboxes.partition(Result::is_ok);
+        let refused = match self {
+            Self::Test(TestAnswers {
+                mailbox: MailboxAnswer::SignIn(Err(failure)),
+                ..
+            }) => Some(failure),
+            Self::Test(_) | Self::Users(_) => None,
+        };
+        let accepted = matches!(
+            self,
+            Self::Test(TestAnswers {
+                mailbox: MailboxAnswer::SignIn(Ok(())),
+                ..
+            })
+        );
+        servers::MailboxAnswer {
+            signed_in: accepted || !opened.is_empty(),
+            opened: opened.into_iter().flatten().collect(),
+            failure: failures.into_iter().find_map(Result::err).or(refused),
         }
     }
 }
@@ -277,6 +304,7 @@ mod tests {
             shares_requests: true,
             clock_offset: None,
             idle_check: true,
+            ..MailboxFacts::default()
         }
     }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
-use tasksync_common::facts::{MailboxFacts, PersonLookup, SiteCheck};
+use tasksync_common::facts::{MailboxFacts, PersonLookup, SiteCheck, TenantLook};
 use tasksync_common::fleet::{Fleet, FleetParticipant, Nudge};
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Registry, SourceConnection, Tenant};
@@ -112,6 +112,10 @@ impl TenantChecks for ServerChecks {
             }
         };
         connections.source.check().await
+    }
+
+    async fn look(&self, tenant: &Tenant) -> TenantLook {
+        self.connector.look(tenant).await
     }
 
     async fn check_person(
