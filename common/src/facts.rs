@@ -150,6 +150,8 @@ pub struct TenantLook {
     pub servers: Vec<ServerCheck>,
     /// Every secret that the tenant's settings name.
     pub secrets: Vec<SecretCheck>,
+    /// When syncs of this process last searched the source for task lists with success; `None` if they did not yet.
+    pub last_discovery: Option<Timestamp>,
 }
 
 /// The result of checking one site.
@@ -176,6 +178,25 @@ pub struct MailboxFacts {
     pub clock_offset: Option<SignedDuration>,
     /// Whether the cheap idle check works for this mailbox.
     pub idle_check: bool,
+}
+
+/// What the mailbox server's directory says about an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailboxKind {
+    /// A mailbox: a person's, a shared one, a room or equipment. The directory does not tell them apart.
+    Mailbox,
+    /// A distribution list.
+    DistributionList,
+    /// A contact, whose mailbox is elsewhere.
+    Contact,
+    /// A public folder.
+    PublicFolder,
+    /// The mailbox of a group.
+    Group,
+    /// The directory does not have the address.
+    NotListed,
+    /// The directory was not asked, or said something else.
+    Unknown,
 }
 
 /// How a person is looked up at the source.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde_json::Value;
 use tasksync_common::error::Failure;
-use tasksync_common::facts::{MailboxFacts, PersonLookup, SiteCheck, TenantLook};
+use tasksync_common::facts::{MailboxFacts, MailboxKind, PersonLookup, SiteCheck, TenantLook};
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Tenant};
 
@@ -43,6 +43,14 @@ pub trait TenantChecks: Send + Sync + 'static {
     /// # Errors
     /// It may not, or the server cannot be asked.
     async fn check_mailbox(&self, tenant: &Tenant, user: &Enrolment) -> Result<MailboxFacts, Failure>;
+    /// Returns what the mailbox server's directory says about a user's address. By default it is unknown.
+    ///
+    /// # Errors
+    /// The directory cannot be asked.
+    async fn mailbox_kind(&self, tenant: &Tenant, user: &Enrolment) -> Result<MailboxKind, Failure> {
+        let _ = (tenant, user);
+        Ok(MailboxKind::Unknown)
+    }
     /// Checks that the source knows the person and that tasksync may use the mailbox. The user need not be enrolled
     /// yet.
     async fn check_user(&self, tenant: &Tenant, user: &Enrolment, lookup: PersonLookup) -> UserCheck;

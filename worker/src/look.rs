@@ -46,6 +46,7 @@ impl ServerConnector {
         TenantLook {
             servers,
             secrets: self.look_at_secrets(tenant),
+            last_discovery: None,
         }
     }
 

@@ -45,6 +45,17 @@ impl TlsIdentity {
         })
     }
 
+    /// Returns an identity of these parts in PEM.
+    #[must_use]
+    pub fn of(authority: String, certificate: String, key: String) -> Self {
+        Self {
+            authority,
+            certificate,
+            key,
+            authority_key: String::new(),
+        }
+    }
+
     /// Returns the server's certificate.
     #[must_use]
     pub fn certificate(&self) -> &str {

@@ -1,5 +1,7 @@
 //! Judges what the sites report beyond whether they answer: rights, lists, discovery, time zones.
 
+use std::time::Duration;
+
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::facts::{SiteCheck, SiteFacts, SiteRights};
@@ -15,12 +17,20 @@ const LARGE_LIST: u64 = 5_000;
 /// The time after which a zone with daylight saving time has its other offset.
 const HALF_A_YEAR: SignedDuration = SignedDuration::from_hours(182 * 24);
 
+/// When syncs last searched for task lists with success, as far as this process knows, and when that is too long ago.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Discovery {
+    pub(super) last: Option<Timestamp>,
+    pub(super) late_after: Duration,
+}
+
 /// Judges every site that answers. `policy` and `zone` are the tenant's.
 pub(super) fn judge(
     subject: &str,
     policy: &Policy,
     zone: &str,
     sites: &[SiteCheck],
+    discovery: Discovery,
     now: Timestamp,
 ) -> Vec<DoctorFinding> {
     let open: Vec<(&str, &SiteFacts)> = sites
@@ -44,7 +54,7 @@ pub(super) fn judge(
     }
     let mut found = judge_rights(subject, policy, &open);
     found.extend([
-        judge_discovery(subject, &open),
+        judge_discovery(subject, &open, discovery, now),
         judge_large_lists(subject, &open),
         judge_approval(subject, &open),
         judge_zones(subject, &open),
@@ -137,17 +147,38 @@ fn judge_rights(subject: &str, policy: &Policy, open: &[(&str, &SiteFacts)]) -> 
     vec![delete, ask, too_much]
 }
 
-fn judge_discovery(subject: &str, open: &[(&str, &SiteFacts)]) -> DoctorFinding {
+fn judge_discovery(
+    subject: &str,
+    open: &[(&str, &SiteFacts)],
+    discovery: Discovery,
+    now: Timestamp,
+) -> DoctorFinding {
     let lists: usize = open.iter().map(|(_, facts)| facts.lists).sum();
     let left_out: Vec<String> = open
         .iter()
         .flat_map(|(site, facts)| facts.left_out.iter().map(move |what| format!("{site}: {what}")))
         .collect();
-    let problem = format!("the search of just now left out {} lists or webs", left_out.len());
+    let finding = (&check::SOURCE_DISCOVERY, subject);
+    let last = match discovery.last {
+        Some(last) => format!("the syncs' last search that succeeded was at {last:.0}"),
+        None => "no sync of this process has searched yet".to_owned(),
+    };
+    let is_late = discovery.last.is_some_and(|last| {
+        let age = Duration::try_from(now.duration_since(last)).unwrap_or_default();
+        age > discovery.late_after
+    });
+    if left_out.is_empty() && is_late {
+        let explanation = format!("the search of just now saw everything, but {last}");
+        return DoctorFinding::new(finding.0, subject, CheckResult::Warning, explanation);
+    }
+    let problem = format!(
+        "the search of just now left out {} lists or webs; {last}",
+        left_out.len()
+    );
     of_entries(
-        (&check::SOURCE_DISCOVERY, subject),
+        finding,
         left_out,
-        format!("the search of just now saw everything: {lists} task lists"),
+        format!("the search of just now saw everything: {lists} task lists; {last}"),
         CheckResult::Warning,
         problem,
     )

@@ -11,6 +11,7 @@ use super::catalogue::tenant as check;
 use super::mailboxes::MailboxChecks;
 use super::sample::{self, SampledUser, TenantSample};
 use super::servers::MailboxAnswer;
+use super::sites::Discovery;
 use super::{CheckResult, DoctorFinding, ask_store, judge_clock, people, servers, sites};
 use crate::limits::DispatchLimits;
 use crate::parts::ServiceParts;
@@ -120,11 +121,18 @@ pub(super) async fn examine_servers(
     };
     let now = parts.clock.now();
     let mut found = judge_sites(subject, &sites).to_vec();
+    let discovery = Discovery {
+        last: look.last_discovery,
+        // A tenant without changes is searched only by full checks.
+        late_after: parts.settings.worker.full_check_interval * 2
+            + parts.settings.schedule.discovery_interval,
+    };
     found.extend(sites::judge(
         subject,
         &tenant.policy,
         &tenant.time_zone,
         &sites,
+        discovery,
         now,
     ));
     let source_signed_in = sites.iter().any(|site| site.result.is_ok());

@@ -128,6 +128,12 @@ fn certificate_reason(cause: &rustls::CertificateError) -> Option<&'static str> 
              add the authority's certificate to the file of outbound.authorities",
         );
     }
+    if matches!(cause, Cause::BadSignature) {
+        return Some(
+            "its certificate is not signed by the authority of that name that is trusted; add the authority's present \
+             certificate to the file of outbound.authorities",
+        );
+    }
     if matches!(cause, Cause::Expired | Cause::ExpiredContext { .. }) {
         return Some("its certificate has expired");
     }

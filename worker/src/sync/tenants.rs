@@ -114,6 +114,12 @@ impl Tenants {
         }
     }
 
+    /// Returns when the source of a tenant that is connected last searched for locations with success.
+    pub(super) async fn last_discovery(&self, id: &TenantId) -> Option<Timestamp> {
+        let entries = self.entries.lock().await;
+        entries.get(id)?.context.connections.source.last_discovery()
+    }
+
     /// Returns the tenant's context. Connects anew if its settings changed.
     ///
     /// # Errors

@@ -12,9 +12,10 @@ use serde_json::Value;
 use tasksync_common::clock::monotonic;
 use tasksync_loadtest::accounts::{AccountRights, MailboxScope, ServiceAccount};
 use tasksync_loadtest::population::PopulationSpec;
+use tasksync_loadtest::services::PrivateAuthority;
 use tasksync_loadtest::sharepoint::AccountLevel;
 use tasksync_loadtest::sim::http::Listener;
-use tasksync_loadtest::sim::tls::SimTls;
+use tasksync_loadtest::sim::tls::{SimTls, TlsIdentity};
 use tasksync_loadtest::trial::{Farm, FarmSpec, Ledger, Service, ServiceSpec, secrets_folder};
 
 use crate::rig::{PATIENCE, spec, wait_until_settled};
@@ -29,8 +30,8 @@ pub(super) struct Ward {
     pub(super) service: Service,
     pub(super) secrets: PathBuf,
     /// Bases of addresses of Exchange: with an expired certificate, one that expires in ten days, one for another name,
-    /// one of an unknown authority, and without TLS.
-    pub(super) exchange: [String; 5],
+    /// one of another authority of the same name, without TLS, and one of an unknown authority.
+    pub(super) exchange: [String; 6],
     settings: Value,
     listeners: Vec<Listener>,
 }
@@ -64,6 +65,7 @@ impl Ward {
             Some(farm.certified(&["mail.contoso.example"], (2090, 1, 1)).unwrap()),
             Some(SimTls::generate().unwrap()),
             None,
+            Some(of_an_unknown_authority()),
         ];
         let mut listeners = Vec::new();
         for tls in &identities {
@@ -192,6 +194,14 @@ impl Ward {
             }
         }
     }
+}
+
+/// Returns the TLS settings of a server whose authority nobody trusts.
+fn of_an_unknown_authority() -> SimTls {
+    let authority = PrivateAuthority::named("unknown authority").unwrap();
+    let server = authority.certify(&["localhost"]).unwrap();
+    let identity = TlsIdentity::of(authority.pem().to_owned(), server.certificate, server.key);
+    SimTls::with_identity(identity).unwrap()
 }
 
 /// Returns the checks and explanations of findings, for messages.

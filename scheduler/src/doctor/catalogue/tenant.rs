@@ -30,6 +30,9 @@ definitions! {
     IDLE_CHECK "mailbox-idle-check" "Exchange Server 2013 SP1 to Subscription Edition, Exchange Online with EWS"
         "The cheap check for changes works in the mailboxes of the sample"
         "Nothing needs to be done; syncs of these mailboxes cost more requests.";
+    MAILBOX_KIND "mailbox-kind" "Exchange Server 2013 SP1 to Subscription Edition, Exchange Online with EWS"
+        "The addresses of the sample are those of mailboxes"
+        "Correct the mailbox addresses with `tasksync user opt-in`: distribution lists, contacts and public folders have no tasks of a person.";
     TENANT_CLOCK "tenant-clock" "every tenant"
         "The clocks of the tenant's servers agree with this machine's"
         "Set the clocks of the named servers, or this machine's, by NTP. The latest edit wins a conflict, so clocks decide.";

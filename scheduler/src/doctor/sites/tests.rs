@@ -32,13 +32,20 @@ fn healthy() -> SiteFacts {
     }
 }
 
+fn discovery(hours_ago: Option<i64>) -> Discovery {
+    Discovery {
+        last: hours_ago.map(|hours| now() - SignedDuration::from_hours(hours)),
+        late_after: Duration::from_hours(15),
+    }
+}
+
 /// Returns the checks that are neither `ok` nor not applicable, with their results.
 fn named(policy: Policy, zone: &str, facts: SiteFacts) -> Vec<(&'static str, CheckResult)> {
     let site = SiteCheck {
         site: "https://sp/sites/a".to_owned(),
         result: Ok(facts),
     };
-    judge("tenant t", &policy, zone, &[site], now())
+    judge("tenant t", &policy, zone, &[site], discovery(Some(1)), now())
         .into_iter()
         .filter(|finding| finding.result > CheckResult::Ok)
         .map(|finding| (finding.id, finding.result))
@@ -117,7 +124,7 @@ fn a_policy_that_deletes_nothing_needs_no_right_to_delete() {
 
 #[test]
 fn nothing_is_judged_by_facts_that_are_missing() {
-    let all = judge("tenant t", &Policy::default(), ZONE, &[], now());
+    let all = judge("tenant t", &Policy::default(), ZONE, &[], discovery(None), now());
     assert!(
         all.iter()
             .all(|finding| finding.result == CheckResult::NotApplicable)
@@ -126,7 +133,32 @@ fn nothing_is_judged_by_facts_that_are_missing() {
         site: "https://sp/sites/a".to_owned(),
         result: Ok(SiteFacts::default()),
     };
-    let found = judge("tenant t", &Policy::default(), ZONE, &[empty], now());
+    let found = judge(
+        "tenant t",
+        &Policy::default(),
+        ZONE,
+        &[empty],
+        discovery(None),
+        now(),
+    );
     assert!(found.iter().all(|finding| finding.result <= CheckResult::Ok));
     assert_eq!(found.len(), all.len());
+}
+
+#[test]
+fn a_search_that_succeeded_too_long_ago_is_a_warning() {
+    let facts = healthy();
+    let judged = |hours_ago| {
+        let open = [("https://sp/sites/a", &facts)];
+        judge_discovery("tenant t", &open, discovery(hours_ago), now())
+    };
+    assert_eq!(judged(None).result, CheckResult::Ok);
+    assert_eq!(judged(Some(15)).result, CheckResult::Ok);
+    let late = judged(Some(16));
+    assert_eq!(late.result, CheckResult::Warning);
+    assert!(
+        late.explanation.ends_with("at 2026-11-21T22:00:00Z"),
+        "{}",
+        late.explanation
+    );
 }

@@ -27,6 +27,7 @@ mod paging;
 mod probe;
 mod properties;
 mod request;
+mod resolve_names;
 mod response_code;
 mod response_messages;
 mod roots;
@@ -48,7 +49,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::facts::MailboxFacts;
+use tasksync_common::facts::{MailboxFacts, MailboxKind};
 use tasksync_common::model::{LocationKey, SourceKey, Task, TenantId};
 use tasksync_common::registry::{Access, Credentials};
 use url::Url;
@@ -354,6 +355,10 @@ impl Mailbox for EwsMailbox {
             )
             .await;
         within_mailbox(owner, gone_is_done(deleted))
+    }
+
+    async fn kind(&self, owner: &Owner) -> Result<MailboxKind, Failure> {
+        self.kind_of_mailbox(owner).await
     }
 
     async fn check(&self, owner: &Owner) -> Result<MailboxFacts, Failure> {

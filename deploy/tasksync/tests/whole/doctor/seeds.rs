@@ -100,9 +100,15 @@ pub(super) const SEEDS: &[Seed] = &[
     ),
     seed(
         "an unknown authority issued Exchange's certificate",
-        |ward, settings| exchange_at(ward, settings, 3),
+        |ward, settings| exchange_at(ward, settings, 5),
         "tls-trusted",
         "authority that is not trusted",
+    ),
+    seed(
+        "another authority of the same name issued Exchange's certificate",
+        |ward, settings| exchange_at(ward, settings, 3),
+        "tls-trusted",
+        "not signed by the authority of that name",
     ),
     seed(
         "the way to Exchange is not encrypted",
@@ -315,6 +321,15 @@ pub(super) const SEEDS: &[Seed] = &[
         |ward, _| exchange_meets(ward, Fault::Error("ErrorNonExistentMailbox".to_owned())),
         "mailbox-server",
         "exchange-mailbox-missing",
+    ),
+    seed(
+        "an address is that of a distribution list",
+        |ward, _| {
+            let tamper = Tamper::replace("MailboxType>Mailbox<", "MailboxType>PublicDL<");
+            exchange_meets(ward, Fault::Tamper(tamper));
+        },
+        "mailbox-kind",
+        "is a distribution list",
     ),
     seed(
         "the service account may open no mailbox",

@@ -11,8 +11,8 @@ use super::super::find_folder::{FolderKind, Root};
 use super::super::find_item::SearchFolder;
 use super::super::paging::Paging;
 use super::super::{
-    create_folder, create_item, delete_item, find_folder, find_item, get_folder, get_item, sync_folder_items,
-    update_folder, update_item,
+    create_folder, create_item, delete_item, find_folder, find_item, get_folder, get_item, resolve_names,
+    sync_folder_items, update_folder, update_item,
 };
 use super::{NASTY, ana, headers, key, location, rich_task};
 use crate::mailbox::{ItemChanges, ItemRef, NewItem};
@@ -35,6 +35,7 @@ fn requests() -> Vec<Bytes> {
         let header = &header;
         all.push(get_folder::request(header, &["AAMk="]));
         all.push(get_folder::request(header, &many));
+        all.push(resolve_names::request(header, &mailbox));
         all.push(get_folder::request_tasks_folder(header));
         for kind in [FolderKind::Any, FolderKind::Tasks] {
             let both = [Root::Top, Root::DeletedItems];
