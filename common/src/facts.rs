@@ -146,8 +146,10 @@ pub struct SecretCheck {
 /// What can be seen of a tenant's servers and secrets without signing in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TenantLook {
-    /// Every server that syncs of the tenant call.
+    /// The servers that syncs of the tenant call.
     pub servers: Vec<ServerCheck>,
+    /// The number of servers that were not looked at, because there are too many.
+    pub servers_left_out: usize,
     /// Every secret that the tenant's settings name.
     pub secrets: Vec<SecretCheck>,
     /// When syncs of this process last searched the source for task lists with success; `None` if they did not yet.

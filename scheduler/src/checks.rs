@@ -23,7 +23,7 @@ pub trait TenantChecks: Send + Sync + 'static {
     async fn check_tenant(&self, tenant: &Tenant) -> Vec<SiteCheck>;
     /// Returns what can be seen of the tenant's servers and secrets without signing in. By default nothing, so that
     /// the checks of it do not apply.
-    async fn look(&self, tenant: &Tenant) -> TenantLook {
+    async fn facts_without_sign_in(&self, tenant: &Tenant) -> TenantLook {
         let _ = tenant;
         TenantLook::default()
     }

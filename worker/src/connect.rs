@@ -141,7 +141,7 @@ impl TenantConnector for ServerConnector {
         })
     }
 
-    async fn look(&self, tenant: &Tenant) -> TenantLook {
+    async fn facts_without_sign_in(&self, tenant: &Tenant) -> TenantLook {
         self.look_at(tenant).await
     }
 }

@@ -18,13 +18,13 @@ use url::Url;
 use crate::connect::ServerConnector;
 use crate::http::header::{HeaderMap, WWW_AUTHENTICATE};
 use crate::http::service::{self, Intent};
-use crate::http::{LookError, for_message};
+use crate::http::{CallError, LookError, for_message};
 
-/// Timeout of one look, the wait for its permit included.
+/// Timeout of one look, the wait for its permit included. Two rounds of looks fit into the doctor's time for a tenant.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Servers looked at together, and at the same time.
 const SERVERS: usize = 20;
-const AT_ONCE: usize = 5;
+const AT_ONCE: usize = 10;
 /// Sign-in schemes of one server that are kept.
 const SCHEMES: usize = 10;
 
@@ -38,13 +38,16 @@ struct Target {
 impl ServerConnector {
     /// Looks at every server that syncs of the tenant call, at most 20, and reads every secret. Signs in nowhere.
     pub(crate) async fn look_at(&self, tenant: &Tenant) -> TenantLook {
-        let servers = futures::stream::iter(targets_of(tenant))
+        let targets = targets_of(tenant);
+        let left_out = targets.len().saturating_sub(SERVERS);
+        let servers = futures::stream::iter(targets.into_iter().take(SERVERS))
             .map(|target| self.look_at_server(target))
             .buffered(AT_ONCE)
             .collect()
             .await;
         TenantLook {
             servers,
+            servers_left_out: left_out,
             secrets: self.look_at_secrets(tenant),
             last_discovery: None,
         }
@@ -56,11 +59,19 @@ impl ServerConnector {
             ServerKind::Mailbox => Server::Ews,
             ServerKind::Token => Server::Token,
         };
-        let looked = self.look_within_limits(&target, server).await;
+        let host = host_of(&target.url);
+        let looked = tokio::time::timeout(TIMEOUT, self.look_within_limits(&target, server)).await;
+        let timed_out = || {
+            let error = CallError::TimedOut {
+                host: host.clone(),
+                seconds: TIMEOUT.as_secs(),
+            };
+            ServerRefusal::NoAnswer(service::no_answer(server, &error, Intent::Read))
+        };
         ServerCheck {
             kind: target.kind,
-            host: host_of(&target.url),
-            result: looked,
+            result: looked.unwrap_or_else(|_| Err(timed_out())),
+            host,
         }
     }
 
@@ -74,7 +85,11 @@ impl ServerConnector {
         let deadline = self.clock().now().checked_add(wait).unwrap_or(Timestamp::MAX);
         let _permit = limits.acquire(deadline).await.map_err(ServerRefusal::NoAnswer)?;
         let failure = |error| service::no_answer(server, &error, Intent::Read);
-        match self.http().look(&target.url, server, TIMEOUT).await {
+        match self
+            .http()
+            .get_without_sign_in(&target.url, server, TIMEOUT)
+            .await
+        {
             Ok(looked) => Ok(ServerFacts {
                 encrypted: target.url.scheme() == "https",
                 certificate: looked
@@ -135,7 +150,7 @@ fn targets_of(tenant: &Tenant) -> Vec<Target> {
         url.set_query(None);
         add(ServerKind::Source, url, account(&tenant.id, &source.credentials));
     }
-    targets.into_values().take(SERVERS).collect()
+    targets.into_values().collect()
 }
 
 fn token_url(credentials: &Credentials) -> Option<&Url> {

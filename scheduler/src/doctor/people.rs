@@ -116,7 +116,7 @@ fn judge_people(subject: &str, disabled: &[Enrolment]) -> [DoctorFinding; 2] {
         of_people(
             (&check::LOGINS_FOUND, subject),
             &with_code(&[Code::SharePointUserUnknown]),
-            "nobody is disabled because SharePoint does not know the person",
+            "no user is disabled because SharePoint does not know the person",
             "people are not synced because SharePoint does not know them",
         ),
         of_people(
@@ -127,7 +127,7 @@ fn judge_people(subject: &str, disabled: &[Enrolment]) -> [DoctorFinding; 2] {
                 Code::ExchangeImpersonationDenied,
                 Code::MailboxOfAnotherInstallation,
             ]),
-            "nobody is disabled because of a mailbox that is missing or closed",
+            "no user is disabled because of a mailbox that is missing or closed",
             "people are not synced because their mailboxes are missing or closed",
         ),
     ]

@@ -66,7 +66,7 @@ impl TenantSample {
 
 impl TenantSample {
     /// Returns what the answers say about the mailbox server itself.
-    pub(super) fn answer(&self) -> servers::MailboxAnswer<'_> {
+    pub(super) fn answer(&self) -> servers::MailboxServerAnswer<'_> {
         let mailboxes = self.users().iter().map(|one| one.found.mailbox.as_ref());
         let (opened, failures): (Vec<_>, Vec<_>) = mailboxes.partition(Result::is_ok);
         let refused = match self {
@@ -83,7 +83,7 @@ impl TenantSample {
                 ..
             })
         );
-        servers::MailboxAnswer {
+        servers::MailboxServerAnswer {
             signed_in: accepted || !opened.is_empty(),
             opened: opened.into_iter().flatten().collect(),
             failure: failures.into_iter().find_map(Result::err).or(refused),

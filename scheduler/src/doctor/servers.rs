@@ -20,7 +20,7 @@ const RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What is known about the mailbox server from a signed-in request.
 #[derive(Debug, Default)]
-pub(super) struct MailboxAnswer<'a> {
+pub(super) struct MailboxServerAnswer<'a> {
     /// The facts of the mailboxes that were opened.
     pub(super) opened: Vec<&'a MailboxFacts>,
     /// The first failure.
@@ -35,12 +35,15 @@ pub(super) fn judge(
     tenant: &Tenant,
     look: &TenantLook,
     source_signed_in: bool,
-    mailbox: &MailboxAnswer<'_>,
+    mailbox: &MailboxServerAnswer<'_>,
     now: Timestamp,
 ) -> Vec<DoctorFinding> {
     let SourceConnection::SharePoint(source) = &tenant.source;
     let MailboxConnection::Ews { url, credentials, .. } = &tenant.mailbox;
-    let mut found = judge_tls(subject, &look.servers, now);
+    let mut found: Vec<DoctorFinding> = judge_tls(subject, &look.servers, now)
+        .into_iter()
+        .map(|finding| finding.with_information(left_out(look.servers_left_out)))
+        .collect();
     found.push(judge_schemes(
         (&check::SOURCE_SIGN_IN, subject),
         ServerKind::Source,
@@ -63,6 +66,11 @@ pub(super) fn judge(
     found.push(judge_secrets(subject, &look.secrets));
     found.push(judge_client_certificates(subject, &look.secrets, now));
     found
+}
+
+/// Returns a line about the servers that were not looked at, if there are any.
+fn left_out(servers: usize) -> Option<String> {
+    (servers > 0).then(|| format!("{servers} further servers of the tenant were not looked at"))
 }
 
 fn answered(servers: &[ServerCheck]) -> impl Iterator<Item = (&ServerCheck, &ServerFacts)> {
@@ -286,7 +294,7 @@ fn judge_source_version(subject: &str, servers: &[ServerCheck], now: Timestamp) 
         })
 }
 
-fn judge_mailbox_version(subject: &str, mailbox: &MailboxAnswer<'_>, now: Timestamp) -> DoctorFinding {
+fn judge_mailbox_version(subject: &str, mailbox: &MailboxServerAnswer<'_>, now: Timestamp) -> DoctorFinding {
     let finding = (&check::MAILBOX_VERSION, subject);
     let builds = mailbox.opened.iter().filter_map(|facts| facts.exchange_build);
     builds
@@ -303,7 +311,7 @@ fn judge_mailbox_version(subject: &str, mailbox: &MailboxAnswer<'_>, now: Timest
 }
 
 /// Returns whether the mailboxes are in Exchange Online, by the build or else by the address.
-fn is_exchange_online(url: &url::Url, mailbox: &MailboxAnswer<'_>) -> bool {
+fn is_exchange_online(url: &url::Url, mailbox: &MailboxServerAnswer<'_>) -> bool {
     let build = mailbox.opened.iter().find_map(|facts| facts.exchange_build);
     match build {
         Some(build) => build.product().2 == Edition::Online,
@@ -313,7 +321,7 @@ fn is_exchange_online(url: &url::Url, mailbox: &MailboxAnswer<'_>) -> bool {
     }
 }
 
-fn judge_exchange_online(subject: &str, online: bool, mailbox: &MailboxAnswer<'_>) -> DoctorFinding {
+fn judge_exchange_online(subject: &str, online: bool, mailbox: &MailboxServerAnswer<'_>) -> DoctorFinding {
     let definition = &check::EXCHANGE_ONLINE;
     let forbidden = mailbox
         .failure
@@ -339,7 +347,7 @@ fn judge_topology(
     subject: &str,
     servers: &[ServerCheck],
     online: bool,
-    mailbox: &MailboxAnswer<'_>,
+    mailbox: &MailboxServerAnswer<'_>,
 ) -> DoctorFinding {
     let definition = &check::TOPOLOGY;
     let version = answered(servers).find_map(|(_, facts)| facts.sharepoint_version.as_deref());

@@ -10,7 +10,7 @@ use tasksync_common::registry::Tenant;
 use super::catalogue::tenant as check;
 use super::mailboxes::MailboxChecks;
 use super::sample::{self, SampledUser, TenantSample};
-use super::servers::MailboxAnswer;
+use super::servers::MailboxServerAnswer;
 use super::sites::Discovery;
 use super::{CheckResult, DoctorFinding, ask_store, judge_clock, people, servers, sites};
 use crate::limits::DispatchLimits;
@@ -105,7 +105,7 @@ pub(super) async fn examine_servers(
         futures::join!(
             parts.checks.check_tenant(tenant),
             sample::ask(parts, tenant),
-            parts.checks.look(tenant)
+            parts.checks.facts_without_sign_in(tenant)
         )
     };
     let Ok((sites, sample, look)) = tokio::time::timeout(TENANT_TIMEOUT, asked).await else {
@@ -138,7 +138,7 @@ pub(super) async fn examine_servers(
     let source_signed_in = sites.iter().any(|site| site.result.is_ok());
     let answer = sample
         .as_ref()
-        .map_or_else(|_| MailboxAnswer::default(), TenantSample::answer);
+        .map_or_else(|_| MailboxServerAnswer::default(), TenantSample::answer);
     found.extend(servers::judge(
         subject,
         tenant,

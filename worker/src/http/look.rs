@@ -38,7 +38,7 @@ impl Http {
         clippy::disallowed_methods,
         reason = "a part of the one way out; it limits the time and reads no body"
     )]
-    pub(crate) async fn look(
+    pub(crate) async fn get_without_sign_in(
         &self,
         url: &Url,
         server: Server,

@@ -26,7 +26,7 @@ pub trait TenantConnector: Send + Sync + 'static {
     fn connect(&self, tenant: &Tenant) -> Result<Connections, Failure>;
     /// Returns what can be seen of the tenant's servers and secrets without signing in, for the doctor. By default
     /// nothing.
-    async fn look(&self, tenant: &Tenant) -> TenantLook {
+    async fn facts_without_sign_in(&self, tenant: &Tenant) -> TenantLook {
         let _ = tenant;
         TenantLook::default()
     }

@@ -125,10 +125,10 @@ impl TenantChecks for ServerChecks {
         connections.source.check().await
     }
 
-    async fn look(&self, tenant: &Tenant) -> TenantLook {
+    async fn facts_without_sign_in(&self, tenant: &Tenant) -> TenantLook {
         TenantLook {
             last_discovery: self.sync.last_discovery(&tenant.id).await,
-            ..self.connector.look(tenant).await
+            ..self.connector.facts_without_sign_in(tenant).await
         }
     }
 

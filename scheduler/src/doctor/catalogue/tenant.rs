@@ -86,7 +86,7 @@ definitions! {
         "Give the service account Delete Items on the named sites, or set `mailbox_deletions` below [policy] in the tenant's file to `complete` or `ignore`.";
     SOURCE_PEOPLE_RIGHTS "source-enumerate" "SharePoint Server 2013 to Subscription Edition, SharePoint Online"
         "The service account may ask what people may see"
-        "Give the service account Enumerate Permissions on the named sites (docs/connect.md). Without it a site may refuse the question, and nobody's tasks are found there.";
+        "Give the service account Enumerate Permissions on the named sites (docs/connect.md). Without it a site may refuse the question, and no tasks are found there.";
     SOURCE_TOO_MUCH "source-rights-not-needed" "SharePoint Server 2013 to Subscription Edition, SharePoint Online"
         "The service account has no more rights than it needs"
         "Replace the account's permission level by one with Contribute and Enumerate Permissions (docs/connect.md), unless a site refused that. Remove it from the site collection's administrators.";
@@ -106,10 +106,10 @@ definitions! {
         "The tenant's time zone is that of its sites"
         "Correct `time_zone` in the tenant's file or the regional settings of the site, unless people really work in another zone. People with a zone of their own are not affected.";
     LOGINS_FOUND "people-found" "every tenant"
-        "SharePoint knows everybody who opted in"
+        "SharePoint knows all people who opted in"
         "Correct the sign-in names with `tasksync user opt-in`, give these people access to the sites, or opt them out.";
     MAILBOXES_FOUND "mailboxes-found" "every tenant"
-        "The mailbox of everybody who opted in is found and can be opened"
+        "The mailboxes of all people who opted in are found and can be opened"
         "Correct the mailbox addresses with `tasksync user opt-in`, grant access to these mailboxes, or opt the people out.";
     THROTTLED "tenant-throttled" "every tenant"
         "No server of the tenant asked for a pause within the last day"

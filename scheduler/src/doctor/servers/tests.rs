@@ -152,7 +152,7 @@ fn versions_are_judged_by_the_day() {
 fn exchange_online_is_told_from_the_build_or_the_address_and_a_block_says_what_to_do() {
     let url = |text: &str| url::Url::parse(text).unwrap();
     let online = url("https://outlook.office365.com/EWS/Exchange.asmx");
-    let nothing = MailboxAnswer::default();
+    let nothing = MailboxServerAnswer::default();
     assert!(is_exchange_online(&online, &nothing));
     assert!(!is_exchange_online(
         &url("https://mail.contoso.example/"),
@@ -167,9 +167,9 @@ fn exchange_online_is_told_from_the_build_or_the_address_and_a_block_says_what_t
         }),
         ..MailboxFacts::default()
     };
-    let opened = MailboxAnswer {
+    let opened = MailboxServerAnswer {
         opened: vec![&facts],
-        ..MailboxAnswer::default()
+        ..MailboxServerAnswer::default()
     };
     assert!(is_exchange_online(&url("https://mail.contoso.example/"), &opened));
     assert_eq!(
@@ -181,9 +181,9 @@ fn exchange_online_is_told_from_the_build_or_the_address_and_a_block_says_what_t
         CheckResult::NotApplicable
     );
     let failure = Failure::new(ErrorClass::Refused, Code::ExchangeForbidden, "403");
-    let blocked = MailboxAnswer {
+    let blocked = MailboxServerAnswer {
         failure: Some(&failure),
-        ..MailboxAnswer::default()
+        ..MailboxServerAnswer::default()
     };
     let finding = judge_exchange_online("t", true, &blocked);
     assert_eq!(finding.result, CheckResult::Failed);

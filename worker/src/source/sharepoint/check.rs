@@ -208,7 +208,7 @@ mod tests {
         let contribute = of(432, 1_011_028_719);
         assert!(contribute.may_delete && !contribute.may_ask_about_people);
         assert_eq!(contribute.not_needed, Vec::<&str>::new());
-        assert!(of(432 | 0x4000_0000, 1_011_028_719).may_ask_about_people);
+        assert!(of(0x1b0 | 0x4000_0000, 1_011_028_719).may_ask_about_people);
         assert_eq!(of(432, 1_011_030_767).not_needed, ["Manage Lists"]);
         let full = of(2_147_483_647, 4_294_967_295);
         assert_eq!(full.not_needed.len(), NOT_NEEDED.len());

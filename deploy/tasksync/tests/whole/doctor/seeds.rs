@@ -224,7 +224,7 @@ pub(super) const SEEDS: &[Seed] = &[
                 ward,
                 "lists",
                 Fault::Instead(Answer::json(200, r#"{"value":[]}"#)),
-            )
+            );
         },
         "source-lists",
         "0 task lists",

@@ -31,12 +31,11 @@ fn requests() -> Vec<Bytes> {
     let mut second = Paging::new(250, 2);
     second.offset = 250;
     let mut all = Vec::new();
-    for header in headers(&mailbox) {
-        let header = &header;
+    for header in &headers(&mailbox) {
         all.push(get_folder::request(header, &["AAMk="]));
         all.push(get_folder::request(header, &many));
-        all.push(resolve_names::request(header, &mailbox));
         all.push(get_folder::request_tasks_folder(header));
+        all.push(resolve_names::request(header, &mailbox));
         for kind in [FolderKind::Any, FolderKind::Tasks] {
             let both = [Root::Top, Root::DeletedItems];
             all.push(find_folder::request(header, &both, kind, Paging::new(250, 2)));
