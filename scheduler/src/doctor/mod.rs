@@ -2,10 +2,12 @@
 //!
 //! It only reads. The facts are fetched here and in `tenant`; pure functions judge them.
 
+mod care;
 mod catalogue;
 mod installation;
 mod mailboxes;
 mod people;
+mod processes;
 mod sample;
 mod servers;
 mod sites;
