@@ -34,6 +34,8 @@ pub mod tasks;
 pub mod telemetry;
 mod tls;
 pub mod trace;
+pub mod versions;
+pub mod x509;
 
 pub use catalogue::markdown as error_catalogue_markdown;
 pub use names::nearest_name;

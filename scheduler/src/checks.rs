@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde_json::Value;
 use tasksync_common::error::Failure;
-use tasksync_common::facts::{MailboxFacts, PersonLookup, SiteCheck};
+use tasksync_common::facts::{MailboxFacts, MailboxKind, PersonLookup, SiteCheck, TenantLook};
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Tenant};
 
@@ -21,6 +21,12 @@ pub struct UserCheck {
 pub trait TenantChecks: Send + Sync + 'static {
     /// Checks for every site of the tenant that it answers, and what the service account may do there.
     async fn check_tenant(&self, tenant: &Tenant) -> Vec<SiteCheck>;
+    /// Returns what can be seen of the tenant's servers and secrets without signing in. By default nothing, so that
+    /// the checks of it do not apply.
+    async fn facts_without_sign_in(&self, tenant: &Tenant) -> TenantLook {
+        let _ = tenant;
+        TenantLook::default()
+    }
     /// Checks that the source knows a person by this sign-in name. With [`PersonLookup::Read`] nothing is written at
     /// the source, and a person whom it has not met yet counts as unknown (`sharepoint-user-unknown`).
     ///
@@ -37,6 +43,14 @@ pub trait TenantChecks: Send + Sync + 'static {
     /// # Errors
     /// It may not, or the server cannot be asked.
     async fn check_mailbox(&self, tenant: &Tenant, user: &Enrolment) -> Result<MailboxFacts, Failure>;
+    /// Returns what the mailbox server's directory says about a user's address. By default it is unknown.
+    ///
+    /// # Errors
+    /// The directory cannot be asked.
+    async fn mailbox_kind(&self, tenant: &Tenant, user: &Enrolment) -> Result<MailboxKind, Failure> {
+        let _ = (tenant, user);
+        Ok(MailboxKind::Unknown)
+    }
     /// Checks that the source knows the person and that tasksync may use the mailbox. The user need not be enrolled
     /// yet.
     async fn check_user(&self, tenant: &Tenant, user: &Enrolment, lookup: PersonLookup) -> UserCheck;

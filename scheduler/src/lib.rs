@@ -24,6 +24,7 @@ mod parts;
 mod pauses;
 mod requests;
 mod run;
+mod sizing;
 mod status;
 mod tenant_ranking;
 

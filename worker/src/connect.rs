@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
+use tasksync_common::facts::TenantLook;
 use tasksync_common::fleet::{Nudge, account};
 use tasksync_common::metrics::record::Server;
 use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
@@ -86,8 +88,21 @@ impl ServerConnector {
     pub fn servers(&self) -> &Servers {
         &self.servers
     }
+
+    pub(crate) fn http(&self) -> &Http {
+        &self.http
+    }
+
+    pub(crate) fn authenticator(&self) -> &Authenticator {
+        &self.auth
+    }
+
+    pub(crate) fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
 }
 
+#[async_trait]
 impl TenantConnector for ServerConnector {
     fn connect(&self, tenant: &Tenant) -> Result<Connections, Failure> {
         let SourceConnection::SharePoint(sharepoint) = &tenant.source;
@@ -124,5 +139,9 @@ impl TenantConnector for ServerConnector {
             source: Arc::new(source),
             mailbox: Arc::new(mailbox),
         })
+    }
+
+    async fn facts_without_sign_in(&self, tenant: &Tenant) -> TenantLook {
+        self.look_at(tenant).await
     }
 }

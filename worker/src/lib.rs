@@ -4,6 +4,7 @@ pub mod auth;
 pub mod connect;
 pub mod http;
 mod large;
+mod look;
 pub mod mailbox;
 pub mod sanitise;
 mod session;

@@ -106,6 +106,20 @@ pub struct TenantLoad {
     pub sync_ms: u64,
 }
 
+/// Largest number of servers whose pauses of the last day one process reports.
+pub const MAXIMUM_THROTTLED: usize = 50;
+
+/// A server that asked a process for pauses within the last day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThrottledServer {
+    /// Its name, as [`ServerName`] formats it.
+    pub name: String,
+    /// How often it asked.
+    pub times: u64,
+    /// When it asked last, by the clock of the process.
+    pub last_at: Timestamp,
+}
+
 /// One process, as it last reported itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
@@ -139,6 +153,9 @@ pub struct Member {
     /// Time that the batches of all tenants held a permit, in milliseconds, over the time of [`Self::tenants`].
     #[serde(default)]
     pub busy_ms: u64,
+    /// Servers that asked it for pauses within the last day, at most [`MAXIMUM_THROTTLED`]; empty from earlier builds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub throttled: Vec<ThrottledServer>,
     /// What all processes must agree on; empty from earlier builds.
     #[serde(default)]
     pub agreement: Agreement,
@@ -172,6 +189,7 @@ impl Member {
             running_interactive: BTreeMap::new(),
             tenants: Vec::new(),
             busy_ms: 0,
+            throttled: Vec::new(),
             agreement: Agreement::default(),
             clock_offset_ms: None,
             lifetime_ms: 0,

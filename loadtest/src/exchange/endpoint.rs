@@ -74,6 +74,10 @@ async fn respond_to(exchange: &Exchange, request: &Request<Bytes>, tampers: &mut
     if !exchange.settings.ews_enabled {
         return plain(StatusCode::FORBIDDEN, "EWS is disabled for this organization.");
     }
+    if let Some(schemes) = exchange.offered_only() {
+        exchange.stats.count_refused();
+        return challenged(&schemes);
+    }
     let Some(account) = auth::authenticate(exchange, request.headers()) else {
         exchange.stats.count_refused();
         return unauthorized(exchange);
@@ -420,6 +424,19 @@ fn unauthorized(exchange: &Exchange) -> Reply {
             response
                 .headers_mut()
                 .append(WWW_AUTHENTICATE, HeaderValue::from_static(value));
+        }
+    }
+    reply
+}
+
+/// Returns a refusal that offers these schemes.
+fn challenged(schemes: &[String]) -> Reply {
+    let mut reply = answer(StatusCode::UNAUTHORIZED, "text/plain", Bytes::new());
+    if let Reply::Answer(response) = &mut reply {
+        for scheme in schemes {
+            if let Ok(value) = HeaderValue::from_str(scheme) {
+                response.headers_mut().append(WWW_AUTHENTICATE, value);
+            }
         }
     }
     reply

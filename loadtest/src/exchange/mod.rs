@@ -92,7 +92,7 @@ impl Default for ExchangeSettings {
             find_page: 1000,
             restricted_find_page: 250,
             version: ServerVersion {
-                numbers: [15, 2, 1544, 11],
+                numbers: [15, 2, 2562, 17],
                 name: "V2017_07_11".to_owned(),
             },
             omit_probe_tags: false,
@@ -143,6 +143,7 @@ pub struct Exchange {
     directory: RwLock<Directory>,
     accounts: RwLock<HashMap<String, Arc<ServiceAccount>>>,
     validator: RwLock<Option<TokenValidator>>,
+    schemes: RwLock<Option<Vec<String>>>,
 }
 
 impl Exchange {
@@ -159,6 +160,7 @@ impl Exchange {
             directory: RwLock::default(),
             accounts: RwLock::default(),
             validator: RwLock::default(),
+            schemes: RwLock::default(),
         })
     }
 
@@ -202,6 +204,19 @@ impl Exchange {
     /// Accepts bearer tokens. The validator returns the name of an account, and the rights of that account apply.
     pub fn accept_tokens(&self, validator: TokenValidator) {
         *self.validator.write().unwrap_or_else(PoisonError::into_inner) = Some(validator);
+    }
+
+    /// Offers only these sign-in schemes and accepts no credentials; `None` offers what the server accepts.
+    pub fn offer_only(&self, schemes: Option<&[&str]>) {
+        let schemes = schemes.map(|schemes| schemes.iter().map(|scheme| (*scheme).to_owned()).collect());
+        *self.schemes.write().unwrap_or_else(PoisonError::into_inner) = schemes;
+    }
+
+    pub(crate) fn offered_only(&self) -> Option<Vec<String>> {
+        self.schemes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Registers the observer of opened mailboxes. Only the first call has an effect.

@@ -350,6 +350,10 @@ elements! { FOLDER_CHANGES [] = particle!(1, ANY, T "FolderChange" FOLDER_CHANGE
 elements! { FIELD_ORDER [required("Order", Simple::OneOf(&["Ascending", "Descending"]))] = path!(1, 1) }
 elements! { SORT_ORDER [] = particle!(1, ANY, T "FieldOrder" FIELD_ORDER) }
 
+elements! { RESOLVE_NAMES [
+    required("ReturnFullContactData", Simple::Boolean),
+    optional("SearchScope", Simple::OneOf(&["ActiveDirectory", "ActiveDirectoryContacts", "Contacts", "ContactsActiveDirectory"]))
+] = particle!(0, 1, M "ParentFolderIds" FOLDER_IDS); particle!(1, 1, M "UnresolvedEntry" NON_EMPTY) }
 elements! { GET_FOLDER [] = particle!(1, 1, M "FolderShape" FOLDER_SHAPE); particle!(1, 1, M "FolderIds" FOLDER_IDS) }
 elements! { FIND_FOLDER [required("Traversal", Simple::OneOf(&["Shallow", "Deep", "SoftDeleted"]))] =
 particle!(1, 1, M "FolderShape" FOLDER_SHAPE);
@@ -401,7 +405,7 @@ elements! { BODY_ELEMENT [] = particle!(1, 1,
 M "GetFolder" GET_FOLDER, M "FindFolder" FIND_FOLDER, M "CreateFolder" CREATE_FOLDER,
 M "UpdateFolder" UPDATE_FOLDER, M "DeleteFolder" DELETE_FOLDER, M "SyncFolderHierarchy" SYNC_FOLDER_HIERARCHY,
 M "SyncFolderItems" SYNC_FOLDER_ITEMS, M "GetItem" GET_ITEM, M "FindItem" FIND_ITEM,
-M "CreateItem" CREATE_ITEM, M "UpdateItem" UPDATE_ITEM, M "DeleteItem" DELETE_ITEM) }
+M "CreateItem" CREATE_ITEM, M "UpdateItem" UPDATE_ITEM, M "DeleteItem" DELETE_ITEM, M "ResolveNames" RESOLVE_NAMES) }
 elements! {
 /// A complete request.
 pub(crate) ENVELOPE [] = particle!(0, 1, S "Header" HEADER); particle!(1, 1, S "Body" BODY_ELEMENT) }

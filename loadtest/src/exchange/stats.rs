@@ -17,6 +17,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "CreateItem",
     "UpdateItem",
     "DeleteItem",
+    "ResolveNames",
 ];
 
 /// Counters since the start.

@@ -46,6 +46,12 @@ pub(crate) struct AuthRefusal {
 impl SharePoint {
     /// Checks the `Authorization` header. Returns the identity of the caller.
     pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<CallerIdentity, AuthRefusal> {
+        if let Some(challenges) = self.offered_only() {
+            return Err(AuthRefusal {
+                challenges,
+                diagnostics: None,
+            });
+        }
         let mut diagnostics = None;
         let header = headers
             .get(hyper::header::AUTHORIZATION)

@@ -11,7 +11,7 @@ use super::errors::SpError;
 use super::fields::{Field, Schema};
 use super::filter::{self, Cell};
 use super::item_view::{content_type_id, permissions_node};
-use super::model::{Access, Closed, FULL_MASK, List, Site};
+use super::model::{Access, Closed, List, Site};
 use super::path::Segment;
 use super::server::{Call, OperationOutcome};
 use super::shape::{AnswerContent, Entity, NamedProperties, Node};
@@ -123,7 +123,7 @@ impl SharePoint {
         let folder = format!("{web}/Lists/{}", list.url_name);
         let access = site.access(list, None, call.caller.user);
         let mask = if call.caller.full {
-            FULL_MASK
+            self.account_level().mask()
         } else {
             access.mask()
         };
@@ -160,6 +160,7 @@ impl SharePoint {
                 (list.content_types.len() > 1).into(),
             ),
             ("EnableVersioning".into(), false.into()),
+            ("EnableModeration".into(), false.into()),
             (
                 "CurrentChangeToken".into(),
                 token_node(self.list_token(site, list.id)),

@@ -21,6 +21,7 @@ mod operations;
 mod path;
 pub mod people;
 mod server;
+mod service_account;
 mod shape;
 mod specs;
 mod webs;
@@ -37,6 +38,7 @@ use uuid::Uuid;
 pub use fields::Language;
 pub use model::{Access, Closed};
 pub use operations::{Operation, SharePointStats};
+pub use service_account::AccountLevel;
 
 use crate::sim::clock::SimClock;
 use crate::sim::conditions::Groups;
@@ -80,6 +82,9 @@ impl Default for Settings {
     }
 }
 
+/// The version that answers name: Subscription Edition.
+const VERSION: &str = "16.0.0.18526";
+
 /// The simulated server.
 pub struct SharePoint {
     /// The server's clock. Its time is used for items, the change log and the `Date` header.
@@ -98,6 +103,9 @@ pub struct SharePoint {
     health_score: AtomicU8,
     silent_expiry: AtomicBool,
     ids: AtomicU64,
+    account_level: RwLock<AccountLevel>,
+    schemes: RwLock<Option<Vec<String>>>,
+    version: RwLock<String>,
 }
 
 impl SharePoint {
@@ -117,6 +125,9 @@ impl SharePoint {
             health_score: AtomicU8::new(0),
             silent_expiry: AtomicBool::new(false),
             ids: AtomicU64::new(0),
+            account_level: RwLock::default(),
+            schemes: RwLock::default(),
+            version: RwLock::new(VERSION.to_owned()),
         })
     }
 
@@ -138,7 +149,7 @@ impl SharePoint {
     }
 
     /// Adds an account with a password. An account with the name of a person's login (`contoso\ana`) acts as that
-    /// person. Any other account is a service account with full control.
+    /// person. Any other account is a service account, which reads and writes everything.
     pub fn add_account(&self, user: &str, password: &str) {
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         accounts.insert(user.to_lowercase(), password.to_owned());

@@ -375,7 +375,7 @@ impl SharePoint {
         let score = self.health_score.load(Ordering::Relaxed).to_string();
         let usual = [
             ("X-SharePointHealthScore", score),
-            ("MicrosoftSharePointTeamServices", "16.0.0.10417".to_owned()),
+            ("MicrosoftSharePointTeamServices", self.version()),
             ("SPRequestGuid", self.new_id().to_string()),
             ("Cache-Control", "private, max-age=0".to_owned()),
         ];

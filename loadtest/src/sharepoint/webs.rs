@@ -7,9 +7,10 @@ use super::SharePoint;
 use super::changes::{ChangeQuery, ChangeScope, token_node};
 use super::errors::SpError;
 use super::item_view::permissions_node;
-use super::model::{Access, FULL_MASK, Site, User, login_matches};
+use super::model::{Access, Site, User, login_matches};
 use super::path::Segment;
 use super::server::{Call, OperationOutcome, single_name};
+use super::service_account::AccountLevel;
 use super::shape::{AnswerContent, Entity, Node};
 use super::zones::{format_instant, parse_instant};
 
@@ -119,12 +120,13 @@ impl SharePoint {
             ("GET", Some("regionalsettings")) => self.regional_settings(site, call, tail),
             ("GET", Some("currentuser")) => {
                 let user = site.users.get(&call.caller.user).ok_or_else(SpError::no_user)?;
-                select_or_property(user_entity(user, call), tail, call)
+                let administers = call.caller.full && self.account_level() == AccountLevel::Administrator;
+                select_or_property(user_entity(user, call, administers), tail, call)
             }
             ("GET", Some("siteusers")) => site_users(site, call, step, tail),
             ("GET", Some("getuserbyid")) => {
                 let user = user_by_id(site, step)?;
-                select_or_property(user_entity(user, call), tail, call)
+                select_or_property(user_entity(user, call, false), tail, call)
             }
             ("GET", Some("webs")) if tail.is_empty() => {
                 let prefix = format!("{}/", site.webs.get(call.web).map_or("", |web| web.path.as_str()));
@@ -164,7 +166,7 @@ impl SharePoint {
             .map(|list| list.last_item_modified)
             .max();
         let mask = if call.caller.full {
-            FULL_MASK
+            self.account_level().mask()
         } else {
             Access::Edit.mask()
         };
@@ -331,7 +333,7 @@ fn root_path(path: &str) -> &str {
     if path.is_empty() { "/" } else { path }
 }
 
-fn user_entity(user: &User, call: &Call<'_>) -> Entity {
+fn user_entity(user: &User, call: &Call<'_>, administers: bool) -> Entity {
     Entity {
         kind: "SP.User".into(),
         uri: format!("{}/Web/GetUserById({})", call.service, user.id),
@@ -344,7 +346,7 @@ fn user_entity(user: &User, call: &Call<'_>) -> Entity {
             ("PrincipalType".into(), 1.into()),
             ("Email".into(), user.email.as_str().into()),
             ("IsShareByEmailGuestUser".into(), false.into()),
-            ("IsSiteAdmin".into(), false.into()),
+            ("IsSiteAdmin".into(), administers.into()),
         ],
     }
 }
@@ -370,7 +372,11 @@ fn site_users(
                 .values()
                 .find(|user| user.login.eq_ignore_ascii_case(name)),
         };
-        return select_or_property(user_entity(user.ok_or_else(SpError::no_user)?, call), tail, call);
+        return select_or_property(
+            user_entity(user.ok_or_else(SpError::no_user)?, call, false),
+            tail,
+            call,
+        );
     }
     let argument = tail.first().and_then(|segment| segment.argument.as_deref());
     let rest = tail.get(1..).unwrap_or_default();
@@ -380,7 +386,7 @@ fn site_users(
             let entries = site
                 .users
                 .values()
-                .map(|user| user_entity(user, call).select(&select, &expand, ONLY_ON_REQUEST))
+                .map(|user| user_entity(user, call, false).select(&select, &expand, ONLY_ON_REQUEST))
                 .collect::<Result<_, _>>()?;
             return Ok(OperationOutcome::ok(AnswerContent::Feed { entries, next: None }));
         }
@@ -395,7 +401,11 @@ fn site_users(
             .find(|user| user.login.eq_ignore_ascii_case(login)),
         _ => return Err(call.nothing_here()),
     };
-    select_or_property(user_entity(user.ok_or_else(SpError::no_user)?, call), rest, call)
+    select_or_property(
+        user_entity(user.ok_or_else(SpError::no_user)?, call, false),
+        rest,
+        call,
+    )
 }
 
 fn ensure_user(
@@ -421,5 +431,5 @@ fn ensure_user(
         site.add_user(&login, &title, &email)
     };
     let user = site.users.get(&id).ok_or_else(SpError::no_user)?;
-    select_or_property(user_entity(user, call), &[], call)
+    select_or_property(user_entity(user, call, false), &[], call)
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -16,6 +18,9 @@ pub struct TlsIdentity {
     pub authority: String,
     certificate: String,
     key: String,
+    /// The authority's key, for further certificates; empty from earlier builds.
+    #[serde(default)]
+    authority_key: String,
 }
 
 impl TlsIdentity {
@@ -25,14 +30,8 @@ impl TlsIdentity {
     /// Names the step that failed, if a key or a certificate cannot be made.
     pub fn generate() -> Result<Self, String> {
         let authority_key = KeyPair::generate().map_err(|error| format!("authority key: {error}"))?;
-        let mut authority =
-            CertificateParams::new(Vec::<String>::new()).map_err(|error| error.to_string())?;
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // If issuer and subject had the same name, OpenSSL would take the server's certificate for a self-signed one.
-        authority
-            .distinguished_name
-            .push(DnType::CommonName, "tasksync simulated authority");
-        let issuer = CertifiedIssuer::self_signed(authority, authority_key)
+        let authority_key_pem = authority_key.serialize_pem();
+        let issuer = CertifiedIssuer::self_signed(authority_params()?, authority_key)
             .map_err(|error| format!("authority certificate: {error}"))?;
         let key = KeyPair::generate().map_err(|error| format!("server key: {error}"))?;
         let certificate = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])
@@ -42,8 +41,59 @@ impl TlsIdentity {
             authority: issuer.pem(),
             certificate: certificate.pem(),
             key: key.serialize_pem(),
+            authority_key: authority_key_pem,
         })
     }
+
+    /// Returns an identity of these parts in PEM.
+    #[must_use]
+    pub fn of(authority: String, certificate: String, key: String) -> Self {
+        Self {
+            authority,
+            certificate,
+            key,
+            authority_key: String::new(),
+        }
+    }
+
+    /// Returns the server's certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// Returns an identity whose certificate the same authority issued, for these names and until this day.
+    ///
+    /// # Errors
+    /// Names the step that failed. An identity of an earlier build has no authority's key.
+    pub fn certified(&self, names: &[&str], until: (i32, u8, u8)) -> Result<Self, String> {
+        let authority_key =
+            KeyPair::from_pem(&self.authority_key).map_err(|error| format!("authority key: {error}"))?;
+        let issuer = Issuer::new(authority_params()?, authority_key);
+        let key = KeyPair::generate().map_err(|error| format!("server key: {error}"))?;
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let (year, month, day) = until;
+        let mut params = CertificateParams::new(names).map_err(|error| error.to_string())?;
+        params.not_after = date_time_ymd(year, month, day);
+        let certificate = params
+            .signed_by(&key, &issuer)
+            .map_err(|error| format!("server certificate: {error}"))?;
+        Ok(Self {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            ..self.clone()
+        })
+    }
+}
+
+fn authority_params() -> Result<CertificateParams, String> {
+    let mut authority = CertificateParams::new(Vec::<String>::new()).map_err(|error| error.to_string())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // If issuer and subject had the same name, OpenSSL would take the server's certificate for a self-signed one.
+    authority
+        .distinguished_name
+        .push(DnType::CommonName, "tasksync simulated authority");
+    Ok(authority)
 }
 
 /// The TLS configuration of a listener, and the identity that it was made from.

@@ -211,6 +211,16 @@ impl Farm {
         }
     }
 
+    /// Returns the TLS settings of another listener. The farm's authority issued its certificate for these names and
+    /// until this day.
+    ///
+    /// # Errors
+    /// The farm speaks plain HTTP, or the certificate cannot be made.
+    pub fn certified(&self, names: &[&str], until: (i32, u8, u8)) -> Result<SimTls, String> {
+        let identity = self.tls.as_ref().ok_or("the farm speaks plain HTTP")?;
+        SimTls::with_identity(identity.certified(names, until)?)
+    }
+
     /// Returns the address of Exchange's web services.
     #[must_use]
     pub fn ews_url(&self) -> String {

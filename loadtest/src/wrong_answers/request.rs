@@ -92,7 +92,7 @@ impl ParsedRequest {
             .or_else(|| address("PrimarySmtpAddress>"))
             .or_else(|| address("EmailAddress>"))?;
         let action = match operation.as_str() {
-            "GetItem" | "GetFolder" => RequestKind::Read,
+            "GetItem" | "GetFolder" | "ResolveNames" => RequestKind::Read,
             "FindItem" | "FindFolder" | "SyncFolderItems" | "SyncFolderHierarchy" => RequestKind::List,
             "CreateItem" | "UpdateItem" | "DeleteItem" | "CreateFolder" | "UpdateFolder" | "DeleteFolder" => {
                 RequestKind::Write

@@ -5,8 +5,8 @@ use tasksync_common::queue::{QueueDepth, QueueName};
 use tasksync_common::schedule::Summary;
 use tasksync_common::settings::Settings;
 
-use super::catalogue::definitions as check;
-use super::{CheckResult, DoctorFinding, StoreProblem, ask_store, judge_clock};
+use super::catalogue::installation as check;
+use super::{CheckResult, DoctorFinding, StoreProblem, ask_store, care, judge_clock, processes};
 use crate::load::Load;
 use crate::parts::{LeadershipStatus, ServiceParts};
 
@@ -49,6 +49,15 @@ pub(super) async fn examine(parts: &ServiceParts) -> Vec<DoctorFinding> {
         }
         Err(problem) => problem.finding(&check::CAPACITY, SUBJECT),
     });
+    let counts = ask_store(parts.registry.enrolment_counts(None)).await;
+    let people = counts.as_ref().ok().map(|counts| counts.enabled);
+    let members = ask_store(parts.fleet.members()).await;
+    found.extend(processes::judge(
+        &parts.settings,
+        &members,
+        parts.fleet.is_shared(),
+        people,
+    ));
     found.push(match ask_store(parts.schedule.summary(None)).await {
         Ok(summary) => freshness(&parts.settings, &summary),
         Err(problem) => problem.finding(&check::FRESHNESS, SUBJECT),
@@ -59,6 +68,12 @@ pub(super) async fn examine(parts: &ServiceParts) -> Vec<DoctorFinding> {
         Ok(alerts) => warning(&check::ALERTS, format!("{} alerts are open", alerts.len())),
         Err(problem) => problem.finding(&check::ALERTS, SUBJECT),
     });
+    let now = parts.clock.now();
+    let last_backup = ask_store(parts.registry.last_backup()).await;
+    found.push(care::judge_backup(last_backup, people, now));
+    found.push(care::judge_move(ask_store(parts.registry.moved_away()).await));
+    found.push(care::judge_people(counts));
+    found.extend(care::judge_settings(&parts.settings, now));
     found
 }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use tasksync_common::error::Code;
+use tasksync_common::facts::MailboxKind;
 use tasksync_common::registry::MailboxConnection;
 
-use super::catalogue::definitions as check;
+use super::catalogue::tenant as check;
 use super::sample::SampledUser;
 use super::{CheckResult, Definition, DoctorFinding};
 
@@ -14,12 +15,14 @@ pub(super) struct MailboxChecks {
     pub(super) server: &'static Definition,
     access: &'static Definition,
     idle_check: &'static Definition,
+    kind: &'static Definition,
 }
 
 pub(super) const EXCHANGE: MailboxChecks = MailboxChecks {
     server: &check::MAILBOX,
     access: &check::MAILBOX_ACCESS,
     idle_check: &check::IDLE_CHECK,
+    kind: &check::MAILBOX_KIND,
 };
 
 impl MailboxChecks {
@@ -27,6 +30,11 @@ impl MailboxChecks {
         match mailbox {
             MailboxConnection::Ews { .. } => EXCHANGE,
         }
+    }
+
+    /// Returns the check that needs a mailbox's address, with the reason why it was not made.
+    pub(super) fn kind_not_applicable(&self, subject: &str, reason: &str) -> DoctorFinding {
+        DoctorFinding::new(self.kind, subject, CheckResult::NotApplicable, reason)
     }
 
     /// Returns the checks that need an opened mailbox, with the reason why they were not made.
@@ -41,7 +49,13 @@ pub(super) fn judge_sample(
     checks: &MailboxChecks,
     sample: &[SampledUser],
 ) -> Vec<DoctorFinding> {
-    let all: [&Definition; 4] = [&check::PEOPLE, checks.server, checks.access, checks.idle_check];
+    let all = [
+        &check::PEOPLE,
+        checks.server,
+        checks.access,
+        checks.idle_check,
+        checks.kind,
+    ];
     if sample.is_empty() {
         return all
             .iter()
@@ -77,9 +91,11 @@ pub(super) fn judge_sample(
         ),
     }
     .with_information(open.first().map(|(_, facts)| facts.version.clone()));
+    let kinds = judge_kinds((checks.kind, subject), sample);
     let mut found = vec![judge_people(subject, sample), mailbox];
     if open.is_empty() {
         found.extend(checks.not_applicable(subject, "cannot be known while no mailbox opens"));
+        found.push(kinds);
         return found;
     }
     let ways: BTreeSet<_> = open.iter().map(|(_, facts)| facts.access.as_str()).collect();
@@ -119,7 +135,44 @@ pub(super) fn judge_sample(
         )
         .with_information(without)
     });
+    found.push(kinds);
     found
+}
+
+/// Returns whether the addresses of the sample are those of mailboxes.
+fn judge_kinds((definition, subject): (&Definition, &str), sample: &[SampledUser]) -> DoctorFinding {
+    let others: Vec<_> = sample
+        .iter()
+        .filter_map(|one| {
+            let kind = match one.kind {
+                MailboxKind::Mailbox | MailboxKind::Unknown => return None,
+                MailboxKind::DistributionList => "a distribution list",
+                MailboxKind::Contact => "a contact, whose mailbox is elsewhere",
+                MailboxKind::PublicFolder => "a public folder",
+                MailboxKind::Group => "the mailbox of a group",
+                MailboxKind::NotListed => "not in the directory",
+            };
+            Some(format!("{} is {kind}", one.user.mailbox))
+        })
+        .collect();
+    if let Some(first) = others.first() {
+        return DoctorFinding::new(definition, subject, CheckResult::Warning, first.clone())
+            .with_information(others.into_iter().skip(1));
+    }
+    let known = sample
+        .iter()
+        .filter(|one| one.kind == MailboxKind::Mailbox)
+        .count();
+    if known == 0 {
+        let reason = "the server's directory did not say what the addresses are";
+        return DoctorFinding::new(definition, subject, CheckResult::NotApplicable, reason);
+    }
+    DoctorFinding::new(
+        definition,
+        subject,
+        CheckResult::Ok,
+        format!("{known} addresses are those of mailboxes"),
+    )
 }
 
 /// Returns whether the source knows the people of the sample.

@@ -2,10 +2,15 @@
 //!
 //! It only reads. The facts are fetched here and in `tenant`; pure functions judge them.
 
+mod care;
 mod catalogue;
 mod installation;
 mod mailboxes;
+mod people;
+mod processes;
 mod sample;
+mod servers;
+mod sites;
 mod tenant;
 
 use std::time::Duration;
@@ -16,8 +21,8 @@ use serde::Serialize;
 use tasksync_common::error::Failure;
 use tasksync_common::registry::Tenant;
 
+use catalogue::Definition;
 pub use catalogue::markdown;
-use catalogue::{Definition, definitions};
 
 use crate::parts::ServiceParts;
 
@@ -143,7 +148,7 @@ pub async fn examine(parts: &ServiceParts, tenant: Option<Tenant>) -> DoctorRepo
     checks.extend(found.into_iter().flatten());
     if more {
         checks.push(DoctorFinding::new(
-            &definitions::TENANTS_ASKED,
+            &catalogue::installation::TENANTS_ASKED,
             "installation",
             CheckResult::NotApplicable,
             format!(

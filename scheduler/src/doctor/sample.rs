@@ -4,13 +4,13 @@
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::facts::PersonLookup;
+use tasksync_common::facts::{MailboxKind, PersonLookup};
 use tasksync_common::model::{MailboxAddress, UserKey};
 use tasksync_common::registry::{Enrolment, EnrolmentState, Tenant, TestPerson};
 
-use super::catalogue::definitions as check;
+use super::catalogue::tenant as check;
 use super::mailboxes::{MailboxChecks, judge_sample};
-use super::{CheckResult, DoctorFinding, StoreProblem, ask_store};
+use super::{CheckResult, DoctorFinding, StoreProblem, ask_store, servers};
 use crate::checks::UserCheck;
 use crate::parts::ServiceParts;
 
@@ -26,6 +26,7 @@ const TEST_USER: &str = "tasksync-test";
 pub(super) struct SampledUser {
     pub(super) user: Enrolment,
     pub(super) found: UserCheck,
+    pub(super) kind: MailboxKind,
 }
 
 /// What the servers answered.
@@ -63,6 +64,33 @@ impl TenantSample {
     }
 }
 
+impl TenantSample {
+    /// Returns what the answers say about the mailbox server itself.
+    pub(super) fn answer(&self) -> servers::MailboxServerAnswer<'_> {
+        let mailboxes = self.users().iter().map(|one| one.found.mailbox.as_ref());
+        let (opened, failures): (Vec<_>, Vec<_>) = mailboxes.partition(Result::is_ok);
+        let refused = match self {
+            Self::Test(TestAnswers {
+                mailbox: MailboxAnswer::SignIn(Err(failure)),
+                ..
+            }) => Some(failure),
+            Self::Test(_) | Self::Users(_) => None,
+        };
+        let accepted = matches!(
+            self,
+            Self::Test(TestAnswers {
+                mailbox: MailboxAnswer::SignIn(Ok(())),
+                ..
+            })
+        );
+        servers::MailboxServerAnswer {
+            signed_in: accepted || !opened.is_empty(),
+            opened: opened.into_iter().flatten().collect(),
+            failure: failures.into_iter().find_map(Result::err).or(refused),
+        }
+    }
+}
+
 /// Asks the servers about the sample.
 ///
 /// # Errors
@@ -74,8 +102,11 @@ pub(super) async fn ask(parts: &ServiceParts, tenant: &Tenant) -> Result<TenantS
     }
     let sampled = futures::stream::iter(users)
         .map(|user| async move {
-            let found = parts.checks.check_user(tenant, &user, PersonLookup::Read).await;
-            SampledUser { user, found }
+            let (found, kind) = futures::join!(
+                parts.checks.check_user(tenant, &user, PersonLookup::Read),
+                ask_for_kind(parts, tenant, &user)
+            );
+            SampledUser { user, found, kind }
         })
         .buffered(SAMPLE as usize)
         .collect()
@@ -123,11 +154,22 @@ async fn ask_for_mailbox(
         return Ok(MailboxAnswer::SignIn(sign_in_of(answer.map(|_| ()))));
     };
     let user = test_user(tenant, mailbox)?;
+    let (mailbox, kind) = futures::join!(
+        parts.checks.check_mailbox(tenant, &user),
+        ask_for_kind(parts, tenant, &user)
+    );
     let found = UserCheck {
         person: Ok(()),
-        mailbox: parts.checks.check_mailbox(tenant, &user).await,
+        mailbox,
     };
-    Ok(MailboxAnswer::Opened(Box::new(SampledUser { user, found })))
+    Ok(MailboxAnswer::Opened(Box::new(SampledUser { user, found, kind })))
+}
+
+/// Returns what the directory says about the user's address. A failure to ask is unknown, too: the mailbox itself shows
+/// what is wrong.
+async fn ask_for_kind(parts: &ServiceParts, tenant: &Tenant, user: &Enrolment) -> MailboxKind {
+    let kind = parts.checks.mailbox_kind(tenant, user).await;
+    kind.unwrap_or(MailboxKind::Unknown)
 }
 
 /// Returns whether the server accepted the sign-in, from its answer about a mailbox that cannot exist.
@@ -186,9 +228,9 @@ pub(super) fn judge(subject: &str, checks: &MailboxChecks, sample: &TenantSample
         }
         MailboxAnswer::SignIn(Err(failure)) => {
             found.push(DoctorFinding::of_failure(checks.server, subject, failure));
-            found.extend(
-                checks.not_applicable(subject, "cannot be known while the server refuses the sign-in"),
-            );
+            let reason = "cannot be known while the server refuses the sign-in";
+            found.extend(checks.not_applicable(subject, reason));
+            found.push(checks.kind_not_applicable(subject, reason));
         }
         MailboxAnswer::SignIn(Ok(())) => {
             found.push(DoctorFinding {
@@ -203,7 +245,9 @@ pub(super) fn judge(subject: &str, checks: &MailboxChecks, sample: &TenantSample
                      person is opted in and no mailbox is named for tests",
                 )
             });
-            found.extend(checks.not_applicable(subject, "not tested: no mailbox is named for tests"));
+            let reason = "not tested: no mailbox is named for tests";
+            found.extend(checks.not_applicable(subject, reason));
+            found.push(checks.kind_not_applicable(subject, reason));
         }
     }
     found
@@ -267,6 +311,7 @@ mod tests {
                 person: Ok(()),
                 mailbox,
             },
+            kind: MailboxKind::Mailbox,
         }))
     }
 
@@ -277,6 +322,7 @@ mod tests {
             shares_requests: true,
             clock_offset: None,
             idle_check: true,
+            ..MailboxFacts::default()
         }
     }
 

@@ -7,10 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use tasksync_common::facts::SiteCheck;
 use tasksync_common::registry::Tenant;
 
-use super::catalogue::definitions as check;
+use super::catalogue::tenant as check;
 use super::mailboxes::MailboxChecks;
-use super::sample::{self, SampledUser};
-use super::{CheckResult, DoctorFinding, ask_store, judge_clock};
+use super::sample::{self, SampledUser, TenantSample};
+use super::servers::MailboxServerAnswer;
+use super::sites::Discovery;
+use super::{CheckResult, DoctorFinding, ask_store, judge_clock, people, servers, sites};
 use crate::limits::DispatchLimits;
 use crate::parts::ServiceParts;
 use crate::pauses::{self, TenantPause};
@@ -39,7 +41,12 @@ pub(super) async fn examine(parts: &ServiceParts, tenant: &Tenant) -> Vec<Doctor
             "the tenant is disabled: none of its users is synced",
         )
     }];
-    found.extend(examine_servers(parts, tenant, &subject).await);
+    let (of_servers, of_stores) = futures::join!(
+        examine_servers(parts, tenant, &subject),
+        people::examine(parts, tenant, &subject)
+    );
+    found.extend(of_servers);
+    found.extend(of_stores);
     found.push(match ask_store(pauses::pauses_of_tenant(parts, tenant)).await {
         Ok(pauses) => judge_pauses(&subject, &pauses),
         Err(problem) => problem.finding(&check::TENANT_PAUSES, &subject),
@@ -94,8 +101,14 @@ pub(super) async fn examine_servers(
     subject: &str,
 ) -> Vec<DoctorFinding> {
     let checks = MailboxChecks::of(&tenant.mailbox);
-    let asked = async { futures::join!(parts.checks.check_tenant(tenant), sample::ask(parts, tenant)) };
-    let Ok((sites, sample)) = tokio::time::timeout(TENANT_TIMEOUT, asked).await else {
+    let asked = async {
+        futures::join!(
+            parts.checks.check_tenant(tenant),
+            sample::ask(parts, tenant),
+            parts.checks.facts_without_sign_in(tenant)
+        )
+    };
+    let Ok((sites, sample, look)) = tokio::time::timeout(TENANT_TIMEOUT, asked).await else {
         return vec![DoctorFinding::new(
             &check::TENANT_ANSWERS,
             subject,
@@ -106,7 +119,34 @@ pub(super) async fn examine_servers(
             ),
         )];
     };
+    let now = parts.clock.now();
     let mut found = judge_sites(subject, &sites).to_vec();
+    let discovery = Discovery {
+        last: look.last_discovery,
+        // A tenant without changes is searched only by full checks.
+        late_after: parts.settings.worker.full_check_interval * 2
+            + parts.settings.schedule.discovery_interval,
+    };
+    found.extend(sites::judge(
+        subject,
+        &tenant.policy,
+        &tenant.time_zone,
+        &sites,
+        discovery,
+        now,
+    ));
+    let source_signed_in = sites.iter().any(|site| site.result.is_ok());
+    let answer = sample
+        .as_ref()
+        .map_or_else(|_| MailboxServerAnswer::default(), TenantSample::answer);
+    found.extend(servers::judge(
+        subject,
+        tenant,
+        &look,
+        source_signed_in,
+        &answer,
+        now,
+    ));
     match sample {
         Ok(sample) => {
             found.extend(sample::judge(subject, &checks, &sample));
@@ -291,7 +331,7 @@ fn judge_users(subject: &str, enabled: u64, disabled: u64, late: Option<Timestam
 }
 
 /// Returns the first [`NAMED`] entries, and how many more there are.
-fn shortened(entries: impl IntoIterator<Item = String>) -> Vec<String> {
+pub(super) fn shortened(entries: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut entries: Vec<_> = entries.into_iter().collect();
     if entries.len() > NAMED {
         let more = entries.len() - NAMED;
@@ -317,6 +357,7 @@ mod tests {
                 lists: 1,
                 may_edit,
                 clock_offset: offset.into().map(SignedDuration::from_secs),
+                ..SiteFacts::default()
             }),
         }
     }

@@ -49,6 +49,7 @@ impl TenantChecks for Servers {
                 lists: 2,
                 may_edit: true,
                 clock_offset: Some(SignedDuration::from_secs(90)),
+                ..SiteFacts::default()
             }),
         }]
     }
@@ -82,6 +83,7 @@ impl TenantChecks for Servers {
                 shares_requests: true,
                 clock_offset: Some(SignedDuration::ZERO),
                 idle_check: true,
+                ..MailboxFacts::default()
             }),
             Err,
         )

@@ -1,6 +1,7 @@
 //! Signing in: Basic, and OAuth 2.0 client credentials with a secret or a certificate.
 
 mod assertion;
+mod check;
 mod endpoint;
 mod scrub;
 mod secret;

@@ -135,6 +135,16 @@ impl Http {
         due && self.exchange_connections()
     }
 
+    /// Returns a client under the same rules that keeps no connection and shows the server's certificate.
+    pub(super) fn looking_client(&self) -> Result<reqwest::Client, HttpSetupError> {
+        let inner = &self.inner;
+        builder(&inner.settings, &inner.authorities, &inner.rules, &inner.lookup)
+            .tls_info(true)
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(|error| HttpSetupError(reason_of(&error)))
+    }
+
     fn exchange_due(&self, current: &Current) -> bool {
         let age = current.since.duration_until(self.inner.clock.now());
         // A clock that was set back must not keep an untrusted connection in use.
@@ -312,6 +322,17 @@ fn build(
     rules: &Arc<AddressRules>,
     lookup: &Arc<dyn Lookup>,
 ) -> Result<reqwest::Client, HttpSetupError> {
+    builder(settings, authorities, rules, lookup)
+        .build()
+        .map_err(|error| HttpSetupError(reason_of(&error)))
+}
+
+fn builder(
+    settings: &OutboundSettings,
+    authorities: &[reqwest::Certificate],
+    rules: &Arc<AddressRules>,
+    lookup: &Arc<dyn Lookup>,
+) -> reqwest::ClientBuilder {
     let mut builder = reqwest::Client::builder()
         .dns_resolver(CheckedResolver {
             lookup: Arc::clone(lookup),
@@ -332,5 +353,5 @@ fn build(
     for certificate in authorities {
         builder = builder.add_root_certificate(certificate.clone());
     }
-    builder.build().map_err(|error| HttpSetupError(reason_of(&error)))
+    builder
 }

@@ -3,6 +3,8 @@
 
 use std::error::Error;
 
+use tasksync_common::facts::CertificateProblem;
+
 use super::CallError;
 use super::resolver::AddressesRefused;
 
@@ -31,6 +33,36 @@ pub(super) fn call_error(error: reqwest::Error, host: &str) -> CallError {
     } else {
         CallError::Broken { host, reason }
     }
+}
+
+/// Returns what is wrong with the server's certificate, if the call failed because of it.
+pub(super) fn certificate_problem(error: &reqwest::Error) -> Option<CertificateProblem> {
+    use rustls::CertificateError as Cause;
+    let causes = causes(error);
+    let refused = causes
+        .iter()
+        .find_map(|cause| match cause.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(cause)) => Some(cause),
+            Some(_) | None => None,
+        })?;
+    Some(
+        if matches!(
+            refused,
+            Cause::NotValidForName | Cause::NotValidForNameContext { .. }
+        ) {
+            CertificateProblem::OtherName
+        } else if matches!(
+            refused,
+            Cause::Expired
+                | Cause::ExpiredContext { .. }
+                | Cause::NotValidYet
+                | Cause::NotValidYetContext { .. }
+        ) {
+            CertificateProblem::Expired
+        } else {
+            CertificateProblem::Untrusted
+        },
+    )
 }
 
 /// Returns the innermost cause as text.
@@ -94,6 +126,12 @@ fn certificate_reason(cause: &rustls::CertificateError) -> Option<&'static str> 
         return Some(
             "its certificate comes from an authority that is not trusted (self-signed, or a company's own); \
              add the authority's certificate to the file of outbound.authorities",
+        );
+    }
+    if matches!(cause, Cause::BadSignature) {
+        return Some(
+            "its certificate is not signed by the authority of that name that is trusted; add the authority's present \
+             certificate to the file of outbound.authorities",
         );
     }
     if matches!(cause, Cause::Expired | Cause::ExpiredContext { .. }) {

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tasksync_common::error::Failure;
-use tasksync_common::facts::MailboxFacts;
+use tasksync_common::facts::{MailboxFacts, MailboxKind};
 use tasksync_common::model::{FieldSet, LocationKey, MailboxAddress, MarkerOwner, SourceKey, Task};
 pub use tasksync_common::state::Signs;
 
@@ -376,4 +376,9 @@ pub trait Mailbox: Send + Sync + 'static {
     async fn delete(&self, owner: &Owner, item: &ItemRef) -> Result<(), Failure>;
     /// Reads the server's version and checks that tasksync may use this mailbox; for the doctor.
     async fn check(&self, owner: &Owner) -> Result<MailboxFacts, Failure>;
+    /// Returns what the server's directory says about the address; for the doctor. The mailbox need not be open.
+    async fn kind(&self, owner: &Owner) -> Result<MailboxKind, Failure> {
+        let _ = owner;
+        Ok(MailboxKind::Unknown)
+    }
 }

@@ -139,6 +139,11 @@ pub trait Source: Send + Sync + 'static {
     fn capabilities(&self) -> SourceCapabilities;
     /// Returns the server's clock minus ours, as last measured; `None` if it was never measured.
     fn clock_offset(&self) -> Option<SignedDuration>;
+    /// Returns when this object last searched every place of the tenant for locations with success; `None` if it never
+    /// did, or need not.
+    fn last_discovery(&self) -> Option<Timestamp> {
+        None
+    }
     /// Reads the shared change feed forward from the oldest of these cursors, once for a whole batch of
     /// users.
     async fn refresh(&self, cursors: &[&str]) -> Result<(), Failure>;

@@ -110,6 +110,12 @@ impl SyncEngine {
         }
     }
 
+    /// Returns when syncs of this process last searched the tenant's source for task lists with success; `None` if they
+    /// did not since the process connected to the tenant.
+    pub async fn last_discovery(&self, tenant: &TenantId) -> Option<Timestamp> {
+        self.tenants.last_discovery(tenant).await
+    }
+
     /// Returns what a sync of this user would do now, and what the guard would hold back. Writes nothing.
     ///
     /// # Errors

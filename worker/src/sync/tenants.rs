@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
+use tasksync_common::facts::TenantLook;
 use tasksync_common::model::{InstallationId, MarkerOwner, TenantId, zone_named};
 use tasksync_common::registry::{Enrolment, Registry, Tenant};
 use tokio::sync::Mutex;
@@ -15,12 +17,19 @@ use crate::mailbox::{Mailbox, Owner};
 use crate::source::Source;
 
 /// Makes connections from a tenant's settings.
+#[async_trait]
 pub trait TenantConnector: Send + Sync + 'static {
     /// Returns the tenant's source and mailbox server.
     ///
     /// # Errors
     /// The failure names the setting that cannot be used.
     fn connect(&self, tenant: &Tenant) -> Result<Connections, Failure>;
+    /// Returns what can be seen of the tenant's servers and secrets without signing in, for the doctor. By default
+    /// nothing.
+    async fn facts_without_sign_in(&self, tenant: &Tenant) -> TenantLook {
+        let _ = tenant;
+        TenantLook::default()
+    }
 }
 
 /// The two servers of one tenant.
@@ -103,6 +112,12 @@ impl Tenants {
             recheck,
             entries: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// Returns when the source of a tenant that is connected last searched for locations with success.
+    pub(super) async fn last_discovery(&self, id: &TenantId) -> Option<Timestamp> {
+        let entries = self.entries.lock().await;
+        entries.get(id)?.context.connections.source.last_discovery()
     }
 
     /// Returns the tenant's context. Connects anew if its settings changed.

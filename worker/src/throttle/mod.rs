@@ -2,6 +2,7 @@
 //! one request at a time per mailbox.
 
 mod allowance;
+mod last_day;
 mod mailboxes;
 mod pause;
 mod pausing;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +16,7 @@ use tasksync_common::model::TenantId;
 use url::Url;
 
 use super::allowance::{Allowance, Permit};
+use super::last_day::LastDay;
 use super::pausing::Pausing;
 use super::sharing::{Demands, Sharing};
 use super::until;
@@ -213,6 +214,7 @@ pub struct ServerLimits {
     pausing: Pausing,
     requests: AtomicU64,
     throttled: AtomicU64,
+    last_day: Mutex<LastDay>,
     sharing: Option<Arc<Sharing>>,
     /// The other processes' demands, as the store last answered.
     demands: Demands,
@@ -243,6 +245,7 @@ impl ServerLimits {
             pausing: Pausing::default(),
             requests: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
+            last_day: Mutex::default(),
             sharing,
             demands: Demands::default(),
             reported: AtomicBool::new(false),
@@ -329,8 +332,20 @@ impl ServerLimits {
     /// known pause that is longer stays.
     pub fn pause_until(&self, instant: Timestamp, tenant: Option<&TenantId>, why: impl Into<String>) {
         self.throttled.fetch_add(1, Ordering::Relaxed);
-        self.pausing.begin(self.clock.now(), instant, tenant, why.into());
+        let now = self.clock.now();
+        self.last_day().add(now);
+        self.pausing.begin(now, instant, tenant, why.into());
         self.nudge();
+    }
+
+    /// Returns how often the server asked this process for a pause within the last day, and when last; `None` for
+    /// never.
+    pub(super) fn throttled_last_day(&self) -> Option<(u64, Timestamp)> {
+        self.last_day().count(self.clock.now())
+    }
+
+    fn last_day(&self) -> MutexGuard<'_, LastDay> {
+        self.last_day.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the pause that this process reports to the store.

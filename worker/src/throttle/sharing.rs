@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tasksync_common::clock::monotonic;
 use tasksync_common::fleet::{
-    FleetAnswer, FleetParticipant, FleetReport, MAXIMUM_SERVERS, Nudge, ServerAnswer, ServerReport, TURN_MS,
-    shares,
+    FleetAnswer, FleetParticipant, FleetReport, MAXIMUM_SERVERS, MAXIMUM_THROTTLED, Nudge, ServerAnswer,
+    ServerReport, TURN_MS, ThrottledServer, shares,
 };
 use tokio::time::Instant;
 
@@ -175,8 +175,26 @@ impl ServerLimits {
     }
 }
 
+impl Servers {
+    /// Returns the servers that asked this process for pauses within the last day, those that asked most often first.
+    fn throttled_last_day(&self) -> Vec<ThrottledServer> {
+        let mut throttled: Vec<ThrottledServer> = self
+            .all()
+            .into_iter()
+            .filter_map(|(name, server)| {
+                let (times, last_at) = server.throttled_last_day()?;
+                Some(ThrottledServer { name, times, last_at })
+            })
+            .collect();
+        throttled.sort_by_key(|server| std::cmp::Reverse(server.times));
+        throttled.truncate(MAXIMUM_THROTTLED);
+        throttled
+    }
+}
+
 impl FleetParticipant for Servers {
     fn add_to_report(&self, report: &mut FleetReport) {
+        report.member.throttled = self.throttled_last_day();
         let Some(sharing) = self.sharing() else {
             let free_slots = MAXIMUM_SERVERS.saturating_sub(report.servers.len());
             let paused = self

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
-use tasksync_common::facts::{MailboxFacts, PersonLookup, SiteCheck};
+use tasksync_common::facts::{MailboxFacts, MailboxKind, PersonLookup, SiteCheck, TenantLook};
 use tasksync_common::fleet::{Fleet, FleetParticipant, Nudge};
 use tasksync_common::model::UserKey;
 use tasksync_common::registry::{Enrolment, Registry, SourceConnection, Tenant};
@@ -97,6 +97,17 @@ struct ServerChecks {
     sync: Arc<SyncEngine>,
 }
 
+impl ServerChecks {
+    /// Returns the tenant with new connections.
+    async fn context(&self, tenant: &Tenant) -> Result<TenantContext, Failure> {
+        Ok(TenantContext {
+            tenant: tenant.clone(),
+            connections: self.connector.connect(tenant)?,
+            installation: self.registry.installation().await?,
+        })
+    }
+}
+
 #[async_trait]
 impl TenantChecks for ServerChecks {
     async fn check_tenant(&self, tenant: &Tenant) -> Vec<SiteCheck> {
@@ -114,6 +125,13 @@ impl TenantChecks for ServerChecks {
         connections.source.check().await
     }
 
+    async fn facts_without_sign_in(&self, tenant: &Tenant) -> TenantLook {
+        TenantLook {
+            last_discovery: self.sync.last_discovery(&tenant.id).await,
+            ..self.connector.facts_without_sign_in(tenant).await
+        }
+    }
+
     async fn check_person(
         &self,
         tenant: &Tenant,
@@ -126,12 +144,13 @@ impl TenantChecks for ServerChecks {
     }
 
     async fn check_mailbox(&self, tenant: &Tenant, user: &Enrolment) -> Result<MailboxFacts, Failure> {
-        let context = TenantContext {
-            tenant: tenant.clone(),
-            connections: self.connector.connect(tenant)?,
-            installation: self.registry.installation().await?,
-        };
+        let context = self.context(tenant).await?;
         context.connections.mailbox.check(&context.owner(user)?).await
+    }
+
+    async fn mailbox_kind(&self, tenant: &Tenant, user: &Enrolment) -> Result<MailboxKind, Failure> {
+        let context = self.context(tenant).await?;
+        context.connections.mailbox.kind(&context.owner(user)?).await
     }
 
     async fn check_user(&self, tenant: &Tenant, user: &Enrolment, lookup: PersonLookup) -> UserCheck {

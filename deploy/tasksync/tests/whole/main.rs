@@ -13,6 +13,7 @@ mod bad_input;
 mod broken_servers;
 mod calamity;
 mod canary;
+mod doctor;
 mod ending;
 mod faulty_proxy;
 mod first_sync;

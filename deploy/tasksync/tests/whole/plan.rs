@@ -147,6 +147,7 @@ fn the_doctor_only_reads(farm: &Farm, service: &Service, tenant: &str) {
         "SyncFolderItems",
         "GetItem",
         "FindItem",
+        "ResolveNames",
     ];
     let of_sharepoint = [
         Operation::ContextInfo,
@@ -173,9 +174,12 @@ fn the_doctor_only_reads(farm: &Farm, service: &Service, tenant: &str) {
         // A batch is counted by its parts, too.
         let sharepoint = sharepoint.filter(|(name, _)| !of_sharepoint.contains(name) && *name != "batch");
         let people = farm.sharepoint.stats.operations(Operation::SiteUsers);
-        (others.chain(sharepoint).collect::<Vec<_>>(), people)
+        let rights = farm.sharepoint.stats.operations(Operation::CurrentUser);
+        let without_sign_in = farm.exchange.stats.snapshot().refused;
+        let unwritten = [people, rights, without_sign_in];
+        (others.chain(sharepoint).collect::<Vec<_>>(), unwritten)
     };
-    let (writing, people) = asked();
+    let (writing, before) = asked();
     let ended = ask(service, &["doctor", "--tenant", tenant]);
     assert!(
         ended.out.contains("SharePoint knows the people of the sample"),
@@ -184,7 +188,13 @@ fn the_doctor_only_reads(farm: &Farm, service: &Service, tenant: &str) {
     assert!(ended.out.contains("1 people are known"), "{ended:?}");
     let after = asked();
     assert_eq!(after.0, writing, "the doctor wrote");
-    assert!(after.1 > people, "the doctor asked for no person");
+    let [people, rights, without_sign_in] = std::array::from_fn(|at| after.1[at] - before[at]);
+    assert!(people > 0, "the doctor asked for no person");
+    assert!(rights > 0, "the doctor did not ask for the account's rights");
+    assert!(
+        without_sign_in > 0,
+        "the doctor looked at no certificate and scheme"
+    );
 }
 
 /// Requests syncs until both sides agree. One request may be too early, because the source's feed is read at most

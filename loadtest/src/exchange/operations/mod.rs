@@ -8,6 +8,7 @@ mod find_folder;
 mod find_item;
 mod get_folder;
 mod get_item;
+mod resolve_names;
 mod sync_folder_hierarchy;
 mod sync_folder_items;
 mod update_folder;
@@ -29,6 +30,7 @@ pub(crate) fn run(context: &Context<'_>, request: &Element) -> Result<String, Ew
         "SyncFolderItems" => sync_folder_items::run(context, request),
         "GetItem" => get_item::run(context, request),
         "FindItem" => find_item::run(context, request),
+        "ResolveNames" => resolve_names::run(context, request),
         "CreateItem" => create_item::run(context, request),
         "UpdateItem" => update_item::run(context, request),
         "DeleteItem" => delete_item::run(context, request),

@@ -8,8 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use tasksync_common::error::{ErrorClass, Failure};
 use tasksync_common::metrics::record::Server;
 use tasksync_common::model::MailboxAddress;
+use tasksync_common::versions::ExchangeBuild;
 
-use super::envelope::{self, ServerVersion};
+use super::envelope;
 use super::operation::Operation;
 use super::response_code::Meaning;
 use super::response_messages::{EwsError, ResponseMessage, ServerError};
@@ -38,7 +39,7 @@ pub(super) struct EwsClient {
 #[derive(Debug)]
 pub(super) struct EwsAnswer<T> {
     pub(super) messages: Vec<ResponseMessage<T>>,
-    pub(super) version: Option<ServerVersion>,
+    pub(super) version: Option<ExchangeBuild>,
 }
 
 impl EwsClient {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use tasksync_common::model::MailboxAddress;
+use tasksync_common::versions::ExchangeBuild;
 
 use super::response_messages::ServerError;
 use super::xml::{BadAnswer, Parsed, Xml, element, escape};
@@ -56,39 +57,11 @@ impl<'a> Header<'a> {
     }
 }
 
-/// The server's build, from the answer's `t:ServerVersionInfo`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct ServerVersion {
-    major: u32,
-    minor: u32,
-    build: u32,
-    revision: u32,
-}
-
-impl ServerVersion {
-    /// Returns the build and the product name that people know.
-    pub(super) fn describe(self) -> String {
-        let product = match (self.major, self.minor) {
-            (8, _) => "Exchange Server 2007",
-            (14, _) => "Exchange Server 2010",
-            (15, 0) => "Exchange Server 2013",
-            (15, 1) => "Exchange Server 2016",
-            (15, 2) => "Exchange Server 2019 or Subscription Edition",
-            (15, 20..) => "Exchange Online",
-            _ => "an unknown Exchange",
-        };
-        format!(
-            "{product} ({}.{}.{}.{})",
-            self.major, self.minor, self.build, self.revision
-        )
-    }
-}
-
 /// An answer with a SOAP envelope.
 #[derive(Debug)]
 pub(super) struct SoapReply<T> {
     /// The server's build, if the answer names it.
-    pub(super) version: Option<ServerVersion>,
+    pub(super) version: Option<ExchangeBuild>,
     /// The body, or the fault that refuses the whole request.
     pub(super) outcome: Result<T, ServerError>,
 }
@@ -134,7 +107,7 @@ pub(super) fn read<'a, T>(
     Ok(SoapReply { version, outcome })
 }
 
-fn header(xml: &mut Xml<'_>) -> Parsed<Option<ServerVersion>> {
+fn header(xml: &mut Xml<'_>) -> Parsed<Option<ExchangeBuild>> {
     let mut version = None;
     while let Some(element) = xml.child()? {
         if element.name() == "ServerVersionInfo" {
@@ -146,7 +119,7 @@ fn header(xml: &mut Xml<'_>) -> Parsed<Option<ServerVersion>> {
             ])?;
             let [major, minor, build, revision] =
                 parts.map(|text| text.and_then(|text| text.parse().ok()).unwrap_or(0));
-            version = Some(ServerVersion {
+            version = Some(ExchangeBuild {
                 major,
                 minor,
                 build,

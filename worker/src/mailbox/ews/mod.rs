@@ -27,6 +27,7 @@ mod paging;
 mod probe;
 mod properties;
 mod request;
+mod resolve_names;
 mod response_code;
 mod response_messages;
 mod roots;
@@ -48,7 +49,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::{Code, ErrorClass, Failure};
-use tasksync_common::facts::MailboxFacts;
+use tasksync_common::facts::{MailboxFacts, MailboxKind};
 use tasksync_common::model::{LocationKey, SourceKey, Task, TenantId};
 use tasksync_common::registry::{Access, Credentials};
 use url::Url;
@@ -356,6 +357,10 @@ impl Mailbox for EwsMailbox {
         within_mailbox(owner, gone_is_done(deleted))
     }
 
+    async fn kind(&self, owner: &Owner) -> Result<MailboxKind, Failure> {
+        self.kind_of_mailbox(owner).await
+    }
+
     async fn check(&self, owner: &Owner) -> Result<MailboxFacts, Failure> {
         let answered = self
             .run(
@@ -367,9 +372,8 @@ impl Mailbox for EwsMailbox {
             )
             .await;
         let answered = within_mailbox(owner, answered)?;
-        let version = answered
-            .version
-            .map_or_else(|| "unknown".to_owned(), envelope::ServerVersion::describe);
+        let exchange_build = answered.version;
+        let version = exchange_build.map_or_else(|| "unknown".to_owned(), |build| build.to_string());
         let folder = operation::only(answered.messages)
             .map_err(|reason| unclear_success(&get_folder::OPERATION, &reason.0))
             .and_then(|message| message.map_err(|error| error.into_error(Intent::Read)));
@@ -380,6 +384,7 @@ impl Mailbox for EwsMailbox {
             .unwrap_or(self.access.order(&owner.mailbox).0);
         Ok(MailboxFacts {
             version,
+            exchange_build,
             access: mode.name().to_owned(),
             shares_requests: mode.shares_requests(),
             clock_offset: self.client.clock_offset(),

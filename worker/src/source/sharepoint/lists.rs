@@ -136,6 +136,8 @@ pub(super) struct Catalogue {
     /// Held during a walk: one caller walks, the others wait.
     walk_lock: tokio::sync::Mutex<()>,
     last_walk: Mutex<Option<Arc<DiscoveredLists>>>,
+    /// When the last walk that succeeded began. Unlike the walk, it is never made to look old.
+    last_success: Mutex<Option<Timestamp>>,
     /// The web of every task list that this process ever found.
     webs: Mutex<HashMap<Uuid, String>>,
     missing: Mutex<MissingLists>,
@@ -179,7 +181,13 @@ impl Catalogue {
         }
         let found = Arc::new(found);
         *locked(&self.last_walk) = Some(Arc::clone(&found));
+        *locked(&self.last_success) = Some(found.at);
         Ok(found)
+    }
+
+    /// Returns when the last walk that succeeded began.
+    pub(super) fn last_success(&self) -> Option<Timestamp> {
+        *locked(&self.last_success)
     }
 
     /// Returns the web in which a walk of this process, or an earlier process, last found the list.

@@ -46,7 +46,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tasksync_common::clock::SharedClock;
 use tasksync_common::error::Failure;
 use tasksync_common::facts::{PersonLookup, SiteCheck};
@@ -223,6 +223,11 @@ impl Source for SharePointSource {
 
     fn clock_offset(&self) -> Option<SignedDuration> {
         self.client.clock_offset()
+    }
+
+    fn last_discovery(&self) -> Option<Timestamp> {
+        let successes = self.sites.iter().map(|site| site.catalogue.last_success());
+        successes.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 
     async fn refresh(&self, cursors: &[&str]) -> Result<(), Failure> {

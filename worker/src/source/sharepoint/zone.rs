@@ -15,6 +15,9 @@ use tasksync_common::model::zone_of_windows;
 use super::json::Cell;
 use super::odata;
 
+/// The time after which a zone with daylight saving time has its other offset.
+const HALF_A_YEAR: SignedDuration = SignedDuration::from_hours(182 * 24);
+
 /// The zone of a web.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Zone {
@@ -75,6 +78,22 @@ impl Zone {
                 daylight: daylight.unwrap_or(standard),
             }),
         }
+    }
+
+    /// Returns the name of the zone, and its offsets at `now` and half a year later, in ascending order.
+    pub(super) fn name_and_offsets(&self, now: Timestamp) -> (String, [Offset; 2]) {
+        let (name, mut offsets) = match self {
+            Self::Known(zone) => {
+                let later = now.checked_add(HALF_A_YEAR).unwrap_or(now);
+                let name = zone.iana_name().unwrap_or("a zone without a name");
+                (name.to_owned(), [zone.to_offset(now), zone.to_offset(later)])
+            }
+            Self::Biased { standard, daylight } => {
+                (format!("UTC{standard} and UTC{daylight}"), [*standard, *daylight])
+            }
+        };
+        offsets.sort();
+        (name, offsets)
     }
 
     /// Returns the calendar date of a value in a date-only column: the date of the nearest midnight in the

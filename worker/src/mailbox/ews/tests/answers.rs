@@ -329,7 +329,7 @@ fn signs_of_change_are_read_and_missing_ones_are_no_signs() {
             }
             Ok(messages)
         })?;
-        assert!(reply.version.unwrap().describe().contains("15.2.2562.17"));
+        assert!(reply.version.unwrap().to_string().contains("15.2.2562.17"));
         let folder = reply.outcome.unwrap().remove(0).unwrap();
         Ok::<_, BadAnswer>(folder.and_then(|folder| folder.signs()))
     };

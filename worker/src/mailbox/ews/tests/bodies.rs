@@ -11,8 +11,8 @@ use super::super::find_folder::{FolderKind, Root};
 use super::super::find_item::SearchFolder;
 use super::super::paging::Paging;
 use super::super::{
-    create_folder, create_item, delete_item, find_folder, find_item, get_folder, get_item, sync_folder_items,
-    update_folder, update_item,
+    create_folder, create_item, delete_item, find_folder, find_item, get_folder, get_item, resolve_names,
+    sync_folder_items, update_folder, update_item,
 };
 use super::{NASTY, ana, headers, key, location, rich_task};
 use crate::mailbox::{ItemChanges, ItemRef, NewItem};
@@ -31,11 +31,11 @@ fn requests() -> Vec<Bytes> {
     let mut second = Paging::new(250, 2);
     second.offset = 250;
     let mut all = Vec::new();
-    for header in headers(&mailbox) {
-        let header = &header;
+    for header in &headers(&mailbox) {
         all.push(get_folder::request(header, &["AAMk="]));
         all.push(get_folder::request(header, &many));
         all.push(get_folder::request_tasks_folder(header));
+        all.push(resolve_names::request(header, &mailbox));
         for kind in [FolderKind::Any, FolderKind::Tasks] {
             let both = [Root::Top, Root::DeletedItems];
             all.push(find_folder::request(header, &both, kind, Paging::new(250, 2)));

@@ -396,7 +396,7 @@ async fn the_doctor_learns_version_access_and_clock() {
     let facts = rig.mailbox.check(&owner("ana")).await.unwrap();
     assert_eq!(
         facts.version,
-        "Exchange Server 2019 or Subscription Edition (15.2.2562.17)"
+        "Exchange Server Subscription Edition (15.2.2562.17)"
     );
     assert_eq!(
         (
