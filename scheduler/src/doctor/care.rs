@@ -45,7 +45,7 @@ fn finding(definition: &Definition, result: CheckResult, explanation: impl Into<
     DoctorFinding::new(definition, SUBJECT, result, explanation)
 }
 
-fn judged(definition: &Definition, problems: Vec<String>, well: &str) -> DoctorFinding {
+fn judged(definition: &Definition, problems: &[String], well: &str) -> DoctorFinding {
     match problems.split_first() {
         None => finding(definition, CheckResult::Ok, well),
         Some((first, others)) => {
@@ -107,10 +107,10 @@ fn encrypted_stores(settings: &Settings) -> DoctorFinding {
             scheme => !(scheme.starts_with("rediss") || scheme == "amqps"),
         })
         .map(|store| format!("{} reaches another machine without TLS", store.setting))
-        .collect();
+        .collect::<Vec<_>>();
     judged(
         &check::STORES_ENCRYPTED,
-        problems,
+        &problems,
         "every store on another machine is reached over TLS",
     )
 }
@@ -140,10 +140,10 @@ fn store_passwords(settings: &Settings) -> DoctorFinding {
                 None
             }
         })
-        .collect();
+        .collect::<Vec<_>>();
     judged(
         &check::STORES_PASSWORDS,
-        problems,
+        &problems,
         "every store on another machine has a password",
     )
 }
@@ -169,10 +169,10 @@ fn networks(outbound: &OutboundSettings) -> DoctorFinding {
                 None
             }
         })
-        .collect();
+        .collect::<Vec<_>>();
     judged(
         &check::OUTBOUND_NETWORKS,
-        problems,
+        &problems,
         "tenants reach the public internet and the networks that the settings name",
     )
 }
@@ -190,7 +190,7 @@ fn guard(guard: &GuardSettings) -> DoctorFinding {
             "guard.deletions_percent is 100: all of a person's tasks may be deleted unasked".to_owned(),
         );
     }
-    judged(&check::GUARD, problems, "unusually many deletions are held back")
+    judged(&check::GUARD, &problems, "unusually many deletions are held back")
 }
 
 fn journal_life(settings: &Settings) -> DoctorFinding {
@@ -205,7 +205,7 @@ fn journal_life(settings: &Settings) -> DoctorFinding {
     };
     judged(
         &check::JOURNAL_LIFE,
-        problems,
+        &problems,
         "overwritten and deleted values are kept for a week or more",
     )
 }
@@ -220,12 +220,13 @@ fn log_filter(filter: &str) -> DoctorFinding {
         "error" | "off" => Some("most of what happens is not logged"),
         _ => None,
     };
+    let problems: Vec<_> = problem
+        .map(|problem| format!("log.filter is \"{filter}\": {problem}"))
+        .into_iter()
+        .collect();
     judged(
         &check::LOG_FILTER,
-        problem
-            .map(|problem| format!("log.filter is \"{filter}\": {problem}"))
-            .into_iter()
-            .collect(),
+        &problems,
         "events are logged, and not every step",
     )
 }
@@ -238,9 +239,10 @@ fn secrets_folder(folder: &Path) -> DoctorFinding {
             format!("there is no folder {} on this machine", folder.display()),
         );
     }
+    let problems: Vec<_> = open_to_others(folder, Audience::TokenFile).into_iter().collect();
     judged(
         &check::SECRETS_FOLDER,
-        open_to_others(folder, Audience::TokenFile).into_iter().collect(),
+        &problems,
         "others may not read the folder of the tenants' secrets",
     )
 }

@@ -6,6 +6,9 @@ fn now() -> Timestamp {
     "2026-12-01T00:00:00Z".parse().unwrap()
 }
 
+/// The check that must name the seed, what its text must hold, and how it is seeded.
+type Seed = (&'static str, &'static str, fn(&mut Settings));
+
 /// Returns what the check with this id finds.
 fn of(id: &str, settings: &Settings) -> DoctorFinding {
     let found = judge_settings(settings, now());
@@ -19,7 +22,6 @@ fn each_setting_that_takes_a_protection_away_is_named_by_its_check() {
         well.iter().all(|finding| finding.result <= CheckResult::Ok),
         "{well:?}"
     );
-    type Seed = (&'static str, &'static str, fn(&mut Settings));
     let seeds: [Seed; 13] = [
         ("stores-encrypted", "schedule.url", |settings| {
             settings.schedule.url = "redis://:p@redis.example:6379/0".to_owned();
@@ -43,14 +45,14 @@ fn each_setting_that_takes_a_protection_away_is_named_by_its_check() {
             settings.outbound.allowed_networks = vec!["10.0.0.0/8".to_owned(), "127.0.0.0/8".to_owned()];
         }),
         ("guard", "guard.deletions is 5000", |settings| {
-            settings.guard.deletions = 5_000
+            settings.guard.deletions = 5_000;
         }),
         ("guard", "100", |settings| settings.guard.deletions_percent = 100),
         ("journal-lifetime", "24 h", |settings| {
             settings.registry.journal_lifetime = Duration::from_hours(24);
         }),
         ("log-filter", "trace", |settings| {
-            settings.log.filter = "trace".to_owned()
+            settings.log.filter = "trace".to_owned();
         }),
         ("log-filter", "off", |settings| {
             settings.log.filter = "tasksync_worker=info,off".to_owned();
@@ -93,7 +95,10 @@ fn stores_of_this_machine_need_neither_tls_nor_password() {
 fn a_folder_of_secrets_that_others_may_read_is_named_with_the_command_that_mends_it() {
     use std::os::unix::fs::PermissionsExt as _;
 
-    let folder = std::env::temp_dir().join(format!("tasksync-doctor-{}", uuid::Uuid::new_v4()));
+    let folder = std::env::temp_dir().join(format!(
+        "tasksync-doctor-{}",
+        tasksync_common::random::unique_id()
+    ));
     std::fs::create_dir(&folder).unwrap();
     let with_mode = |mode| {
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
