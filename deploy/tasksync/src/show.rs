@@ -259,10 +259,27 @@ pub(crate) fn dead_letters(answer: &Value) -> String {
     table(&["ID", "QUEUE", "TENANT", "USERS", "ISSUED", "REASON"], &rows)
 }
 
+/// Returns the checks with those of each subject together, the worst of them first.
+fn worst_first(checks: &[Value]) -> impl Iterator<Item = &Value> {
+    let rank = |check: &Value| match check["result"].as_str() {
+        Some("failed") => 0,
+        Some("warning") => 1,
+        Some("ok") => 2,
+        _ => 3,
+    };
+    checks
+        .chunk_by(|one, other| one["subject"] == other["subject"])
+        .flat_map(move |of_subject| {
+            let mut sorted: Vec<&Value> = of_subject.iter().collect();
+            sorted.sort_by_key(|check| rank(check));
+            sorted
+        })
+}
+
 pub(crate) fn doctor(answer: &Value) -> String {
     let mut text = String::new();
     let mut subject = "";
-    for check in entries(answer, "checks") {
+    for check in worst_first(entries(answer, "checks")) {
         let its = check["subject"].as_str().unwrap_or_default();
         if its != subject {
             let _ = writeln!(
@@ -329,6 +346,22 @@ mod tests {
              ana    enabled   ana@contoso.example  -\n\
              a [2J  disabled  b@c                  exchange-mailbox-full\n"
         );
+    }
+
+    #[test]
+    fn the_worst_checks_of_a_subject_come_first() {
+        let check =
+            |subject: &str, result: &str| json!({ "subject": subject, "what": result, "result": result });
+        let text = doctor(&json!({ "checks": [
+            check("installation", "ok"), check("installation", "not_applicable"), check("installation", "failed"),
+            check("tenant a", "ok"), check("tenant a", "warning"),
+        ] }));
+        let places: Vec<usize> = ["installation", "FAILED", "ok  ", "n/a ", "tenant a", "WARNING"]
+            .iter()
+            .map(|part| text.find(part).unwrap())
+            .collect();
+        assert!(places.is_sorted(), "{text}");
+        assert!(text.rfind("ok  ") > text.find("WARNING"), "{text}");
     }
 
     #[test]

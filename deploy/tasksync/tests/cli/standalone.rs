@@ -83,11 +83,9 @@ fn after_a_clean_end_the_registry_s_file_alone_is_complete() {
     assert_eq!(service.opt_in_ana().code, 0);
     assert!(std::fs::metadata(old.join("registry.sqlite-wal")).unwrap().len() > 0);
     assert_eq!(service.terminate(), Some(0));
-    let log = std::fs::metadata(old.join("registry.sqlite-wal"));
-    assert!(
-        log.is_ok_and(|log| log.len() == 0),
-        "the log was not written into the file"
-    );
+    // SQLite removes the log if its last connection is closed before the process ends.
+    let log = std::fs::metadata(old.join("registry.sqlite-wal")).map_or(0, |log| log.len());
+    assert_eq!(log, 0, "the log was not written into the file");
     std::fs::copy(old.join("registry.sqlite"), new.join("registry.sqlite")).unwrap();
     let service = Standalone::start(new);
     assert_eq!(service.json(&["status"])["summary"]["users"], 1);
