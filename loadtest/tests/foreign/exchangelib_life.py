@@ -11,7 +11,13 @@ from datetime import date
 from decimal import Decimal
 
 from exchangelib import IMPERSONATION, DELEGATE, Account, Build, Configuration, Credentials, Version
-from exchangelib.errors import ErrorFolderExists, ErrorFolderNotFound, ErrorImpersonateUserDenied, ErrorItemNotFound
+from exchangelib.errors import (
+    ErrorFolderExists,
+    ErrorFolderNotFound,
+    ErrorImpersonateUserDenied,
+    ErrorItemNotFound,
+    ErrorNameResolutionNoResults,
+)
 from exchangelib.extended_properties import ExtendedProperty
 from exchangelib.ewsdatetime import EWSTimeZone
 from exchangelib.folders import Folder, Tasks
@@ -64,7 +70,17 @@ def account(smtp, access):
     )
 
 
+def look_up(mine):
+    known = f"smtp:{mine.primary_smtp_address}"
+    [entry] = mine.protocol.resolve_names([known], search_scope="ActiveDirectory")
+    assert entry.email_address.lower() == mine.primary_smtp_address.lower(), entry
+    assert entry.mailbox_type == "Mailbox", entry
+    [missing] = mine.protocol.resolve_names(["smtp:no-such-mailbox@example.org"])
+    assert isinstance(missing, ErrorNameResolutionNoResults), missing
+
+
 def live(mine):
+    look_up(mine)
     tasks = mine.tasks
     assert tasks.name == "Tasks", tasks.name
 
