@@ -260,7 +260,7 @@ pub struct ApiSettings {
     /// Networks of reverse proxies before the API, for example `10.0.0.0/8`. Only of their requests the header
     /// `X-Forwarded-For` is read, to know the client's address.
     pub trusted_proxies: Vec<String>,
-    /// How long the API still answers after the process was told to end. Behind a load balancer, give it the time that
+    /// How long the API still answers after SIGTERM. Behind a load balancer, give it the time that
     /// the balancer needs to notice: until then it sends requests here.
     #[serde(with = "duration")]
     pub linger: Duration,

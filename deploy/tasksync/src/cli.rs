@@ -45,8 +45,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Sets up a service on this machine: settings, token, secrets' folder and the first tenant, tested at both ends.
     ///
-    /// In a terminal it asks for what no option gives. It can be run again: it shows what would change before it changes
-    /// anything, and keeps what somebody wrote. It ends with the doctor.
+    /// In a terminal it asks for the facts that no option gives. It can be run again: it shows each change of a file
+    /// before it makes it, and keeps comments and further keys. It ends with the doctor.
     Init(Box<InitArguments>),
     /// Runs the whole service in one process on one machine.
     Standalone(Config),

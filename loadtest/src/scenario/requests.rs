@@ -101,8 +101,8 @@ async fn send_all(
     Ok(result)
 }
 
-/// Sends one request to the first scheduler that is ready, beginning with another one each time. So does a load balancer
-/// that asks for readiness.
+/// Sends one request to the first scheduler that is ready, beginning with another one each time, as a load balancer
+/// does.
 #[expect(
     clippy::disallowed_methods,
     reason = "the harness calls a service that it started"

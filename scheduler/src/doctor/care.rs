@@ -1,5 +1,5 @@
-//! Checks of what an operator takes care of beside the service: backups, rights of files, encrypted stores, and settings
-//! that take a protection away.
+//! Checks of an operator's own duties: backups, rights of files, encrypted stores, and settings that take a
+//! protection away.
 
 use std::path::Path;
 
@@ -181,7 +181,7 @@ fn guard(guard: &GuardSettings) -> DoctorFinding {
     let mut problems = Vec::new();
     if guard.deletions >= MANY_DELETIONS {
         problems.push(format!(
-            "guard.deletions is {}: so many deletions of one sync pass unasked",
+            "guard.deletions is {}: that number of deletions in one sync passes unasked",
             guard.deletions
         ));
     }
@@ -197,7 +197,7 @@ fn journal_life(settings: &Settings) -> DoctorFinding {
     let life = settings.registry.journal_lifetime;
     let problems = if life < SHORTEST_JOURNAL {
         vec![format!(
-            "registry.journal_lifetime is {} h: overwritten values are gone before somebody misses them",
+            "registry.journal_lifetime is {} h: a person who misses a value after that cannot get it back",
             life.as_secs() / 3_600
         )]
     } else {
@@ -324,7 +324,7 @@ pub(super) fn judge_backup(
         Ok(None) if people == Some(0) => finding(
             &check::BACKUP,
             CheckResult::NotApplicable,
-            "nobody is opted in, so there is nothing to lose",
+            "no user is opted in, so there is nothing to lose",
         ),
         Ok(None) => finding(&check::BACKUP, CheckResult::Warning, "no backup was ever made"),
         Ok(Some(at)) if now.duration_since(at) > OLD_BACKUP => finding(
@@ -364,7 +364,7 @@ pub(super) fn judge_people(counts: Result<EnrolmentCounts, StoreProblem>) -> Doc
         return finding(
             &check::PEOPLE_DISABLED,
             CheckResult::NotApplicable,
-            "nobody is opted in",
+            "no user is opted in",
         );
     }
     let result = if counts.disabled * 100 > all * MANY_DISABLED {

@@ -21,7 +21,7 @@ use url::Url;
 
 use self::files::PlannedFile;
 use self::local_service::LocalService;
-use self::questions::{Person, Terminal};
+use self::questions::{Respondent, Terminal};
 use self::settings_text::WantedSetting;
 use crate::cli::{ApiCommand, UserCommand};
 use crate::client::{ApiClient, pretty};
@@ -36,7 +36,7 @@ const FIRST_SYNC: Duration = Duration::from_mins(2);
 #[command(after_long_help = "Examples:
   tasksync init                                   # in a terminal: asks for everything
   tasksync init --folder /etc/tasksync            # the same, with the files in another folder
-  tasksync init --tenant contoso --site https://sp.contoso.example/sites/projects --ews-url https://mail.contoso.example/EWS/Exchange.asmx --account 'contoso\\svc-tasksync' --password-file password.txt
+  tasksync init --tenant contoso --time-zone Europe/Berlin --site https://sp.contoso.example/sites/projects --ews-url https://mail.contoso.example/EWS/Exchange.asmx --account 'contoso\\svc-tasksync' --password-file password.txt
   tasksync init --person ana --mailbox ana@contoso.example --source-login 'i:0#.w|contoso\\ana'   # asks for the rest
   tasksync init --tenant-file fabrikam.toml       # Exchange Online, certificates: a tenant file of yours")]
 pub(crate) struct InitArguments {
@@ -53,7 +53,7 @@ pub(crate) struct InitArguments {
     /// (`outbound.allowed_networks`).
     #[arg(long, value_name = "NETWORK")]
     allow_network: Vec<String>,
-    /// PEM file of the authority that issued the servers' certificates, if it is a private one (`outbound.authorities`).
+    /// PEM file of a private authority that issued the servers' certificates (`outbound.authorities`).
     #[arg(long, value_name = "FILE")]
     authorities: Option<PathBuf>,
     /// Connect the tenant of this file, instead of asking for its facts.
@@ -65,7 +65,7 @@ pub(crate) struct InitArguments {
     /// Name of the tenant for people; its short name without one.
     #[arg(long)]
     name: Option<String>,
-    /// Time zone of the tenant; UTC without one.
+    /// Time zone of the tenant's people, an IANA name. Dates of tasks depend on it.
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
     /// Address of a SharePoint site; may be given several times.
@@ -98,7 +98,7 @@ pub(crate) struct InitArguments {
 struct FirstTenant {
     tenant: Tenant,
     password: Option<SecretString>,
-    /// Where the tenant's file is written; `None` for a file that somebody else wrote.
+    /// Where the tenant's file is written; `None` for a file of the operator's own.
     file: Option<PathBuf>,
 }
 
@@ -116,7 +116,7 @@ pub(crate) async fn run(arguments: InitArguments, json: bool) -> Result<CommandE
     let mut first = first_tenant(
         &arguments,
         &folder,
-        terminal.as_mut().map(|terminal| terminal as &mut dyn Person),
+        terminal.as_mut().map(|terminal| terminal as &mut dyn Respondent),
     )?;
     let (text, changes, settings) = new_settings(&arguments, &folder, present.as_deref(), first.as_ref())?;
     let mut planned = vec![
@@ -154,7 +154,7 @@ pub(crate) async fn run(arguments: InitArguments, json: bool) -> Result<CommandE
 fn first_tenant(
     arguments: &InitArguments,
     folder: &Path,
-    mut person: Option<&mut dyn Person>,
+    mut person: Option<&mut dyn Respondent>,
 ) -> Result<Option<FirstTenant>, CommandError> {
     if let Some(file) = &arguments.tenant_file {
         let tenant = tenant_file::read(file)?;

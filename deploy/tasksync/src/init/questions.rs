@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use secrecy::{ExposeSecret as _, SecretString};
-use tasksync_common::model::{MailboxAddress, TenantId};
+use tasksync_common::model::{MailboxAddress, TenantId, zone_named};
 use url::Url;
 
 use crate::exit::CommandError;
@@ -38,8 +38,8 @@ pub(super) const FACTS: [Fact; 8] = [
     },
     Fact {
         flag: "--time-zone",
-        question: "Its time zone, such as Europe/Berlin",
-        default: Some("UTC"),
+        question: "Time zone of its people, such as Europe/Berlin; dates depend on it",
+        default: None,
         check: zone,
     },
     Fact {
@@ -86,8 +86,8 @@ pub(super) const FACTS: [Fact; 8] = [
     },
 ];
 
-/// A person who can be asked.
-pub(super) trait Person {
+/// Who answers questions: a person at a terminal, or a test.
+pub(super) trait Respondent {
     /// Returns the answer to a question, without blanks at its ends.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ impl Terminal {
     }
 }
 
-impl Person for Terminal {
+impl Respondent for Terminal {
     fn ask(&mut self, question: &str) -> Result<String, CommandError> {
         let mut out = std::io::stderr().lock();
         out.write_all(question.as_bytes())
@@ -141,7 +141,7 @@ fn terminal_error(error: &std::io::Error) -> CommandError {
 /// A given fact is refused; or facts are missing and no person can be asked. All of them are named.
 pub(super) fn complete(
     given: [Option<String>; FACTS.len()],
-    person: &mut Option<&mut dyn Person>,
+    person: &mut Option<&mut dyn Respondent>,
 ) -> Result<[String; FACTS.len()], CommandError> {
     let mut problems = Vec::new();
     let mut missing = Vec::new();
@@ -180,7 +180,7 @@ pub(super) fn complete(
 }
 
 /// Asks until the answer is right.
-fn answer(fact: &Fact, person: &mut dyn Person) -> Result<String, CommandError> {
+fn answer(fact: &Fact, person: &mut dyn Respondent) -> Result<String, CommandError> {
     let question = match fact.default {
         Some("") | None => format!("{}: ", fact.question),
         Some(default) => format!("{} [{default}]: ", fact.question),
@@ -205,7 +205,7 @@ fn answer(fact: &Fact, person: &mut dyn Person) -> Result<String, CommandError> 
 }
 
 /// Asks for the password until there is one.
-pub(super) fn password(account: &str, person: &mut dyn Person) -> Result<SecretString, CommandError> {
+pub(super) fn password(account: &str, person: &mut dyn Respondent) -> Result<SecretString, CommandError> {
     loop {
         let password = person.ask_secretly(&format!("Password of {account} (it is not shown): "))?;
         if !password.expose_secret().is_empty() {
@@ -228,9 +228,9 @@ fn address(text: &str) -> Result<(), String> {
 }
 
 fn zone(text: &str) -> Result<(), String> {
-    jiff::tz::TimeZone::get(text)
+    zone_named(text)
         .map(drop)
-        .map_err(|_| "is no time zone; write an IANA name such as Europe/Berlin".to_owned())
+        .ok_or_else(|| "is no time zone; write an IANA name such as Europe/Berlin".to_owned())
 }
 
 #[cfg(test)]
@@ -243,7 +243,7 @@ mod tests {
         asked: Vec<String>,
     }
 
-    impl Person for Script {
+    impl Respondent for Script {
         fn ask(&mut self, question: &str) -> Result<String, CommandError> {
             self.asked.push(question.to_owned());
             Ok(self.answers.remove(0).to_owned())
@@ -308,7 +308,11 @@ mod tests {
         let Err(CommandError::Settings(text)) = complete(given, &mut None) else {
             panic!("wrong facts were taken")
         };
-        for part in ["--tenant: ", "--ews-url: ", "missing: --site, --account"] {
+        for part in [
+            "--tenant: ",
+            "--ews-url: ",
+            "missing: --time-zone, --site, --account",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("geheim"), "{text}");

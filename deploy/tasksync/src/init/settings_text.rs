@@ -1,5 +1,5 @@
-//! The settings file of `tasksync init`: a new one, or changes of one that is there. Comments and keys that somebody
-//! wrote stay.
+//! The settings file of `tasksync init`: a new one, or changes of one that is there. Comments and further keys
+//! stay.
 
 use toml_edit::{DocumentMut, Item, Table, Value};
 
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_wrote_stays_unless_the_command_line_asks_for_another_value() {
+    fn other_values_stay_unless_the_command_line_asks_for_another_value() {
         let text = "# mine\n[api]\nlisten = \"127.0.0.1:1\" # chosen\n\n[log]\nfilter = \"debug\"\n";
         let (kept, changes) = apply(Some(text), &[wanted("listen", "127.0.0.1:2", false)]).unwrap();
         assert_eq!((kept.as_str(), changes.len()), (text, 0));

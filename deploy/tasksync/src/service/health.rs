@@ -61,8 +61,8 @@ pub(crate) async fn probe(config: Option<&Path>, live: bool, json: bool) -> Resu
     })
 }
 
-/// Returns whether the process of these settings on this machine answers `path` at `health.listen` with success, and its
-/// text; or why there is no answer.
+/// Returns whether the process of these settings on this machine answers `path` at `health.listen` with success, and
+/// its text; or why there is no answer.
 ///
 /// # Errors
 /// The HTTP client cannot be created.

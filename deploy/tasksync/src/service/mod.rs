@@ -238,7 +238,7 @@ impl RoleProcess {
         Ok(ended)
     }
 
-    /// Waits until the process is told to end, and then for the time in which load balancers notice it. Ends at once in
+    /// Waits until the process begins to end, and then for the time in which load balancers notice it. Ends at once in
     /// a role without an API.
     async fn linger(&self) {
         if self.role.schedules() {

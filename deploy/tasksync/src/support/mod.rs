@@ -1,4 +1,4 @@
-//! `tasksync support-bundle`: one archive with what somebody who helps needs to see.
+//! `tasksync support-bundle`: one archive for a helper.
 //!
 //! It holds no secret and no content of a task, and people's names only if they are asked for. Every part that could
 //! not be had is named in it.
@@ -52,7 +52,7 @@ pub(crate) struct SupportBundleArguments {
     overwrite: bool,
 }
 
-/// The parts of a bundle, and what is missing.
+/// The parts of a bundle, and why others are not in it.
 #[derive(Default)]
 struct Parts {
     files: Vec<BundleFile>,

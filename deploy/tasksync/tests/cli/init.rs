@@ -111,6 +111,8 @@ fn a_tenant_whose_servers_do_not_answer_is_not_stored_and_its_files_stay() {
         "127.0.0.0/8",
         "--tenant",
         "contoso",
+        "--time-zone",
+        "Europe/Berlin",
         "--site",
         &site,
         "--ews-url",

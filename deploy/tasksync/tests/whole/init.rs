@@ -43,6 +43,7 @@ async fn one_command_leads_from_an_empty_folder_to_the_first_synced_person() {
         ("--health-listen", free()),
         ("--allow-network", "127.0.0.0/8".to_owned()),
         ("--tenant", tenant.slug.clone()),
+        ("--time-zone", person.time_zone.to_owned()),
         ("--site", of("/source/sites/0")),
         ("--ews-url", of("/mailbox/url")),
         ("--account", of("/mailbox/credentials/user")),
