@@ -7,10 +7,12 @@ use serde_json::Value;
 use tasksync_common::registry::MailboxConnection;
 
 mod alerts;
+mod doctor;
 mod status;
 mod user;
 
 pub(crate) use alerts::{alert_causes, alerts};
+pub(crate) use doctor::doctor;
 pub(crate) use status::{status, top};
 pub(crate) use user::{finished_sync, held_deletions, list_name, next_sync, task_in, task_name, user};
 
@@ -259,74 +261,6 @@ pub(crate) fn dead_letters(answer: &Value) -> String {
     table(&["ID", "QUEUE", "TENANT", "USERS", "ISSUED", "REASON"], &rows)
 }
 
-/// Returns the checks with those of each subject together, the worst of them first.
-fn worst_first(checks: &[Value]) -> impl Iterator<Item = &Value> {
-    let rank = |check: &Value| match check["result"].as_str() {
-        Some("failed") => 0,
-        Some("warning") => 1,
-        Some("ok") => 2,
-        _ => 3,
-    };
-    checks
-        .chunk_by(|one, other| one["subject"] == other["subject"])
-        .flat_map(move |of_subject| {
-            let mut sorted: Vec<&Value> = of_subject.iter().collect();
-            sorted.sort_by_key(|check| rank(check));
-            sorted
-        })
-}
-
-pub(crate) fn doctor(answer: &Value) -> String {
-    let mut text = String::new();
-    let mut subject = "";
-    for check in worst_first(entries(answer, "checks")) {
-        let its = check["subject"].as_str().unwrap_or_default();
-        if its != subject {
-            let _ = writeln!(
-                text,
-                "{}{}",
-                if subject.is_empty() { "" } else { "\n" },
-                plain(its)
-            );
-            subject = its;
-        }
-        let mark = match check["result"].as_str() {
-            Some("ok") => "ok      ",
-            Some("warning") => "WARNING ",
-            Some("failed") => "FAILED  ",
-            _ => "n/a     ",
-        };
-        let _ = writeln!(
-            text,
-            "  {mark}{}: {}",
-            cell(&check["what"]),
-            cell(&check["explanation"])
-        );
-        if matches!(check["result"].as_str(), Some("warning" | "failed")) {
-            let _ = writeln!(text, "          What to do: {}", cell(&check["solution"]));
-            for line in entries(check, "additional_information") {
-                let _ = writeln!(text, "          {}", cell(line));
-            }
-            let _ = writeln!(text, "          See {}", cell(&check["reference"]));
-        }
-    }
-    let count = |result: &str| {
-        entries(answer, "checks")
-            .iter()
-            .filter(|check| check["result"] == result)
-            .count()
-    };
-    let _ = writeln!(
-        text,
-        "\n{} ok, {} warnings, {} failed, {} not applicable",
-        count("ok"),
-        count("warning"),
-        count("failed"),
-        count("not_applicable")
-    );
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -346,22 +280,6 @@ mod tests {
              ana    enabled   ana@contoso.example  -\n\
              a [2J  disabled  b@c                  exchange-mailbox-full\n"
         );
-    }
-
-    #[test]
-    fn the_worst_checks_of_a_subject_come_first() {
-        let check =
-            |subject: &str, result: &str| json!({ "subject": subject, "what": result, "result": result });
-        let text = doctor(&json!({ "checks": [
-            check("installation", "ok"), check("installation", "not_applicable"), check("installation", "failed"),
-            check("tenant a", "ok"), check("tenant a", "warning"),
-        ] }));
-        let places: Vec<usize> = ["installation", "FAILED", "ok  ", "n/a ", "tenant a", "WARNING"]
-            .iter()
-            .map(|part| text.find(part).unwrap())
-            .collect();
-        assert!(places.is_sorted(), "{text}");
-        assert!(text.rfind("ok  ") > text.find("WARNING"), "{text}");
     }
 
     #[test]

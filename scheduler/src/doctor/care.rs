@@ -170,10 +170,11 @@ fn networks(outbound: &OutboundSettings) -> DoctorFinding {
             }
         })
         .collect::<Vec<_>>();
+    let count = outbound.allowed_networks.len();
     judged(
         &check::OUTBOUND_NETWORKS,
         &problems,
-        "tenants reach the public internet and the networks that the settings name",
+        &format!("beside the public internet, {count} networks are allowed"),
     )
 }
 
@@ -190,7 +191,14 @@ fn guard(guard: &GuardSettings) -> DoctorFinding {
             "guard.deletions_percent is 100: all of a person's tasks may be deleted unasked".to_owned(),
         );
     }
-    judged(&check::GUARD, &problems, "unusually many deletions are held back")
+    judged(
+        &check::GUARD,
+        &problems,
+        &format!(
+            "{} deletions pass; above that, at most {} % of a person's tasks",
+            guard.deletions, guard.deletions_percent
+        ),
+    )
 }
 
 fn journal_life(settings: &Settings) -> DoctorFinding {
@@ -206,7 +214,7 @@ fn journal_life(settings: &Settings) -> DoctorFinding {
     judged(
         &check::JOURNAL_LIFE,
         &problems,
-        "overwritten and deleted values are kept for a week or more",
+        &format!("they are kept for {} h", life.as_secs() / 3_600),
     )
 }
 
@@ -227,7 +235,7 @@ fn log_filter(filter: &str) -> DoctorFinding {
     judged(
         &check::LOG_FILTER,
         &problems,
-        "events are logged, and not every step",
+        &format!("log.filter is \"{filter}\""),
     )
 }
 
@@ -243,7 +251,7 @@ fn secrets_folder(folder: &Path) -> DoctorFinding {
     judged(
         &check::SECRETS_FOLDER,
         &problems,
-        "others may not read the folder of the tenants' secrets",
+        &format!("only its owner and its group may read {}", folder.display()),
     )
 }
 

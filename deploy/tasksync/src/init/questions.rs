@@ -9,17 +9,23 @@ use url::Url;
 use crate::exit::CommandError;
 
 /// One fact about the tenant.
-pub(super) struct Fact {
+struct Fact {
     /// The option that gives it.
-    pub(super) flag: &'static str,
+    flag: &'static str,
     question: &'static str,
     /// What an empty answer means; `None` if there has to be an answer.
     default: Option<&'static str>,
     check: fn(&str) -> Result<(), String>,
 }
 
+/// Number of facts.
+const COUNT: usize = 8;
+
+/// What is known of each fact.
+pub(super) type Facts = [Option<String>; COUNT];
+
 /// The facts that connect a tenant with passwords, in the order in which they are asked for.
-pub(super) const FACTS: [Fact; 8] = [
+const FACTS: [Fact; COUNT] = [
     Fact {
         flag: "--tenant",
         question: "Short name of the organisation (a to z, 0 to 9 and -), such as contoso",
@@ -135,18 +141,21 @@ fn terminal_error(error: &std::io::Error) -> CommandError {
     CommandError::settings(format!("the terminal: {error}"))
 }
 
-/// Returns the facts: those that were given, those that the person answers, and the defaults of the others.
+/// Returns the facts: those that were given, those that the person answers, and for the others what an earlier run
+/// `stored`, or their defaults. The person is shown the stored ones and may keep each.
 ///
 /// # Errors
 /// A given fact is refused; or facts are missing and no person can be asked. All of them are named.
 pub(super) fn complete(
-    given: [Option<String>; FACTS.len()],
+    given: Facts,
+    stored: &Facts,
     person: &mut Option<&mut dyn Respondent>,
-) -> Result<[String; FACTS.len()], CommandError> {
+) -> Result<[String; COUNT], CommandError> {
     let mut problems = Vec::new();
     let mut missing = Vec::new();
-    let mut found: [String; FACTS.len()] = Default::default();
-    for ((fact, given), found) in FACTS.iter().zip(given).zip(&mut found) {
+    let mut found: [String; COUNT] = Default::default();
+    for (((fact, given), stored), found) in FACTS.iter().zip(given).zip(stored).zip(&mut found) {
+        let default = stored.as_deref().or(fact.default);
         let answer = match (given, person.as_mut()) {
             (Some(text), _) => match (fact.check)(&text) {
                 Ok(()) => Some(text),
@@ -156,12 +165,12 @@ pub(super) fn complete(
                     None
                 }
             },
-            (None, Some(person)) => Some(answer(fact, &mut **person)?),
+            (None, Some(person)) => Some(answer(fact, default, &mut **person)?),
             (None, None) => {
-                if fact.default.is_none() {
+                if default.is_none() {
                     missing.push(fact.flag);
                 }
-                fact.default.map(str::to_owned)
+                default.map(str::to_owned)
             }
         };
         *found = answer.unwrap_or_default();
@@ -179,16 +188,36 @@ pub(super) fn complete(
     }
 }
 
+/// Returns the tenant's short name: the one that was given, or the person's answer.
+///
+/// # Errors
+/// The given one is refused, or there is none and no person can be asked.
+pub(super) fn tenant_id(
+    given: Option<String>,
+    stored: Option<&str>,
+    person: &mut Option<&mut dyn Respondent>,
+) -> Result<String, CommandError> {
+    let [fact, ..] = &FACTS;
+    match (given, person) {
+        (Some(id), _) => match (fact.check)(&id) {
+            Ok(()) => Ok(id),
+            Err(problem) => Err(CommandError::settings(format!("{}: {problem}", fact.flag))),
+        },
+        (None, Some(person)) => answer(fact, stored, &mut **person),
+        (None, None) => Err(CommandError::settings(format!("missing: {}", fact.flag))),
+    }
+}
+
 /// Asks until the answer is right.
-fn answer(fact: &Fact, person: &mut dyn Respondent) -> Result<String, CommandError> {
-    let question = match fact.default {
+fn answer(fact: &Fact, default: Option<&str>, person: &mut dyn Respondent) -> Result<String, CommandError> {
+    let question = match default {
         Some("") | None => format!("{}: ", fact.question),
         Some(default) => format!("{} [{default}]: ", fact.question),
     };
     let mut remark = String::new();
     loop {
         let text = person.ask(&format!("{remark}{question}"))?;
-        let text = match (text.as_str(), fact.default) {
+        let text = match (text.as_str(), default) {
             ("", Some(default)) => default.to_owned(),
             ("", None) => {
                 "  An answer is needed; Ctrl-C ends the command, and nothing is written.\n"
@@ -204,12 +233,26 @@ fn answer(fact: &Fact, person: &mut dyn Respondent) -> Result<String, CommandErr
     }
 }
 
-/// Asks for the password until there is one.
-pub(super) fn password(account: &str, person: &mut dyn Respondent) -> Result<SecretString, CommandError> {
+/// Returns the password that the person types; `None` if there `is_stored` one and the person keeps it.
+///
+/// # Errors
+/// The terminal cannot be read.
+pub(super) fn password(
+    account: &str,
+    is_stored: bool,
+    person: &mut dyn Respondent,
+) -> Result<Option<SecretString>, CommandError> {
+    let remark = if is_stored {
+        "it is not shown; empty keeps the stored one"
+    } else {
+        "it is not shown"
+    };
     loop {
-        let password = person.ask_secretly(&format!("Password of {account} (it is not shown): "))?;
-        if !password.expose_secret().is_empty() {
-            return Ok(password);
+        let password = person.ask_secretly(&format!("Password of {account} ({remark}): "))?;
+        match password.expose_secret().is_empty() {
+            false => return Ok(Some(password)),
+            true if is_stored => return Ok(None),
+            true => {}
         }
     }
 }
@@ -256,7 +299,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_asked_for_until_the_answer_is_right() {
-        let mut given: [Option<String>; FACTS.len()] = Default::default();
+        let mut given = Facts::default();
         given[0] = Some("contoso".to_owned());
         let mut script = Script {
             answers: vec![
@@ -273,7 +316,7 @@ mod tests {
             ],
             asked: Vec::new(),
         };
-        let found = complete(given, &mut Some(&mut script)).unwrap();
+        let found = complete(given, &Facts::default(), &mut Some(&mut script)).unwrap();
         assert_eq!(
             found,
             [
@@ -302,10 +345,10 @@ mod tests {
 
     #[test]
     fn without_a_person_all_that_is_missing_or_wrong_is_named_at_once() {
-        let mut given: [Option<String>; FACTS.len()] = Default::default();
+        let mut given = Facts::default();
         given[0] = Some("Contoso".to_owned());
         given[4] = Some("https://svc:geheim@mail.contoso.example".to_owned());
-        let Err(CommandError::Settings(text)) = complete(given, &mut None) else {
+        let Err(CommandError::Settings(text)) = complete(given, &Facts::default(), &mut None) else {
             panic!("wrong facts were taken")
         };
         for part in [
@@ -319,11 +362,45 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_password_is_asked_for_again() {
+    fn what_an_earlier_run_stored_is_kept_with_an_empty_answer_and_without_a_person() {
+        let stored = [
+            "contoso",
+            "Contoso",
+            "Europe/Berlin",
+            "https://sp",
+            "https://mail",
+            "svc",
+            "a@b.example",
+            "",
+        ]
+        .map(|text| Some(text.to_owned()));
+        let mut given = Facts::default();
+        given[2] = Some("Europe/Paris".to_owned());
         let mut script = Script {
-            answers: vec!["", "geheim"],
+            answers: vec!["", "", "https://other", "", "", "", ""],
             asked: Vec::new(),
         };
-        assert_eq!(password("svc", &mut script).unwrap().expose_secret(), "geheim");
+        let asked = complete(given.clone(), &stored, &mut Some(&mut script)).unwrap();
+        let kept = complete(given, &stored, &mut None).unwrap();
+        assert_eq!(
+            [&asked[1], &asked[2], &asked[3]],
+            ["Contoso", "Europe/Paris", "https://other"]
+        );
+        assert_eq!(
+            [&kept[1], &kept[2], &kept[3]],
+            ["Contoso", "Europe/Paris", "https://sp"]
+        );
+        assert!(script.asked[1].ends_with("[Contoso]: "), "{:?}", script.asked);
+    }
+
+    #[test]
+    fn an_empty_password_keeps_the_stored_one_and_is_asked_for_again_if_there_is_none() {
+        let mut script = Script {
+            answers: vec!["", "geheim", ""],
+            asked: Vec::new(),
+        };
+        let typed = password("svc", false, &mut script).unwrap().unwrap();
+        assert_eq!(typed.expose_secret(), "geheim");
+        assert!(password("svc", true, &mut script).unwrap().is_none());
     }
 }
