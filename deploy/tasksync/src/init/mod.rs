@@ -2,6 +2,7 @@
 //! what is there stays, and what would change is shown first.
 
 mod files;
+mod first_tenant;
 mod local_service;
 mod questions;
 mod settings_text;
@@ -20,6 +21,7 @@ use tasksync_worker::http::{AddressRefusal, AddressRules};
 use url::Url;
 
 use self::files::PlannedFile;
+use self::first_tenant::{FirstTenant, first_tenant, plan_tenant};
 use self::local_service::LocalService;
 use self::questions::{Respondent, Terminal};
 use self::settings_text::WantedSetting;
@@ -94,14 +96,6 @@ pub(crate) struct InitArguments {
     yes: bool,
 }
 
-/// The first tenant, and the password that its file names.
-struct FirstTenant {
-    tenant: Tenant,
-    password: Option<SecretString>,
-    /// Where the tenant's file is written; `None` for a file of the operator's own.
-    file: Option<PathBuf>,
-}
-
 /// Runs the command. With `json`, each step prints one document.
 ///
 /// # Errors
@@ -148,108 +142,6 @@ pub(crate) async fn run(arguments: InitArguments, json: bool) -> Result<CommandE
         ))?;
     }
     Ok(end)
-}
-
-/// Returns the tenant that the arguments and the person describe; `None` if there is none to connect.
-fn first_tenant(
-    arguments: &InitArguments,
-    folder: &Path,
-    mut person: Option<&mut dyn Respondent>,
-) -> Result<Option<FirstTenant>, CommandError> {
-    if let Some(file) = &arguments.tenant_file {
-        let tenant = tenant_file::read(file)?;
-        return Ok(Some(FirstTenant {
-            tenant: with_test_person(tenant, arguments)?,
-            password: None,
-            file: None,
-        }));
-    }
-    let given = [
-        arguments.tenant.clone(),
-        arguments.name.clone(),
-        arguments.time_zone.clone(),
-        (!arguments.site.is_empty()).then(|| arguments.site.join(" ")),
-        arguments.ews_url.clone(),
-        arguments.account.clone(),
-        arguments.mailbox.clone(),
-        arguments.source_login.clone(),
-    ];
-    if given.iter().all(Option::is_none) {
-        let Some(person) = &mut person else {
-            return Ok(None);
-        };
-        let answer = person.ask("Connect a tenant now (its SharePoint and Exchange)? [Y/n] ")?;
-        if matches!(answer.to_lowercase().as_str(), "n" | "no") {
-            return Ok(None);
-        }
-    }
-    let facts = questions::complete(given, &mut person)?;
-    let [id, name, zone, sites, ews, account, mailbox, login] = facts;
-    let file = folder.join(format!("{id}.toml"));
-    let secret = format!("file:{id}");
-    let credentials = json!({ "kind": "basic", "user": account, "password": secret });
-    let mut document = json!({
-        "id": id,
-        "display_name": if name.is_empty() { &id } else { &name },
-        "time_zone": zone,
-        "source": { "kind": "sharepoint", "sites": sites.split_whitespace().collect::<Vec<_>>(), "credentials": credentials },
-        "mailbox": { "kind": "ews", "url": ews, "credentials": credentials, "access": "auto" },
-    });
-    let test: serde_json::Map<String, Value> = [("mailbox", mailbox), ("source_login", login)]
-        .into_iter()
-        .filter(|(_, text)| !text.is_empty())
-        .map(|(key, text)| (key.to_owned(), text.into()))
-        .collect();
-    if let (false, Some(fields)) = (test.is_empty(), document.as_object_mut()) {
-        fields.insert("test".to_owned(), test.into());
-    }
-    let tenant: Tenant = serde_json::from_value(document)
-        .map_err(|error| CommandError::settings(format!("the tenant's facts are refused: {error}")))?;
-    let password = match (&arguments.password_file, person) {
-        (Some(path), _) => Some(read_password(path)?),
-        // A password that was stored before need not be given again.
-        (None, _) if file.exists() => None,
-        (None, Some(person)) => Some(questions::password(&account, person)?),
-        (None, None) => {
-            return Err(CommandError::settings(
-                "missing: --password-file, the file with the account's password; - reads standard input",
-            ));
-        }
-    };
-    Ok(Some(FirstTenant {
-        tenant,
-        password,
-        file: Some(file),
-    }))
-}
-
-fn with_test_person(mut tenant: Tenant, arguments: &InitArguments) -> Result<Tenant, CommandError> {
-    let mailbox = arguments.mailbox.as_deref().map(str::parse).transpose();
-    let test_mailbox = mailbox.map_err(|error| CommandError::settings(format!("--mailbox: {error}")))?;
-    tenants::name_test_person(
-        &mut tenant,
-        crate::cli::Testing {
-            test_mailbox,
-            test_login: arguments.source_login.clone(),
-            no_test: false,
-        },
-    );
-    Ok(tenant)
-}
-
-/// Returns the password of a file, without the line break at its end.
-fn read_password(path: &Path) -> Result<SecretString, CommandError> {
-    let text = if path == Path::new("-") {
-        std::io::read_to_string(std::io::stdin().lock())
-    } else {
-        std::fs::read_to_string(path)
-    };
-    let text = text.map_err(|error| CommandError::settings(format!("--password-file: {error}")))?;
-    let password = text.trim_end_matches(['\r', '\n']);
-    if password.is_empty() {
-        return Err(CommandError::settings("--password-file: it is empty"));
-    }
-    Ok(password.to_owned().into())
 }
 
 fn new_token() -> SecretString {
@@ -353,45 +245,6 @@ fn addresses_to_allow(
     Ok(wanted)
 }
 
-/// Adds the tenant's file and its password to the plan.
-fn plan_tenant(
-    first: &mut FirstTenant,
-    settings: &Settings,
-    planned: &mut Vec<PlannedFile>,
-) -> Result<(), CommandError> {
-    let Some(file) = &first.file else {
-        return Ok(());
-    };
-    if let Some(password) = first.password.take() {
-        let path = settings.secrets.folder.join(first.tenant.id.as_str());
-        planned.push(PlannedFile::secret(path, password)?);
-    }
-    let present = files::read(file)?;
-    let changes = match &present {
-        None => Vec::new(),
-        Some(text) => {
-            let stored = tenant_file::parse(text, &format!("tenant file {}", file.display()))?;
-            // What the file says beside the facts asked for here stays, such as policies.
-            first.tenant.policy = stored.policy;
-            first.tenant.enabled = stored.enabled;
-            first.tenant.test = first.tenant.test.take().or_else(|| stored.test.clone());
-            differences(&stored, &first.tenant)?
-        }
-    };
-    let text = tenant_edit::as_file(&first.tenant)?;
-    planned.push(PlannedFile::text(file.clone(), present.as_deref(), text, changes));
-    Ok(())
-}
-
-fn differences(before: &Tenant, after: &Tenant) -> Result<Vec<String>, CommandError> {
-    let document = |tenant: &Tenant| {
-        serde_json::to_value(tenant)
-            .map_err(|error| CommandError::settings(format!("the tenant cannot be compared: {error}")))
-    };
-    let lines = difference::text(&document(before)?, &document(after)?);
-    Ok(lines.lines().map(|line| line.trim_start().to_owned()).collect())
-}
-
 /// Shows the plan, asks before anything that is there changes, and carries it out.
 fn write_files(planned: &[PlannedFile], yes: bool, json: bool) -> Result<(), CommandError> {
     if json {
@@ -457,7 +310,9 @@ async fn connect(
 
 /// Adds to an error that the command can be run again.
 fn with_next_try(stop: CommandError) -> CommandError {
-    const AGAIN: &str = "\n  The files stay as they are. Correct what is named and run the same command again: it goes on from there.";
+    const AGAIN: &str = "\n  The files stay as they are. Correct what is named and run the command again; \
+        it goes on from there. Options that change what it wrote: --allow-network, --authorities, --password-file and those of \
+        the tenant's facts.";
     match stop {
         CommandError::Answer(text) => CommandError::Answer(text + AGAIN),
         CommandError::Settings(text) => CommandError::Settings(text + AGAIN),
