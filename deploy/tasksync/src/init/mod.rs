@@ -29,7 +29,7 @@ use crate::cli::{ApiCommand, UserCommand};
 use crate::client::{ApiClient, pretty};
 use crate::exit::{self, CommandEnd, CommandError, print};
 use crate::tenants::{self, StoreSteps};
-use crate::{commands, confirm, difference, service, tenant_edit, tenant_file, token};
+use crate::{commands, confirm, service, token};
 
 /// How long the first sync of a person may take.
 const FIRST_SYNC: Duration = Duration::from_mins(2);
