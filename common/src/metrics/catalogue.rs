@@ -160,7 +160,7 @@ metrics! {
     DISPATCHES_FAILED = Counter, Scheduler, "tasksync_dispatches_failed_total", "1";
     /// Duration of runs and top-ups.
     DISPATCH_DURATION = Histogram(buckets::FAST), Scheduler, "tasksync_dispatch_duration_seconds", "s", "kind": ["run", "top_up"];
-    /// Time between becoming due and being claimed, per user.
+    /// Time between becoming due and being claimed, per user whose turn came. Requested syncs do not count.
     DISPATCH_DELAY = Histogram(buckets::SLOW), Scheduler, "tasksync_dispatch_delay_seconds", "s";
     /// Jobs that the queue accepted.
     JOBS_PUBLISHED = Counter, Scheduler, "tasksync_jobs_published_total", "{job}";

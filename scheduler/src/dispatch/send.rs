@@ -30,6 +30,15 @@ pub(crate) enum SendResult {
     StaleEpoch,
 }
 
+/// Returns how long a user waited after becoming due. `None` for a user who was put ahead of others: the stamp then
+/// says nothing about a wait.
+fn time_waited(reason: Reason, stamp: Timestamp, now: Timestamp, minimum: Duration) -> Option<Duration> {
+    match reason {
+        Reason::Scheduled => Some(time_overdue(stamp, now, minimum)),
+        Reason::Requested | Reason::Hint => None,
+    }
+}
+
 impl Dispatcher {
     /// Claims these users and sends them in one job. Releases them at once if the queue does not take it.
     pub(crate) async fn send(
@@ -55,13 +64,11 @@ impl Dispatcher {
             return Ok(SendResult::NoneClaimed);
         }
         let now = self.clock.now();
-        for ClaimedUser { stamp, .. } in &users {
-            record::claim_delay(time_overdue(
-                *stamp,
-                now,
-                self.limits.minimum_time_between_user_syncs,
-            ));
-        }
+        let minimum = self.limits.minimum_time_between_user_syncs;
+        users
+            .iter()
+            .filter_map(|user| time_waited(reason, user.stamp, now, minimum))
+            .for_each(record::claim_delay);
         let users: Vec<UserId> = users.into_iter().map(|ClaimedUser { user, .. }| user).collect();
         let count = users.len();
         let job = new_job(now, tenant, reason, token, users);
@@ -143,5 +150,19 @@ fn new_job(now: Timestamp, tenant: &TenantId, reason: Reason, token: Token, user
         token,
         users,
         issued_at: now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_who_was_put_ahead_of_others_has_no_wait() {
+        let now: Timestamp = "2026-12-01T12:00:00Z".parse().unwrap();
+        let stamp: Timestamp = "2026-12-01T11:00:00Z".parse().unwrap();
+        let waited = |reason| time_waited(reason, stamp, now, Duration::from_mins(5));
+        assert_eq!(waited(Reason::Scheduled), Some(Duration::from_mins(55)));
+        assert_eq!([waited(Reason::Requested), waited(Reason::Hint)], [None; 2]);
     }
 }
