@@ -46,7 +46,7 @@ pub(crate) enum Command {
     /// Sets up a service on this machine: settings, token, secrets' folder and the first tenant, tested at both ends.
     ///
     /// In a terminal it asks for the facts that no option gives. It can be run again: it shows each change of a file
-    /// before it makes it, and keeps comments and further keys. It ends with the doctor.
+    /// before it makes it, and keeps comments and further keys of the settings. It ends with the doctor.
     Init(Box<InitArguments>),
     /// Runs the whole service in one process on one machine.
     Standalone(Config),

@@ -67,7 +67,7 @@ pub(crate) fn parse(text: &str, origin: &str) -> Result<Tenant, CommandError> {
 }
 
 /// Returns the number of the line that holds the byte at `position`.
-fn line_of(text: &str, position: usize) -> usize {
+pub(crate) fn line_of(text: &str, position: usize) -> usize {
     let before = text.as_bytes().iter().take(position);
     before.filter(|byte| **byte == b'\n').count() + 1
 }

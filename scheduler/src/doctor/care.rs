@@ -101,9 +101,11 @@ fn encrypted_stores(settings: &Settings) -> DoctorFinding {
     let problems = stores
         .iter()
         .filter(|store| match store.scheme {
-            "postgres" | "postgresql" => !["require", "verify-ca", "verify-full"]
-                .iter()
-                .any(|mode| store.rest.contains(&format!("sslmode={mode}"))),
+            // Without a mode, a store on another machine is reached with verify-full.
+            "postgres" | "postgresql" => ["disable", "allow", "prefer"].iter().any(|mode| {
+                store.rest.contains(&format!("sslmode={mode}"))
+                    || store.rest.contains(&format!("ssl-mode={mode}"))
+            }),
             scheme => !(scheme.starts_with("rediss") || scheme == "amqps"),
         })
         .map(|store| format!("{} reaches another machine without TLS", store.setting))

@@ -70,7 +70,11 @@ pub(super) async fn examine(parts: &ServiceParts) -> Vec<DoctorFinding> {
     });
     let now = parts.clock.now();
     let last_backup = ask_store(parts.registry.last_backup()).await;
-    found.push(care::judge_backup(last_backup, people, now));
+    let all_people = counts
+        .as_ref()
+        .ok()
+        .map(|counts| counts.enabled + counts.disabled);
+    found.push(care::judge_backup(last_backup, all_people, now));
     found.push(care::judge_move(ask_store(parts.registry.moved_away()).await));
     found.push(care::judge_people(counts));
     found.extend(care::judge_settings(&parts.settings, now));

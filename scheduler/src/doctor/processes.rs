@@ -46,9 +46,10 @@ pub(super) fn judge(
             .count(),
         Ok(_) | Err(_) => 1,
     };
-    found.push(match people {
-        Some(people) => enough_workers(settings, people, workers as u64),
-        None => not_applicable(&check::WORKERS_ENOUGH, "the number of people is not known"),
+    found.push(match (members, people) {
+        (Err(problem), _) if is_shared => problem.finding(&check::WORKERS_ENOUGH, SUBJECT),
+        (_, Some(people)) => enough_workers(settings, people, workers as u64),
+        (_, None) => not_applicable(&check::WORKERS_ENOUGH, "the number of people is not known"),
     });
     found
 }

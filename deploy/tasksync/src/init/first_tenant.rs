@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use tasksync_common::registry::{Credentials, MailboxConnection, SourceConnection, Tenant};
+use tasksync_common::registry::{Access, Credentials, MailboxConnection, SourceConnection, Tenant};
 use tasksync_common::settings::Settings;
 use url::Url;
 
@@ -185,14 +185,28 @@ pub(super) fn plan_tenant(
     let Some(file) = &first.file else {
         return Ok(());
     };
-    if let Some(password) = first.password.take() {
-        let path = settings.secrets.folder.join(first.tenant.id.as_str());
-        planned.push(PlannedFile::secret(path, password)?);
+    let secret = settings.secrets.folder.join(first.tenant.id.as_str());
+    match first.password.take() {
+        Some(password) => planned.push(PlannedFile::secret(secret, password)?),
+        None if secret.is_file() => {}
+        None => {
+            return Err(CommandError::settings(format!(
+                "missing: --password-file; {} does not exist",
+                secret.display()
+            )));
+        }
     }
     let present = files::read(file)?;
     let changes = match stored_tenant(file)? {
         None => Vec::new(),
         Some(stored) => {
+            if !has_simple_credentials(&stored) {
+                return Err(CommandError::settings(format!(
+                    "{} has other credentials or another access than the questions describe, and they would be lost; edit the \
+                     file and run `tasksync init --tenant-file {0}`",
+                    file.display()
+                )));
+            }
             // What the file says beside the facts asked for here stays, such as policies.
             first.tenant.policy = stored.policy;
             first.tenant.enabled = stored.enabled;
@@ -203,6 +217,20 @@ pub(super) fn plan_tenant(
     let text = tenant_edit::as_file(&first.tenant)?;
     planned.push(PlannedFile::text(file.clone(), present.as_deref(), text, changes));
     Ok(())
+}
+
+/// Returns whether both ends have one account whose password is the file with the tenant's name, and the access that
+/// the questions lead to.
+fn has_simple_credentials(tenant: &Tenant) -> bool {
+    let SourceConnection::SharePoint(sharepoint) = &tenant.source;
+    let MailboxConnection::Ews {
+        credentials, access, ..
+    } = &tenant.mailbox;
+    let is_simple = match credentials {
+        Credentials::Basic { password, .. } => password.to_string() == format!("file:{}", tenant.id),
+        Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. } => false,
+    };
+    is_simple && sharepoint.credentials == *credentials && *access == Access::Auto
 }
 
 fn differences(before: &Tenant, after: &Tenant) -> Result<Vec<String>, CommandError> {

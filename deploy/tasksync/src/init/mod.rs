@@ -16,8 +16,9 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tasksync_common::random::unique_id;
 use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
-use tasksync_common::settings::{self, Settings};
+use tasksync_common::settings::{self, ApiSettings, Settings};
 use tasksync_worker::http::{AddressRefusal, AddressRules};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use url::Url;
 
 use self::files::PlannedFile;
@@ -124,11 +125,19 @@ pub(crate) async fn run(arguments: InitArguments, json: bool) -> Result<CommandE
     }
     write_files(&planned, arguments.yes, json)?;
 
-    let service = LocalService::find_or_start(&settings, &settings_file, &token_file).await?;
+    // From here on a signal ends the service that this command started, too.
+    let mut interrupts = Interrupts::listen()?;
+    let service = tokio::select! {
+        found = LocalService::find_or_start(&settings, &settings_file, &token_file) => found?,
+        () = interrupts.wait() => return Err(with_next_try(interrupted())),
+    };
     if matches!(service, LocalService::Running) && planned.iter().take(3).any(PlannedFile::replaces) {
         exit::note("a service runs with the earlier settings; start it again, so that it reads the new ones");
     }
-    let worked = Box::pin(connect(&arguments, &settings, &token_file, first.as_ref(), json)).await;
+    let worked = tokio::select! {
+        worked = Box::pin(connect(&arguments, &settings, &token_file, first.as_ref(), json)) => worked,
+        () = interrupts.wait() => Err(interrupted()),
+    };
     let was_running = matches!(service, LocalService::Running);
     service.end().await;
     let end = worked.map_err(with_next_try)?;
@@ -136,6 +145,7 @@ pub(crate) async fn run(arguments: InitArguments, json: bool) -> Result<CommandE
         print(&next_steps(
             &settings_file,
             &token_file,
+            settings.api.listen,
             first.as_ref(),
             was_running,
             arguments.person.is_some(),
@@ -191,8 +201,11 @@ fn new_settings(
     let (drafted, _) = settings_text::apply(present, &all).map_err(refused)?;
     let draft = load(&drafted)?.settings.outbound;
     let mut networks = draft.allowed_networks.clone();
-    networks.extend(arguments.allow_network.iter().cloned());
-    networks.dedup();
+    for network in &arguments.allow_network {
+        if !networks.contains(network) {
+            networks.push(network.clone());
+        }
+    }
     if let Some(first) = first {
         for url in servers(&first.tenant) {
             networks.extend(addresses_to_allow(&url, &networks, draft.allow_plain_http)?);
@@ -308,6 +321,36 @@ async fn connect(
     commands::run(&client, ApiCommand::Doctor { tenant: Some(tenant) }).await
 }
 
+/// The signals that end the command.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn listen() -> Result<Self, CommandError> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| CommandError::settings(format!("signals cannot be received: {error}")))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn interrupted() -> CommandError {
+    CommandError::settings("ended by a signal")
+}
+
 /// Adds to an error that the command can be run again.
 fn with_next_try(stop: CommandError) -> CommandError {
     const AGAIN: &str = "\n  The files stay as they are. Correct what is named and run the command again; \
@@ -324,6 +367,7 @@ fn with_next_try(stop: CommandError) -> CommandError {
 fn next_steps(
     settings: &Path,
     token: &Path,
+    listen: SocketAddr,
     first: Option<&FirstTenant>,
     was_running: bool,
     has_person: bool,
@@ -334,9 +378,18 @@ fn next_steps(
         text.push_str(line);
         text.push('\n');
     };
-    add(&format!("export TASKSYNC_TOKEN_FILE={}", token.display()));
+    add(&format!("export TASKSYNC_TOKEN_FILE={}", shell_word(token)));
+    if listen != ApiSettings::default().listen {
+        add(&format!(
+            "export TASKSYNC_URL=http://{}",
+            service::reachable(listen)
+        ));
+    }
     if !was_running {
-        add(&format!("tasksync standalone --config {} &", settings.display()));
+        add(&format!(
+            "tasksync standalone --config {} &",
+            shell_word(settings)
+        ));
     }
     match first {
         None => add("tasksync tenant add TENANT-FILE      # docs/connect.md"),
@@ -348,4 +401,32 @@ fn next_steps(
     }
     add("tasksync status");
     text
+}
+
+/// Returns a path as one word of a shell.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text
+        .chars()
+        .all(|sign| sign.is_ascii_alphanumeric() || "/._-".contains(sign))
+    {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        assert_eq!(
+            shell_word(Path::new("/etc/tasksync/token")),
+            "/etc/tasksync/token"
+        );
+        assert_eq!(shell_word(Path::new("/tmp/a b")), "'/tmp/a b'");
+        assert_eq!(shell_word(Path::new("/tmp/a'b")), r"'/tmp/a'\''b'");
+    }
 }

@@ -1,7 +1,10 @@
 //! The settings file of `tasksync init`: a new one, or changes of one that is there. Comments and further keys
 //! stay.
 
+use tasksync_common::refusals::without_values;
 use toml_edit::{DocumentMut, Item, Table, Value};
+
+use crate::tenant_file::line_of;
 
 /// One setting to write.
 #[derive(Debug, Clone)]
@@ -22,10 +25,16 @@ const HEAD: &str = "# Settings of tasksync, written by `tasksync init`. All keys
 /// # Errors
 /// The text is not TOML, or has a value where a section belongs; says where.
 pub(super) fn apply(text: Option<&str>, wanted: &[WantedSetting]) -> Result<(String, Vec<String>), String> {
-    let mut document: DocumentMut = text
-        .unwrap_or_default()
-        .parse()
-        .map_err(|error: toml_edit::TomlError| error.to_string())?;
+    let mut document: DocumentMut =
+        text.unwrap_or_default()
+            .parse()
+            .map_err(|error: toml_edit::TomlError| {
+                // Its own text repeats the line, which may hold a password.
+                let line = error
+                    .span()
+                    .map_or(1, |span| line_of(text.unwrap_or_default(), span.start));
+                format!("line {line}: {}", without_values(error.message()))
+            })?;
     let mut changes = Vec::new();
     for one in wanted {
         let section = document
@@ -95,6 +104,8 @@ mod tests {
     fn a_file_that_is_no_toml_is_refused_with_the_place() {
         let error = apply(Some("[api\n"), &[]).unwrap_err();
         assert!(error.contains("line 1"), "{error}");
+        let error = apply(Some("[registry]\nurl = \"postgres://t:geheim@db/t\n"), &[]).unwrap_err();
+        assert!(error.contains("line 2") && !error.contains("geheim"), "{error}");
         assert!(apply(Some("api = 1\n"), &[wanted("listen", "x", true)]).is_err());
     }
 }

@@ -155,3 +155,76 @@ fn a_tenant_whose_servers_do_not_answer_is_not_stored_and_its_files_stay() {
             .all(|name| !name.to_string_lossy().starts_with('.'))
     );
 }
+
+#[test]
+fn a_signal_ends_the_service_that_the_command_started() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path();
+    let password = folder.join("password.txt");
+    std::fs::write(&password, PASSWORD).unwrap();
+    // A server that accepts connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = silent.local_addr().unwrap();
+    let (listen, health) = (free_address(), free_address());
+    let mut command = tasksync();
+    command
+        .args(["init", "--folder", folder.to_str().unwrap()])
+        .args(["--listen", &listen, "--health-listen", &health])
+        .args([
+            "--allow-network",
+            "127.0.0.0/8",
+            "--tenant",
+            "contoso",
+            "--time-zone",
+            "UTC",
+        ])
+        .args(["--site", &format!("https://{server}/sites/a")])
+        .args(["--ews-url", &format!("https://{server}/EWS/Exchange.asmx")])
+        .args(["--account", "svc", "--password-file", password.to_str().unwrap()])
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    let mut process = command.spawn().unwrap();
+    // The test of the tenant has begun.
+    let _asked = silent.accept().unwrap();
+    let id = process.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(process.wait().unwrap().code(), Some(2));
+    assert!(
+        std::net::TcpStream::connect(&health).is_err(),
+        "the service still runs"
+    );
+    assert!(folder.join("settings.toml").is_file());
+}
+
+#[test]
+fn a_tenant_with_other_credentials_than_the_questions_describe_is_left_alone() {
+    let outer = tempfile::tempdir().unwrap();
+    let file = outer.path().join("contoso.toml");
+    let text = std::fs::read_to_string(crate::harness::example("tenant.toml")).unwrap();
+    std::fs::write(&file, &text).unwrap();
+    let password = outer.path().join("password.txt");
+    std::fs::write(&password, PASSWORD).unwrap();
+    let refused = init(
+        outer.path(),
+        &[
+            "--tenant",
+            "contoso",
+            "--password-file",
+            password.to_str().unwrap(),
+            "--yes",
+        ],
+    );
+    assert!(
+        refused.code == 2 && refused.err.contains("--tenant-file"),
+        "{refused:?}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    assert!(!outer.path().join("settings.toml").exists(), "nothing is written");
+}
