@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tasksync_common::random::unique_id;
 use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
-use tasksync_common::settings::{self, ApiSettings, Settings};
+use tasksync_common::settings::{self, ApiSettings, SettingOrigin, Settings};
 use tasksync_worker::http::{AddressRefusal, AddressRules};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use url::Url;
@@ -219,6 +219,18 @@ fn new_settings(
     let loaded = load(&text)?;
     for warning in &loaded.warnings {
         exit::note(&format!("warning: {warning}"));
+    }
+    for setting in loaded.effective() {
+        let is_written = all
+            .iter()
+            .any(|one| format!("{}.{}", one.section, one.key) == setting.key);
+        if let (true, SettingOrigin::Variable(name)) = (is_written, &setting.origin) {
+            exit::note(&format!(
+                "warning: the variable {name} is set and wins over {} in {}",
+                setting.key,
+                file.display()
+            ));
+        }
     }
     Ok((text, changes, loaded.settings))
 }

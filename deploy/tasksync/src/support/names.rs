@@ -190,9 +190,11 @@ fn without_addresses(text: &str, people: &mut PeopleNames) -> String {
         let domain = rest[at + 1..]
             .find(|sign| !(is_of_a_word(sign) || ".-".contains(sign)))
             .map_or(rest.len(), |length| at + 1 + length);
-        let address = &rest[local..domain];
-        clean.push_str(&rest[..local]);
-        if local == at || domain == at + 1 || is_replaced(address) {
+        // Signs before a name, such as a quotation mark, belong to the sentence.
+        let address = rest[local..domain].trim_start_matches(|sign| !is_of_a_word(sign) && sign != '@');
+        let before = domain - address.len();
+        clean.push_str(&rest[..before]);
+        if before >= at || domain == at + 1 || is_replaced(address) {
             clean.push_str(address);
         } else {
             let trimmed = address.trim_end_matches(['.', '-']);
@@ -269,6 +271,16 @@ mod tests {
         assert_eq!(
             text,
             "Sent to person-3@fabrikam.example. Twice: person-3@fabrikam.example, and @home."
+        );
+    }
+
+    #[test]
+    fn a_quoted_address_is_the_same_person_in_its_quotation_marks() {
+        let text = privacy(true)
+            .cleaned_text("ben@contoso.example: the address 'ben@contoso.example' has no mailbox");
+        assert_eq!(
+            text,
+            "person-2@contoso.example: the address 'person-2@contoso.example' has no mailbox"
         );
     }
 
