@@ -92,7 +92,7 @@ pub(crate) enum Command {
     /// people's names.
     ///
     /// The answers come from the running service, settings and metrics from this machine. If the service cannot be
-    /// reached, the archive has what is left, and says so. Exit code 1 if a part is missing.
+    /// reached, the archive has only this machine's part, and says so. Exit code 1 if a part is missing.
     SupportBundle(SupportBundleArguments),
     /// Explains an error code: its cause, who acts and what to do. Without a code, lists all codes.
     ///

@@ -249,7 +249,7 @@ async fn user(client: &ApiClient, command: UserCommand) -> Result<CommandEnd, Co
     }
 }
 
-fn tenant_query(tenant: Option<&str>) -> Vec<(&str, &str)> {
+pub(crate) fn tenant_query(tenant: Option<&str>) -> Vec<(&str, &str)> {
     tenant.map(|tenant| ("tenant", tenant)).into_iter().collect()
 }
 

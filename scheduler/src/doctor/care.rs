@@ -29,9 +29,20 @@ const MANY_DISABLED: u64 = 10;
 
 /// Judges everything that the settings and the files they name show.
 pub(super) fn judge_settings(settings: &Settings, now: Timestamp) -> Vec<DoctorFinding> {
+    let stores = remote_stores(settings);
     vec![
-        encrypted_stores(settings),
-        store_passwords(settings),
+        judge_stores(
+            &check::STORES_ENCRYPTED,
+            &stores,
+            unencrypted,
+            "every store on another machine is reached over TLS",
+        ),
+        judge_stores(
+            &check::STORES_PASSWORDS,
+            &stores,
+            without_own_password,
+            "every store on another machine has a password",
+        ),
         networks(&settings.outbound),
         guard(&settings.guard),
         journal_life(settings),
@@ -89,65 +100,49 @@ fn remote_stores(settings: &Settings) -> Vec<RemoteStore<'_>> {
     .collect()
 }
 
-fn encrypted_stores(settings: &Settings) -> DoctorFinding {
-    let stores = remote_stores(settings);
+/// Judges every store on another machine by `problem_of`.
+fn judge_stores(
+    definition: &Definition,
+    stores: &[RemoteStore<'_>],
+    problem_of: impl Fn(&RemoteStore<'_>) -> Option<String>,
+    well: &str,
+) -> DoctorFinding {
     if stores.is_empty() {
         return finding(
-            &check::STORES_ENCRYPTED,
+            definition,
             CheckResult::NotApplicable,
             "no store is on another machine",
         );
     }
-    let problems = stores
-        .iter()
-        .filter(|store| match store.scheme {
-            // Without a mode, a store on another machine is reached with verify-full.
-            "postgres" | "postgresql" => ["disable", "allow", "prefer"].iter().any(|mode| {
-                store.rest.contains(&format!("sslmode={mode}"))
-                    || store.rest.contains(&format!("ssl-mode={mode}"))
-            }),
-            scheme => !(scheme.starts_with("rediss") || scheme == "amqps"),
-        })
-        .map(|store| format!("{} reaches another machine without TLS", store.setting))
-        .collect::<Vec<_>>();
-    judged(
-        &check::STORES_ENCRYPTED,
-        &problems,
-        "every store on another machine is reached over TLS",
-    )
+    let problems: Vec<String> = stores.iter().filter_map(problem_of).collect();
+    judged(definition, &problems, well)
 }
 
-fn store_passwords(settings: &Settings) -> DoctorFinding {
-    let stores = remote_stores(settings);
-    if stores.is_empty() {
-        return finding(
-            &check::STORES_PASSWORDS,
-            CheckResult::NotApplicable,
-            "no store is on another machine",
-        );
+fn unencrypted(store: &RemoteStore<'_>) -> Option<String> {
+    let is_plain = match store.scheme {
+        // Without a mode, a store on another machine is reached with verify-full.
+        "postgres" | "postgresql" => ["disable", "allow", "prefer"].iter().any(|mode| {
+            store.rest.contains(&format!("sslmode={mode}"))
+                || store.rest.contains(&format!("ssl-mode={mode}"))
+        }),
+        scheme => !(scheme.starts_with("rediss") || scheme == "amqps"),
+    };
+    is_plain.then(|| format!("{} reaches another machine without TLS", store.setting))
+}
+
+fn without_own_password(store: &RemoteStore<'_>) -> Option<String> {
+    let password = store.login.split_once(':').map_or("", |(_, password)| password);
+    let in_query = store.rest.contains("password=");
+    if store.login == "guest:guest" {
+        Some(format!(
+            "{} uses the account that every RabbitMQ has",
+            store.setting
+        ))
+    } else if password.is_empty() && !in_query {
+        Some(format!("{} has no password", store.setting))
+    } else {
+        None
     }
-    let problems = stores
-        .iter()
-        .filter_map(|store| {
-            let password = store.login.split_once(':').map_or("", |(_, password)| password);
-            let in_query = store.rest.contains("password=");
-            if store.login == "guest:guest" {
-                Some(format!(
-                    "{} uses the account that every RabbitMQ has",
-                    store.setting
-                ))
-            } else if password.is_empty() && !in_query {
-                Some(format!("{} has no password", store.setting))
-            } else {
-                None
-            }
-        })
-        .collect::<Vec<_>>();
-    judged(
-        &check::STORES_PASSWORDS,
-        &problems,
-        "every store on another machine has a password",
-    )
 }
 
 fn networks(outbound: &OutboundSettings) -> DoctorFinding {

@@ -21,7 +21,7 @@ use crate::cli::Config;
 use crate::client::{ApiClient, pretty};
 use crate::exit::{self, CommandEnd, CommandError};
 use crate::new_file::NewFile;
-use crate::{effective, service, show, token};
+use crate::{commands, effective, service, show, token};
 
 /// Most tenants whose settings are in the bundle.
 const TENANTS: usize = 100;
@@ -163,7 +163,7 @@ async fn add_remote(parts: &mut Parts, client: &ApiClient, arguments: &SupportBu
     } else {
         without_names(client, tenants.as_ref().ok()).await
     };
-    let query: Vec<(&str, &str)> = tenant.map(|tenant| ("tenant", tenant)).into_iter().collect();
+    let query = commands::tenant_query(tenant);
     let mut add = |parts: &mut Parts, name, meaning, answer: Result<Value, CommandError>| {
         let answer = answer.map(|answer| privacy.cleaned(answer));
         let text = answer.as_ref().map(pretty);
