@@ -235,6 +235,18 @@ catalogue! {
         "The token endpoint cannot be reached or understood"
         "The address is wrong, or a firewall is in between."
         "Check the token address of the tenant and the network path to it.";
+    KdcUnreachable "kdc-unreachable" (TokenUnreachable) TenantAdministrator Server..Server
+        "No key distribution centre of the account's realm can be reached"
+        "The addresses in `kdc` are wrong, the domain controllers are down, or a firewall closes TCP port 88."
+        "Check `kdc` in the tenant's credentials and the network path from the workers to it.";
+    KdcRefused "kdc-refused" (TokenRefused) TenantAdministrator Server..Server
+        "The key distribution centre gives no ticket"
+        "A wrong password, account or realm, a blocked account, a server without the service principal name, or clocks that differ by more than 5 minutes."
+        "See the detail. Correct the tenant's credentials, register the service principal name, or set the clocks.";
+    SignInNotBuilt "sign-in-not-built" (SecretUnavailable) Operator Server..Server
+        "This build of tasksync cannot sign in by NTLM or Kerberos"
+        "It was built without the cargo feature `sspi`."
+        "Use the released image, or build with the default features.";
     SecretUnavailable "secret-unavailable" Operator Server..Server
         "A secret named in the tenant's settings cannot be read"
         "The environment variable is not set or the file is missing or unreadable."

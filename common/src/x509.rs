@@ -1,8 +1,9 @@
-//! Reading certificates, for the doctor.
+//! Reading certificates.
 
 use jiff::Timestamp;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::signature_algorithm::SignatureAlgorithm;
 
 use crate::facts::CertificateFacts;
 
@@ -36,6 +37,39 @@ pub fn certificate_facts(der: &[u8]) -> Result<CertificateFacts, String> {
             .chars()
             .take(CHARACTERS)
             .collect(),
+    })
+}
+
+/// The hash function of a certificate's channel binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindingHash {
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+/// Returns the hash function with which a certificate in DER becomes a `tls-server-end-point` channel binding (RFC
+/// 5929, section 4.1): that of its signature, and SHA-256 instead of MD5 and SHA-1. Signatures without one hash
+/// function, such as Ed25519, leave it undefined there; they get SHA-256.
+///
+/// # Errors
+/// The reason, if the bytes are not a certificate.
+pub fn binding_hash(der: &[u8]) -> Result<BindingHash, String> {
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|error| format!("it is not a certificate: {error}"))?;
+    let algorithm = &certificate.signature_algorithm;
+    let oid = match SignatureAlgorithm::try_from(algorithm) {
+        Ok(SignatureAlgorithm::RSASSA_PSS(parameters)) => parameters.hash_algorithm_oid().to_id_string(),
+        Ok(_) | Err(_) => algorithm.algorithm.to_id_string(),
+    };
+    Ok(match oid.as_str() {
+        // RSA, ECDSA, and the hash function itself.
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" | "2.16.840.1.101.3.4.2.2" => BindingHash::Sha384,
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" | "2.16.840.1.101.3.4.2.3" => BindingHash::Sha512,
+        _ => BindingHash::Sha256,
     })
 }
 

@@ -11,22 +11,19 @@ use tasksync_common::facts::{
 };
 use tasksync_common::fleet::{ServerName, account, host_of};
 use tasksync_common::metrics::record::Server;
-use tasksync_common::registry::{Credentials, MailboxConnection, SourceConnection, Tenant};
+use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
 use tasksync_common::x509::certificate_facts;
 use url::Url;
 
 use crate::connect::ServerConnector;
-use crate::http::header::{HeaderMap, WWW_AUTHENTICATE};
 use crate::http::service::{self, Intent};
-use crate::http::{CallError, LookError, for_message};
+use crate::http::{CallError, LookError, for_message, offered_schemes};
 
 /// Timeout of one look, the wait for its permit included. Two rounds of looks fit into the doctor's time for a tenant.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Servers looked at together, and at the same time.
 const SERVERS: usize = 20;
 const AT_ONCE: usize = 10;
-/// Sign-in schemes of one server that are kept.
-const SCHEMES: usize = 10;
 
 /// A server of a tenant, and the address at which it is looked at.
 struct Target {
@@ -97,7 +94,7 @@ impl ServerConnector {
                     .map(|der| certificate_facts(&der))
                     .transpose()
                     .map_err(|reason| ServerRefusal::Certificate(CertificateProblem::Untrusted, reason))?,
-                schemes: schemes(&looked.headers),
+                schemes: offered_schemes(&looked.headers),
                 sharepoint_version: looked
                     .headers
                     .get("microsoftsharepointteamservices")
@@ -139,7 +136,7 @@ fn targets_of(tenant: &Tenant) -> Vec<Target> {
     };
     add(ServerKind::Mailbox, url.clone(), account(&tenant.id, credentials));
     for credentials in [&source.credentials, credentials] {
-        if let (Some(name), Some(url)) = (ServerName::of_token_endpoint(credentials), token_url(credentials))
+        if let (Some(name), Some(url)) = (ServerName::of_token_endpoint(credentials), credentials.token_url())
         {
             add(ServerKind::Token, url.clone(), name.account);
         }
@@ -151,64 +148,4 @@ fn targets_of(tenant: &Tenant) -> Vec<Target> {
         add(ServerKind::Source, url, account(&tenant.id, &source.credentials));
     }
     targets.into_values().collect()
-}
-
-fn token_url(credentials: &Credentials) -> Option<&Url> {
-    match credentials {
-        Credentials::Basic { .. } => None,
-        Credentials::OauthSecret { token_url, .. } | Credentials::OauthCertificate { token_url, .. } => {
-            Some(token_url)
-        }
-    }
-}
-
-/// Returns the sign-in schemes that an answer offers, each once.
-fn schemes(headers: &HeaderMap) -> Vec<String> {
-    let mut schemes: Vec<String> = Vec::new();
-    for value in headers.get_all(WWW_AUTHENTICATE) {
-        // The first word of a header line is a scheme. Further schemes in one line are read only if they stand alone.
-        let parts = value.to_str().unwrap_or_default().split(',');
-        for (at, part) in parts.enumerate() {
-            let mut words = part.split_ascii_whitespace();
-            let Some(scheme) = words.next().filter(|word| !word.contains(['=', '"'])) else {
-                continue;
-            };
-            if at > 0 && words.next().is_some_and(|word| !word.contains('=')) {
-                continue;
-            }
-            let scheme = for_message(scheme, 30);
-            if schemes.len() < SCHEMES && !schemes.iter().any(|known| known.eq_ignore_ascii_case(&scheme)) {
-                schemes.push(scheme);
-            }
-        }
-    }
-    schemes
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::http::header::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn the_schemes_of_a_refusal_are_named_once_each() {
-        let of = |values: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(WWW_AUTHENTICATE, HeaderValue::from_str(value).unwrap());
-            }
-            schemes(&headers)
-        };
-        assert_eq!(of(&["Negotiate", "NTLM", "ntlm"]), ["Negotiate", "NTLM"]);
-        assert_eq!(of(&["NTLM, Negotiate"]), ["NTLM", "Negotiate"]);
-        assert_eq!(
-            of(&[
-                "Bearer client_id=\"a\", trusted_issuers=\"b@*\"",
-                "Basic realm=\"x, y\""
-            ]),
-            ["Bearer", "Basic"]
-        );
-        assert_eq!(of(&[]), Vec::<String>::new());
-    }
 }

@@ -36,7 +36,10 @@ impl ServerName {
     #[must_use]
     pub fn of_token_endpoint(credentials: &Credentials) -> Option<Self> {
         match credentials {
-            Credentials::Basic { .. } => None,
+            Credentials::Basic { .. }
+            | Credentials::Ntlm { .. }
+            | Credentials::Kerberos { .. }
+            | Credentials::Negotiate { .. } => None,
             Credentials::OauthSecret {
                 token_url, client_id, ..
             }
@@ -88,7 +91,10 @@ impl fmt::Display for ServerName {
 #[must_use]
 pub fn account(tenant: &TenantId, credentials: &Credentials) -> String {
     match credentials {
-        Credentials::Basic { user, .. } => user.to_lowercase(),
+        Credentials::Basic { user, .. }
+        | Credentials::Ntlm { user, .. }
+        | Credentials::Kerberos { user, .. }
+        | Credentials::Negotiate { user, .. } => user.to_lowercase(),
         Credentials::OauthSecret { client_id, .. } | Credentials::OauthCertificate { client_id, .. } => {
             format!("{tenant}/{client_id}")
         }

@@ -2,6 +2,7 @@
 //! them.
 
 pub mod backup;
+mod credentials;
 mod journal;
 mod open;
 mod recovery;
@@ -12,6 +13,7 @@ mod transfer;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use credentials::{ChannelBinding, Credentials, CredentialsError, KdcAddress, KdcAddressError};
 pub use journal::{JournalEntry, JournalKind};
 pub(crate) use open::{SUPPORTED_URLS, url_file_refusal, url_refusal};
 pub use open::{open_for_backup, open_registry, open_to_fill};
@@ -21,7 +23,7 @@ pub use sql::{
     occupy,
 };
 pub use tenant::{
-    Access, Credentials, MailboxConnection, SecretRef, SecretRefError, SharePointConnection,
+    Access, MailboxConnection, SecretRef, SecretRefError, SharePointConnection,
     SourceConnection, Tenant, TestPerson,
 };
 pub use transfer::{RestoreAs, TransferError, fill_from_backup, write_backup};

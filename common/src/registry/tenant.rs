@@ -9,6 +9,8 @@ use url::Url;
 use crate::model::{MailboxAddress, TenantId, stored_as_text};
 use crate::plan::Policy;
 
+use super::credentials::Credentials;
+
 /// Why a reference to a secret was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -65,59 +67,6 @@ impl fmt::Display for SecretRef {
         match self {
             Self::Environment(name) => write!(formatter, "env:{name}"),
             Self::File(path) => write!(formatter, "file:{}", path.display()),
-        }
-    }
-}
-
-/// The credentials with which tasksync signs in to a server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Credentials {
-    /// HTTP Basic over TLS (Exchange Server and SharePoint Server only).
-    Basic {
-        /// Account, for example `contoso\svc-tasksync` or `svc-tasksync@contoso.example`.
-        user: String,
-        /// Its password.
-        password: SecretRef,
-    },
-    /// OAuth 2.0 client credentials with a shared secret.
-    OauthSecret {
-        /// Token endpoint.
-        token_url: Url,
-        /// Application (client) id.
-        client_id: String,
-        /// Scope, for example `https://outlook.office365.com/.default`.
-        scope: String,
-        /// The client secret.
-        secret: SecretRef,
-    },
-    /// OAuth 2.0 client credentials with a certificate (a signed JWT assertion, PS256).
-    OauthCertificate {
-        /// Token endpoint.
-        token_url: Url,
-        /// Application (client) id.
-        client_id: String,
-        /// Scope, for example `https://contoso.sharepoint.com/.default`.
-        scope: String,
-        /// The private key in PEM (PKCS #8).
-        private_key: SecretRef,
-        /// The certificate in PEM. It is public, but found in the same way.
-        certificate: SecretRef,
-    },
-}
-
-impl Credentials {
-    /// Returns the names of the secrets, each with its key in the tenant's document.
-    #[must_use]
-    pub fn secrets(&self) -> Vec<(&'static str, &SecretRef)> {
-        match self {
-            Self::Basic { password, .. } => vec![("password", password)],
-            Self::OauthSecret { secret, .. } => vec![("secret", secret)],
-            Self::OauthCertificate {
-                private_key,
-                certificate,
-                ..
-            } => vec![("private_key", private_key), ("certificate", certificate)],
         }
     }
 }

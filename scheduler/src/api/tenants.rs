@@ -138,7 +138,12 @@ fn check(id: &TenantId, tenant: &Tenant) -> Result<(), ApiError> {
             site.password().is_some() || !site.username().is_empty(),
         )?;
     }
-    let MailboxConnection::Ews { url, .. } = &tenant.mailbox;
+    let MailboxConnection::Ews { url, credentials, .. } = &tenant.mailbox;
+    for (side, credentials) in [("source", &sharepoint.credentials), ("mailbox", credentials)] {
+        credentials
+            .check()
+            .map_err(|error| ApiError::bad_request(format!("{side}.credentials.{error}")))?;
+    }
     check_address(
         "mailbox.url",
         url.scheme(),

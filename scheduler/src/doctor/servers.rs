@@ -195,14 +195,6 @@ fn judge_life(what: &str, expires_at: Timestamp, now: Timestamp) -> Option<(Chec
     }
 }
 
-/// Returns the scheme that the credentials use.
-fn scheme_of(credentials: &Credentials) -> &'static str {
-    match credentials {
-        Credentials::Basic { .. } => "Basic",
-        Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. } => "Bearer",
-    }
-}
-
 fn judge_schemes(
     (definition, subject): (&Definition, &str),
     kind: ServerKind,
@@ -210,7 +202,7 @@ fn judge_schemes(
     signed_in: bool,
     servers: &[ServerCheck],
 ) -> DoctorFinding {
-    let used = scheme_of(credentials);
+    let used = credentials.scheme();
     if signed_in {
         let text = format!("the server accepted the sign-in by {used}");
         return DoctorFinding::new(definition, subject, CheckResult::Ok, text);

@@ -16,7 +16,11 @@ impl Authenticator {
     pub(crate) fn check_secrets(&self, credentials: &Credentials) -> Vec<SecretCheck> {
         let certificate = match credentials {
             Credentials::OauthCertificate { certificate, .. } => Some(certificate),
-            Credentials::Basic { .. } | Credentials::OauthSecret { .. } => None,
+            Credentials::Basic { .. }
+            | Credentials::Ntlm { .. }
+            | Credentials::Kerberos { .. }
+            | Credentials::Negotiate { .. }
+            | Credentials::OauthSecret { .. } => None,
         };
         credentials
             .secrets()

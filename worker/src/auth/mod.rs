@@ -1,10 +1,18 @@
-//! Signing in: Basic, and OAuth 2.0 client credentials with a secret or a certificate.
+//! Signing in: Basic; OAuth 2.0 client credentials with a secret or a certificate; and NTLM, Kerberos and Negotiate, which
+//! sign connections in instead of requests.
 
 mod assertion;
 mod check;
+mod connection;
 mod endpoint;
+mod password_history;
 mod scrub;
 mod secret;
+#[cfg(feature = "sspi")]
+mod security_context;
+#[cfg(not(feature = "sspi"))]
+#[path = "security_context_absent.rs"]
+mod security_context;
 mod token;
 
 use std::collections::HashMap;
@@ -17,20 +25,33 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record::{self, Server};
+use tasksync_common::model::TenantId;
 use tasksync_common::registry::{Credentials, SecretRef};
 use tasksync_common::settings::SecretsSettings;
 use url::Url;
 
 use crate::http::service::{self, Intent};
-use crate::http::{Http, HttpRequest, host_of, secret_header};
+use crate::http::{ConnectionSignIn, Http, HttpRequest, host_of, secret_header};
 use crate::throttle::{ServerLimits, Servers};
 use assertion::KeyError;
+use connection::{Account, AccountSignIn};
 use endpoint::Proof;
 use secret::{Secrets, unavailable};
 use token::{AccessToken, TokenState, TokenStep};
 
 /// Timeout of a request to a token endpoint.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How a request is signed in.
+pub enum SignIn {
+    /// By this `Authorization` header.
+    Header(HeaderValue),
+    /// By its connection.
+    Connection(Arc<dyn ConnectionSignIn>),
+}
+
+/// Accounts at servers whose passwords' history is kept. Beyond this number those that are not in use are forgotten.
+const MAXIMUM_ACCOUNTS: usize = 10_000;
 
 /// Applications whose tokens are kept. Beyond this number the token that expires first is dropped, and
 /// requested again when it is needed.
@@ -48,6 +69,8 @@ struct AuthenticatorInner {
     servers: Option<Servers>,
     secrets: Secrets,
     applications: Mutex<HashMap<String, Arc<Application>>>,
+    /// Accounts that sign connections in, by [`ConnectionSignIn::identity`] and host.
+    accounts: Mutex<HashMap<String, Arc<Account>>>,
 }
 
 /// One application at one token endpoint with one scope.
@@ -96,7 +119,10 @@ enum ClientKey<'c> {
 impl<'c> Grant<'c> {
     fn of(credentials: &'c Credentials) -> Option<Self> {
         match credentials {
-            Credentials::Basic { .. } => None,
+            Credentials::Basic { .. }
+            | Credentials::Ntlm { .. }
+            | Credentials::Kerberos { .. }
+            | Credentials::Negotiate { .. } => None,
             Credentials::OauthSecret {
                 token_url,
                 client_id,
@@ -161,8 +187,50 @@ impl Authenticator {
                 servers,
                 secrets: Secrets::new(secrets),
                 applications: Mutex::default(),
+                accounts: Mutex::default(),
             }),
         }
+    }
+
+    /// Returns how requests of the tenant to `url` are signed in with these credentials.
+    ///
+    /// # Errors
+    /// Those of [`Self::header`]. The sign-in of a connection fails only when a connection is opened.
+    pub async fn sign_in(
+        &self,
+        tenant: &TenantId,
+        credentials: &Arc<Credentials>,
+        server: Server,
+        url: &Url,
+    ) -> Result<SignIn, Failure> {
+        match &**credentials {
+            Credentials::Basic { .. } | Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. } => {
+                self.header(credentials).await.map(SignIn::Header)
+            }
+            Credentials::Ntlm { password, .. }
+            | Credentials::Kerberos { password, .. }
+            | Credentials::Negotiate { password, .. } => {
+                // Everything that the credentials say, so that no two identities share a connection.
+                let identity = format!("{tenant}\0{credentials:?}");
+                Ok(SignIn::Connection(Arc::new(AccountSignIn {
+                    auth: self.clone(),
+                    credentials: Arc::clone(credentials),
+                    password: password.clone(),
+                    server,
+                    host: url.host_str().unwrap_or_default().to_owned(),
+                    account: self.account(format!("{identity}\0{}", host_of(url))),
+                    identity,
+                })))
+            }
+        }
+    }
+
+    fn account(&self, name: String) -> Arc<Account> {
+        let mut accounts = self.inner.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if accounts.len() >= MAXIMUM_ACCOUNTS && !accounts.contains_key(&name) {
+            accounts.retain(|_, account| Arc::strong_count(account) > 1);
+        }
+        Arc::clone(accounts.entry(name).or_default())
     }
 
     /// Returns the `Authorization` header for these credentials. One request is made, however many calls need
@@ -170,6 +238,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// - `SecretNotAllowed`, `SecretUnavailable`, `TokenRefused`, `AddressRefused`: permanent for the tenant.
+    /// - `SecretUnavailable`, too, for credentials that sign connections in, which have no header.
     /// - `TokenUnreachable`: transient, or throttled if the endpoint asks for a pause.
     ///
     /// A failure is returned again for 2 s to 1 min, or for the named pause, before the endpoint is asked
@@ -189,7 +258,13 @@ impl Authenticator {
         let now = self.now();
         match (Grant::of(credentials), credentials) {
             (Some(grant), _) => self.application(&grant, now).state().refused(now),
-            (None, Credentials::Basic { password, .. }) => self.inner.secrets.renew(password, now),
+            (
+                None,
+                Credentials::Basic { password, .. }
+                | Credentials::Ntlm { password, .. }
+                | Credentials::Kerberos { password, .. }
+                | Credentials::Negotiate { password, .. },
+            ) => self.inner.secrets.renew(password, now),
             (None, Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. }) => false,
         }
     }
@@ -206,6 +281,9 @@ impl Authenticator {
         let read = |name| self.inner.secrets.read(name, now).ok();
         let (secret, sent) = match credentials {
             Credentials::Basic { password, .. } => (read(password), self.basic(credentials).ok()),
+            Credentials::Ntlm { password, .. }
+            | Credentials::Kerberos { password, .. }
+            | Credentials::Negotiate { password, .. } => (read(password), None),
             Credentials::OauthSecret { secret, .. } => (read(secret), self.cached_token(credentials, now)),
             Credentials::OauthCertificate { .. } => (None, self.cached_token(credentials, now)),
         };
@@ -221,7 +299,7 @@ impl Authenticator {
             .map(secrecy::ExposeSecret::expose_secret)
             .chain(sent)
             .collect();
-        scrub::hide(text, &secrets)
+        scrub::hide_connection_tokens(&scrub::hide(text, &secrets))
     }
 
     fn last_assertion(&self, credentials: &Credentials) -> Option<SecretString> {
@@ -246,7 +324,7 @@ impl Authenticator {
             return Err(Failure::new(
                 ErrorClass::Refused,
                 Code::SecretUnavailable,
-                "these credentials have no password",
+                "these credentials have no header: they sign connections in",
             ));
         };
         // RFC 7617, section 2: the first colon ends the user name.
@@ -354,6 +432,7 @@ impl Authenticator {
             headers,
             body: endpoint::form(grant.client_id, grant.scope, &proof),
             timeout: TOKEN_TIMEOUT,
+            sign_in: None,
         };
         let answer = self.inner.http.send(call).await.map_err(|error| {
             service::no_answer(Server::Token, &error, Intent::Read).within("token endpoint")

@@ -15,6 +15,9 @@ const MARK: &str = "\0";
 /// secret.
 const SHORTEST_PART: usize = 4;
 
+/// Characters after the name of a scheme that may be a token. Words of a sentence are shorter.
+const SHORTEST_TOKEN: usize = 16;
+
 /// Returns the text with every secret hidden, in each form in which a server may repeat it: as it is, in
 /// base64, URL-encoded, as HTML and as JSON.
 pub(super) fn hide(mut text: String, secrets: &[&str]) -> String {
@@ -39,6 +42,36 @@ pub(super) fn hide(mut text: String, secrets: &[&str]) -> String {
         }
     }
     parts.concat().replace(MARK, HIDDEN)
+}
+
+/// Returns the text without the tokens of NTLM and Negotiate, which prove a password: from the scheme's name to the end
+/// of the base64 that follows it.
+pub(super) fn hide_connection_tokens(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, scheme, after)) = next_scheme(rest) {
+        let token = after
+            .find(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '+' | '/' | '=')))
+            .unwrap_or(after.len());
+        shown.push_str(before);
+        shown.push_str(scheme);
+        shown.push_str(if token >= SHORTEST_TOKEN { HIDDEN } else { &after[..token] });
+        rest = &after[token..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Splits the text at the first scheme that signs connections in: what is before it, it with the blank after it, the
+/// rest.
+fn next_scheme(text: &str) -> Option<(&str, &str, &str)> {
+    let (at, scheme) = ["NTLM ", "Negotiate "]
+        .iter()
+        .filter_map(|scheme| Some((text.find(scheme)?, scheme)))
+        .min_by_key(|(at, _)| *at)?;
+    let (before, after) = text.split_at(at);
+    let (scheme, after) = after.split_at(scheme.len());
+    Some((before, scheme, after))
 }
 
 fn forms(secret: &str) -> Vec<String> {

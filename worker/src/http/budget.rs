@@ -78,6 +78,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             timeout: Duration::from_secs(20),
+            sign_in: None,
         };
         let error = with_byte_budget(1_000, async {
             assert_eq!(http.send(call.clone()).await.unwrap().body.len(), 600);

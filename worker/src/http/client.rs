@@ -1,7 +1,6 @@
 //! The process's one HTTP client.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap};
@@ -15,21 +14,16 @@ use tracing::Instrument as _;
 use super::address::AddressRules;
 use super::answer_memory::AnswerMemory;
 use super::body::{BodyReader, BodyRefusal};
+use super::bound::{BoundAnswer, BoundConnections};
 use super::budget;
+use super::dial::Dialer;
 use super::explain::{call_error, reason_of};
 use super::header_times::clock_offset;
 use super::resolver::{CheckedResolver, Lookup, SystemLookup};
-use super::{CallError, HttpAnswer, HttpRequest, host_of};
+use super::{CallError, HEADER_LINES, HttpAnswer, HttpRequest, IDLE_CONNECTION, host_of};
 
 /// Shortest time between two replacements of all connections, whatever servers do.
 const DISTRUST_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
-
-/// Time after which an unused connection is closed. IIS closes them after two minutes; a request on a
-/// connection that the server is closing has an unknown outcome.
-const IDLE_CONNECTION: Duration = Duration::from_mins(1);
-
-/// Header lines of one answer. The client's read buffer (about 400 KiB) bounds their size.
-const HEADER_LINES: usize = 100;
 
 /// The process's one HTTP client. Cheap to clone; clones share connections.
 ///
@@ -48,15 +42,14 @@ pub struct Http {
 struct HttpInner {
     current: RwLock<Current>,
     settings: OutboundSettings,
-    authorities: Vec<reqwest::Certificate>,
-    rules: Arc<AddressRules>,
-    lookup: Arc<dyn Lookup>,
+    dialer: Dialer,
     clock: SharedClock,
     answer_memory: AnswerMemory,
 }
 
 struct Current {
     client: reqwest::Client,
+    bound: Arc<BoundConnections>,
     since: Timestamp,
     distrusted: bool,
 }
@@ -88,11 +81,15 @@ impl Http {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let rules = AddressRules::new(&settings.allowed_networks, settings.allow_plain_http)
             .map_err(|error| HttpSetupError(format!("outbound.allowed_networks: {error}")))?;
-        let rules = Arc::new(rules);
-        let authorities = read_authorities(&settings)?;
-        let client = build(&settings, &authorities, &rules, &lookup)?;
+        let dialer = Dialer {
+            rules: Arc::new(rules),
+            lookup,
+            tls: Arc::new(tls_config(&settings)?),
+            connect_timeout: settings.connect_timeout,
+        };
         let current = RwLock::new(Current {
-            client,
+            client: build(&settings, &dialer)?,
+            bound: bound_connections(&settings, &dialer),
             since: clock.now(),
             distrusted: false,
         });
@@ -100,9 +97,7 @@ impl Http {
             inner: Arc::new(HttpInner {
                 current,
                 settings,
-                authorities,
-                rules,
-                lookup,
+                dialer,
                 clock,
                 answer_memory: AnswerMemory::default(),
             }),
@@ -118,7 +113,11 @@ impl Http {
     /// Returns the rules for addresses, for checks before anything is sent.
     #[must_use]
     pub fn rules(&self) -> &AddressRules {
-        &self.inner.rules
+        &self.inner.dialer.rules
+    }
+
+    pub(super) fn dialer(&self) -> &Dialer {
+        &self.inner.dialer
     }
 
     /// Marks all present connections as untrusted, after an answer that did not belong to its request. They
@@ -138,7 +137,7 @@ impl Http {
     /// Returns a client under the same rules that keeps no connection and shows the server's certificate.
     pub(super) fn looking_client(&self) -> Result<reqwest::Client, HttpSetupError> {
         let inner = &self.inner;
-        builder(&inner.settings, &inner.authorities, &inner.rules, &inner.lookup)
+        builder(&inner.settings, &inner.dialer)
             .tls_info(true)
             .pool_max_idle_per_host(0)
             .build()
@@ -153,8 +152,7 @@ impl Http {
 
     fn exchange_connections(&self) -> bool {
         let inner = &self.inner;
-        // Built outside the lock: loading the system's root certificates takes about 2 ms.
-        let built = build(&inner.settings, &inner.authorities, &inner.rules, &inner.lookup);
+        let built = build(&inner.settings, &inner.dialer);
         let mut current = inner.current.write().unwrap_or_else(PoisonError::into_inner);
         if !self.exchange_due(&current) {
             return true;
@@ -164,6 +162,7 @@ impl Http {
         match built {
             Ok(client) => {
                 current.client = client;
+                current.bound = bound_connections(&inner.settings, &inner.dialer);
                 current.distrusted = false;
                 true
             }
@@ -174,14 +173,16 @@ impl Http {
         }
     }
 
-    fn client(&self) -> reqwest::Client {
+    /// Returns the present clients: the shared one, and the one of connections that are signed in themselves.
+    fn clients(&self) -> (reqwest::Client, Arc<BoundConnections>) {
         let read = || {
             let current = self.inner.current.read().unwrap_or_else(PoisonError::into_inner);
-            (current.client.clone(), self.exchange_due(&current))
+            let clients = (current.client.clone(), Arc::clone(&current.bound));
+            (clients, self.exchange_due(&current))
         };
-        let (client, due) = read();
+        let (clients, due) = read();
         if !due {
-            return client;
+            return clients;
         }
         self.exchange_connections();
         read().0
@@ -226,13 +227,12 @@ impl Http {
 
     async fn deliver(&self, call: HttpRequest) -> Result<HttpAnswer, CallError> {
         // IP addresses are checked here; names are checked when they are resolved.
-        self.inner
-            .rules
+        self.rules()
             .check_url(&call.url)
             .map_err(CallError::AddressRefused)?;
         let host = host_of(&call.url);
         let timeout = call.timeout.min(self.inner.settings.request_timeout);
-        match tokio::time::timeout(timeout, self.exchange(call, &host)).await {
+        match tokio::time::timeout(timeout, Box::pin(self.exchange(call, &host))).await {
             Ok(result) => result,
             Err(_) => Err(CallError::TimedOut {
                 host,
@@ -246,21 +246,41 @@ impl Http {
         reason = "this is the one way out; it limits time and size"
     )]
     async fn exchange(&self, call: HttpRequest, host: &str) -> Result<HttpAnswer, CallError> {
-        let limit = self.inner.settings.maximum_answer_bytes;
-        let too_large = || CallError::TooLarge {
-            host: host.to_owned(),
-            limit,
-        };
-        let mut request = self
-            .client()
+        let (client, bound) = self.clients();
+        let payer = Arc::clone(&call.payer);
+        let sent = self.inner.clock.now();
+        if let Some(sign_in) = &call.sign_in {
+            let BoundAnswer { response, connection } = bound.send(&call, &**sign_in, host).await?;
+            let answer = self.read(response, sent, payer, host).await?;
+            if let Some(connection) = connection {
+                connection.release();
+            }
+            return Ok(answer);
+        }
+        let mut request = client
             .request(call.method, call.url)
             .headers(call.headers)
             .header(ACCEPT_ENCODING, "gzip");
         if !call.body.is_empty() {
             request = request.body(call.body);
         }
-        let sent = self.inner.clock.now();
-        let mut response = request.send().await.map_err(|error| call_error(error, host))?;
+        let response = request.send().await.map_err(|error| call_error(error, host))?;
+        self.read(response, sent, payer, host).await
+    }
+
+    /// Reads the whole answer to a request that began at `sent`.
+    async fn read(
+        &self,
+        mut response: reqwest::Response,
+        sent: Timestamp,
+        payer: Arc<str>,
+        host: &str,
+    ) -> Result<HttpAnswer, CallError> {
+        let limit = self.inner.settings.maximum_answer_bytes;
+        let too_large = || CallError::TooLarge {
+            host: host.to_owned(),
+            limit,
+        };
         let clock_offset = clock_offset(response.headers(), sent, self.inner.clock.now());
         // Compressed answers have no announced length; the count below limits them.
         if response
@@ -283,7 +303,7 @@ impl Http {
                 reason: "the answer is announced as gzip and is not gzip".to_owned(),
             },
         };
-        let mut body = BodyReader::new(gzip, limit, self.inner.answer_memory.clone(), call.payer);
+        let mut body = BodyReader::new(gzip, limit, self.inner.answer_memory.clone(), payer);
         while let Some(chunk) = response.chunk().await.map_err(|error| call_error(error, host))? {
             body.add(&chunk).await.map_err(refused)?;
         }
@@ -302,41 +322,46 @@ impl Http {
     }
 }
 
-fn read_authorities(settings: &OutboundSettings) -> Result<Vec<reqwest::Certificate>, HttpSetupError> {
-    let Some(path) = &settings.authorities else {
-        return Ok(Vec::new());
+/// Returns the one TLS configuration: it trusts the machine's authorities and those of `outbound.authorities`.
+fn tls_config(settings: &OutboundSettings) -> Result<rustls::ClientConfig, HttpSetupError> {
+    let further = match &settings.authorities {
+        None => Vec::new(),
+        Some(path) => tasksync_common::settings::read_authorities("outbound.authorities", path)
+            .map_err(|failure| HttpSetupError(failure.detail))?,
     };
-    let certificates = tasksync_common::settings::read_authorities("outbound.authorities", path)
-        .map_err(|failure| HttpSetupError(failure.detail))?;
-    certificates
-        .iter()
-        .map(|certificate| {
-            reqwest::Certificate::from_der(certificate).map_err(|error| HttpSetupError(reason_of(&error)))
-        })
-        .collect()
+    let failed = |error: rustls::Error| HttpSetupError(reason_of(&error));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier =
+        rustls_platform_verifier::Verifier::new_with_extra_roots(further, Arc::clone(&provider)).map_err(failed)?;
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }
 
-fn build(
-    settings: &OutboundSettings,
-    authorities: &[reqwest::Certificate],
-    rules: &Arc<AddressRules>,
-    lookup: &Arc<dyn Lookup>,
-) -> Result<reqwest::Client, HttpSetupError> {
-    builder(settings, authorities, rules, lookup)
+fn build(settings: &OutboundSettings, dialer: &Dialer) -> Result<reqwest::Client, HttpSetupError> {
+    builder(settings, dialer)
         .build()
         .map_err(|error| HttpSetupError(reason_of(&error)))
 }
 
-fn builder(
-    settings: &OutboundSettings,
-    authorities: &[reqwest::Certificate],
-    rules: &Arc<AddressRules>,
-    lookup: &Arc<dyn Lookup>,
-) -> reqwest::ClientBuilder {
-    let mut builder = reqwest::Client::builder()
+fn bound_connections(settings: &OutboundSettings, dialer: &Dialer) -> Arc<BoundConnections> {
+    Arc::new(BoundConnections::new(
+        dialer.clone(),
+        settings.requests_per_server,
+    ))
+}
+
+fn builder(settings: &OutboundSettings, dialer: &Dialer) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured((*dialer.tls).clone())
         .dns_resolver(CheckedResolver {
-            lookup: Arc::clone(lookup),
-            rules: Arc::clone(rules),
+            lookup: Arc::clone(&dialer.lookup),
+            rules: Arc::clone(&dialer.rules),
         })
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
@@ -349,9 +374,5 @@ fn builder(
         .pool_max_idle_per_host(settings.requests_per_server)
         .tcp_nodelay(true)
         .http1_only()
-        .http1_max_headers(HEADER_LINES);
-    for certificate in authorities {
-        builder = builder.add_root_certificate(certificate.clone());
-    }
-    builder
+        .http1_max_headers(HEADER_LINES)
 }

@@ -4,12 +4,16 @@
 mod address;
 mod answer_memory;
 mod body;
+mod bound;
 pub(crate) mod budget;
 mod client;
+mod dial;
 mod explain;
+mod framed;
 mod header_times;
 mod look;
 mod resolver;
+mod schemes;
 mod server_clock;
 pub(crate) mod service;
 mod text;
@@ -20,6 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::SignedDuration;
+use tasksync_common::error::Failure;
 pub(crate) use tasksync_common::fleet::host_of;
 use tasksync_common::metrics::record::{Outcome, Server};
 pub use tasksync_common::settings::{Network, NetworkError};
@@ -28,13 +33,22 @@ use url::Url;
 use header::{HeaderMap, HeaderName, HeaderValue};
 
 pub use address::{AddressRefusal, AddressRules};
+pub use bound::{ConnectionSignIn, Handshake, SignInToken};
 pub use client::{Http, HttpSetupError};
 pub use header_times::{LONGEST_NAMED_PAUSE, named_pause, pause_in_milliseconds, retry_after};
 pub(crate) use look::LookError;
 pub use reqwest::{Method, header};
 pub use resolver::{Lookup, SystemLookup};
+pub(crate) use schemes::{offer_in_words, offered_schemes};
 pub(crate) use server_clock::ServerClock;
 pub(crate) use text::for_message;
+
+/// Time after which an unused connection is closed. IIS closes them after two minutes; a request on a
+/// connection that the server is closing has an unknown outcome.
+const IDLE_CONNECTION: Duration = Duration::from_mins(1);
+
+/// Header lines of one answer. The client's read buffer (about 400 KiB) bounds their size.
+const HEADER_LINES: usize = 100;
 
 /// One request.
 #[derive(Clone)]
@@ -56,6 +70,9 @@ pub struct HttpRequest {
     pub body: Bytes,
     /// Timeout of the whole call; limited by the settings' `request_timeout`.
     pub timeout: Duration,
+    /// How the connection is signed in, if it is the connection that is; else `headers` has the sign-in, if there is
+    /// one.
+    pub sign_in: Option<Arc<dyn ConnectionSignIn>>,
 }
 
 /// Shows neither path, header values nor body: they contain names, tasks and secrets.
@@ -112,6 +129,9 @@ pub enum CallError {
     /// The address is not allowed; nothing was sent.
     #[error("{0}")]
     AddressRefused(String),
+    /// The connection could not be signed in; the request was not sent.
+    #[error("{0}")]
+    SignIn(Failure),
     /// No connection was made (name, TCP, TLS); nothing was sent.
     #[error("no connection to {host}: {reason}")]
     NotConnected {
@@ -168,7 +188,7 @@ impl CallError {
     #[must_use]
     pub fn may_have_happened(&self) -> bool {
         match self {
-            Self::AddressRefused(_) | Self::NotConnected { .. } => false,
+            Self::AddressRefused(_) | Self::SignIn(_) | Self::NotConnected { .. } => false,
             Self::TimedOut { .. }
             | Self::Broken { .. }
             | Self::TooLarge { .. }
@@ -181,7 +201,7 @@ impl CallError {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::AddressRefused(_) => Outcome::AddressRefused,
-            Self::NotConnected { .. } => Outcome::NotConnected,
+            Self::SignIn(_) | Self::NotConnected { .. } => Outcome::NotConnected,
             Self::TimedOut { .. } => Outcome::TimedOut,
             Self::Broken { .. } => Outcome::Broken,
             Self::TooLarge { .. } | Self::Inflates { .. } | Self::OverBudget { .. } => Outcome::TooLarge,

@@ -17,7 +17,7 @@ use super::address::AddressRules;
 const LOOKUPS_AT_ONCE: usize = 256;
 
 /// Addresses of one name that are considered.
-const ADDRESSES_PER_NAME: usize = 64;
+pub(super) const ADDRESSES_PER_NAME: usize = 64;
 
 /// Turns a host name into addresses.
 pub trait Lookup: Send + Sync + 'static {

@@ -24,6 +24,7 @@ struct Codes {
     too_large: Code,
     outcome_unknown: Code,
     foreign: Code,
+    sign_in_refused: Code,
     /// The scope of a failed read, until evidence widens it.
     reads: Scope,
 }
@@ -35,6 +36,7 @@ const EWS: Codes = Codes {
     too_large: Code::ExchangeAnswerTooLarge,
     outcome_unknown: Code::ExchangeOutcomeUnknown,
     foreign: Code::ExchangeForeignAnswer,
+    sign_in_refused: Code::ExchangeSignInRefused,
     reads: Scope::Mailbox,
 };
 
@@ -45,6 +47,7 @@ const SHAREPOINT: Codes = Codes {
     too_large: Code::SharePointAnswerTooLarge,
     outcome_unknown: Code::SharePointOutcomeUnknown,
     foreign: Code::SharePointForeignAnswer,
+    sign_in_refused: Code::SharePointSignInRefused,
     reads: Scope::Person,
 };
 
@@ -56,6 +59,7 @@ const TOKEN: Codes = Codes {
     too_large: Code::TokenUnreachable,
     outcome_unknown: Code::TokenUnreachable,
     foreign: Code::TokenUnreachable,
+    sign_in_refused: Code::TokenRefused,
     reads: Scope::Person,
 };
 
@@ -90,6 +94,7 @@ pub(crate) fn interrupted(server: Server, intent: Intent, read_code: Code) -> (E
 pub(crate) fn no_answer(server: Server, error: &CallError, intent: Intent) -> Failure {
     let codes = codes(server);
     let code = match error {
+        CallError::SignIn(failure) => return failure.clone(),
         CallError::AddressRefused(_) => Code::AddressRefused,
         CallError::NotConnected { .. } | CallError::Broken { .. } => codes.unreachable,
         CallError::TimedOut { .. } => codes.timeout,
@@ -115,6 +120,11 @@ pub(crate) fn foreign_answer(server: Server, intent: Intent, what: &str) -> Fail
         Intent::Write => ErrorClass::OutcomeUnknown,
     };
     Failure::new(class, codes(server).foreign, what).about(subject(server, intent))
+}
+
+/// Returns the failure of a sign-in that the server refuses.
+pub(crate) fn sign_in_refused(server: Server, detail: impl Into<String>) -> Failure {
+    Failure::new(ErrorClass::Refused, codes(server).sign_in_refused, detail).about(Scope::Server)
 }
 
 /// Returns the code of [`foreign_answer`].

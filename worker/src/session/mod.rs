@@ -21,10 +21,10 @@ use tasksync_common::random::unique_id;
 use tasksync_common::registry::Credentials;
 use url::Url;
 
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, SignIn};
 use crate::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::http::service::{self, Intent};
-use crate::http::{Http, HttpAnswer, HttpRequest, Method, ServerClock, for_message, retry_after};
+use crate::http::{Http, HttpAnswer, HttpRequest, Method, ServerClock, for_message, offer_in_words, retry_after};
 use crate::large;
 use crate::throttle::{self, MailboxGuard, MailboxLocks, ServerLimits, Servers};
 
@@ -62,7 +62,7 @@ pub(crate) struct Session {
     tenant: TenantId,
     /// The tenant, against whose part of the memory large answers count.
     payer: Arc<str>,
-    credentials: Credentials,
+    credentials: Arc<Credentials>,
     timeout: Duration,
     limits: SessionLimits,
     /// If present, at most one request is in flight for a mailbox.
@@ -106,7 +106,7 @@ impl Session {
             server,
             payer: tenant.as_str().into(),
             tenant,
-            credentials,
+            credentials: Arc::new(credentials),
             timeout,
             limits,
             mailboxes: None,
@@ -144,12 +144,9 @@ impl Session {
         self.server_clock.add_write(server, local_time);
     }
 
-    /// Returns whether requests carry a password rather than a token.
+    /// Returns whether an account with a password signs in, rather than an application with a token.
     pub(crate) fn signs_with_password(&self) -> bool {
-        match &self.credentials {
-            Credentials::Basic { .. } => true,
-            Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. } => false,
-        }
+        self.credentials.user().is_some()
     }
 
     /// Sends one request and returns its answer as read by `judge`. During a pause nothing is sent, and the
@@ -218,8 +215,15 @@ impl Session {
         limits: &ServerLimits,
     ) -> Result<J::Value, J::Refusal> {
         let (bytes, status, server_now) = (answer.body.len(), answer.status, self.server_now());
+        let offer = (status == 401).then(|| offer_in_words(self.credentials.scheme(), &answer.headers));
         let judgement = large::parse_off_thread(bytes, move || judge.judge(&answer, server_now)).await;
-        let judgement = judgement.map_err(J::Refusal::from)?;
+        let mut judgement = judgement.map_err(J::Refusal::from)?;
+        if let Some(offer) = offer.filter(|_| judgement.result.is_err()) {
+            for text in J::texts(&mut judgement.result) {
+                text.push_str("; ");
+                text.push_str(&offer);
+            }
+        }
         match judgement.condition {
             ServerCondition::Served => {
                 if judgement.result.is_ok() {
@@ -266,7 +270,13 @@ impl Session {
             headers.insert(REQUEST_ID, id);
             headers.insert(RETURN_REQUEST_ID, HeaderValue::from_static("true"));
         }
-        headers.insert(header::AUTHORIZATION, self.authorization().await?);
+        let sign_in = match self.sign_in(&request.url).await? {
+            SignIn::Header(authorization) => {
+                headers.insert(header::AUTHORIZATION, authorization);
+                None
+            }
+            SignIn::Connection(sign_in) => Some(sign_in),
+        };
         let call = HttpRequest {
             method: request.method.clone(),
             url: request.url.clone(),
@@ -276,6 +286,7 @@ impl Session {
             headers,
             body: request.body.clone(),
             timeout: self.timeout,
+            sign_in,
         };
         let answer = self
             .services
@@ -298,18 +309,23 @@ impl Session {
         }
     }
 
-    /// Returns the `Authorization` header, made at most once a second.
-    async fn authorization(&self) -> Result<HeaderValue, Failure> {
+    /// Returns how a request to `url` is signed in. An `Authorization` header is made at most once a second.
+    async fn sign_in(&self, url: &Url) -> Result<SignIn, Failure> {
         let now = self.now();
         if let Some((header, made)) = &*self.kept_authorization() {
             let age = made.duration_until(now);
             if !age.is_negative() && age < AUTHORIZATION_KEPT {
-                return Ok(header.clone());
+                return Ok(SignIn::Header(header.clone()));
             }
         }
-        let header = self.services.auth.header(&self.credentials).await?;
-        *self.kept_authorization() = Some((header.clone(), now));
-        Ok(header)
+        let auth = &self.services.auth;
+        let sign_in = auth
+            .sign_in(&self.tenant, &self.credentials, self.server, url)
+            .await?;
+        if let SignIn::Header(header) = &sign_in {
+            *self.kept_authorization() = Some((header.clone(), now));
+        }
+        Ok(sign_in)
     }
 
     /// Forgets the header that was refused. Returns whether another attempt makes sense.

@@ -23,6 +23,7 @@ fn get(url: Url) -> HttpRequest {
         headers: HeaderMap::new(),
         body: Bytes::new(),
         timeout: Duration::from_secs(20),
+        sign_in: None,
     }
 }
 

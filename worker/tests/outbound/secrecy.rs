@@ -209,6 +209,7 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
             headers,
             body: Bytes::from(format!("password={CANARY}")),
             timeout: Duration::from_secs(5),
+            sign_in: None,
         };
         writeln!(seen, "{call:?} {:?}", call.headers.get(AUTHORIZATION)).unwrap();
         match http.send(call).await {

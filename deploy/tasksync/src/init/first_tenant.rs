@@ -129,10 +129,7 @@ fn facts_of(tenant: &Tenant) -> Facts {
     let SourceConnection::SharePoint(sharepoint) = &tenant.source;
     let MailboxConnection::Ews { url, credentials, .. } = &tenant.mailbox;
     let sites: Vec<&str> = sharepoint.sites.iter().map(Url::as_str).collect();
-    let account = match credentials {
-        Credentials::Basic { user, .. } => Some(user.clone()),
-        Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. } => None,
-    };
+    let account = credentials.user().map(str::to_owned);
     let test = tenant.test.as_ref();
     [
         Some(tenant.id.to_string()),
@@ -228,7 +225,11 @@ fn has_simple_credentials(tenant: &Tenant) -> bool {
     } = &tenant.mailbox;
     let is_simple = match credentials {
         Credentials::Basic { password, .. } => password.to_string() == format!("file:{}", tenant.id),
-        Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. } => false,
+        Credentials::Ntlm { .. }
+        | Credentials::Kerberos { .. }
+        | Credentials::Negotiate { .. }
+        | Credentials::OauthSecret { .. }
+        | Credentials::OauthCertificate { .. } => false,
     };
     is_simple && sharepoint.credentials == *credentials && *access == Access::Auto
 }

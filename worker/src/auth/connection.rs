@@ -1,0 +1,192 @@
+//! Signing connections in with an account and its password: NTLM, Kerberos and Negotiate.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
+use tasksync_common::metrics::record::Server;
+use tasksync_common::registry::{Credentials, SecretRef};
+use tokio::sync::OwnedMutexGuard;
+
+use super::Authenticator;
+use super::password_history::PasswordHistory;
+use super::security_context::{ContextError, SecurityContext};
+use crate::http::service::{self, Intent, sign_in_refused};
+use crate::http::{CallError, ConnectionSignIn, Handshake, SignInToken};
+
+/// An account at a server, as all its connections share it.
+#[derive(Default)]
+pub(super) struct Account {
+    history: Mutex<PasswordHistory>,
+    /// Held by the one handshake that tries a password of which nothing is known yet. Ten requests at once must not
+    /// try a wrong password ten times.
+    trial: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Account {
+    fn history(&self) -> MutexGuard<'_, PasswordHistory> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An account that signs connections to one host in.
+#[derive(Clone)]
+pub(super) struct AccountSignIn {
+    pub(super) auth: Authenticator,
+    pub(super) credentials: Arc<Credentials>,
+    pub(super) password: SecretRef,
+    pub(super) server: Server,
+    pub(super) host: String,
+    pub(super) identity: String,
+    pub(super) account: Arc<Account>,
+}
+
+impl AccountSignIn {
+    /// Checks that the password may be tried now.
+    fn check(&self, password: &SecretString) -> Result<(), Failure> {
+        match self.account.history().refusal(password, self.auth.now()) {
+            None => Ok(()),
+            Some(refusal) => {
+                let often = match refusal.times {
+                    1 => "once".to_owned(),
+                    times => format!("{times} times in a row"),
+                };
+                Err(sign_in_refused(
+                    self.server,
+                    format!(
+                        "{}: not tried again before {}, so that the account is not locked out; the present password was \
+                         refused {often}: {}",
+                        self.host, refusal.until, refusal.why
+                    ),
+                ))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ConnectionSignIn for AccountSignIn {
+    fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Handshake>, Failure> {
+        let password = self.auth.inner.secrets.read(&self.password, self.auth.now())?;
+        self.check(&password)?;
+        let mut trial = None;
+        if !self.account.history().is_proven(&password) {
+            let turn = Arc::clone(&self.account.trial).lock_owned().await;
+            // The handshake before may have proven or disproven the password.
+            self.check(&password)?;
+            trial = (!self.account.history().is_proven(&password)).then_some(turn);
+        }
+        let context = SecurityContext::new(
+            &self.credentials,
+            &self.host,
+            &password,
+            self.auth.inner.http.clone(),
+        )
+        .map_err(|error| self.failure(error))?;
+        Ok(Box::new(AccountHandshake {
+            sign_in: self.clone(),
+            password,
+            context,
+            _trial: trial,
+        }))
+    }
+}
+
+impl AccountSignIn {
+    fn failure(&self, error: ContextError) -> Failure {
+        let host = &self.host;
+        match error {
+            ContextError::NotBuilt => Failure::new(
+                ErrorClass::Refused,
+                Code::SignInNotBuilt,
+                format!("{host}: this build has no NTLM and Kerberos; build tasksync with its default features"),
+            ),
+            ContextError::Credentials(reason) => {
+                sign_in_refused(self.server, format!("{host}: the credentials cannot be used: {reason}"))
+            }
+            ContextError::KdcUnreachable(reason) => Failure::new(
+                ErrorClass::Transient,
+                Code::KdcUnreachable,
+                format!("{host}: no ticket: {reason}"),
+            )
+            .about(Scope::Server),
+            ContextError::KdcRefused(reason) => Failure::new(
+                ErrorClass::Refused,
+                Code::KdcRefused,
+                format!("{host}: the key distribution centre gives no ticket: {reason}"),
+            )
+            .about(Scope::Server),
+            ContextError::Token(reason) => {
+                let error = CallError::NotConnected {
+                    host: host.clone(),
+                    reason: format!("the server's part of the sign-in cannot be used: {reason}"),
+                };
+                service::no_answer(self.server, &error, Intent::Read)
+            }
+        }
+    }
+}
+
+/// The sign-in of one connection.
+struct AccountHandshake {
+    sign_in: AccountSignIn,
+    password: SecretString,
+    context: SecurityContext,
+    _trial: Option<OwnedMutexGuard<()>>,
+}
+
+#[async_trait]
+impl Handshake for AccountHandshake {
+    fn scheme(&self) -> &'static str {
+        self.sign_in.credentials.scheme()
+    }
+
+    async fn step(
+        &mut self,
+        given: Option<String>,
+        certificate: Option<Vec<u8>>,
+    ) -> Result<SignInToken, Failure> {
+        self.context.step(given, certificate).await.map_err(|error| {
+            let refused = match &error {
+                ContextError::KdcRefused(reason) => Some(reason.clone()),
+                ContextError::NotBuilt
+                | ContextError::Credentials(_)
+                | ContextError::KdcUnreachable(_)
+                | ContextError::Token(_) => None,
+            };
+            if let Some(why) = refused {
+                self.record_refusal(format!("the key distribution centre gave no ticket: {why}"));
+            }
+            self.sign_in.failure(error)
+        })
+    }
+
+    fn end(self: Box<Self>, accepted: bool) {
+        if accepted {
+            self.sign_in.account.history().accept(self.password.clone());
+        } else {
+            self.record_refusal(format!("HTTP 401 after {}", self.scheme()));
+        }
+    }
+}
+
+impl AccountHandshake {
+    fn record_refusal(&self, why: String) {
+        let now = self.sign_in.auth.now();
+        tracing::warn!(
+            host = self.sign_in.host,
+            scheme = self.scheme(),
+            why,
+            "a sign-in was refused"
+        );
+        self.sign_in
+            .account
+            .history()
+            .refuse(self.password.clone(), why, now);
+    }
+}

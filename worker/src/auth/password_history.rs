@@ -1,0 +1,117 @@
+//! What servers said about an account's password. A password that was refused is not tried again and again: each
+//! attempt counts towards the lockout of the account. Pure: nothing here waits or does I/O.
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// Time after the first refusal in which the password is not tried; each further refusal doubles it, …
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(1);
+
+/// … up to this.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(30);
+
+/// A refusal that still holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StandingRefusal {
+    pub(super) why: String,
+    pub(super) times: u32,
+    pub(super) until: Timestamp,
+}
+
+/// What one server said about one account's passwords.
+#[derive(Default)]
+pub(super) struct PasswordHistory {
+    proven: Option<SecretString>,
+    refused: Option<(SecretString, StandingRefusal)>,
+}
+
+impl PasswordHistory {
+    /// Returns the refusal because of which the password is not tried now.
+    pub(super) fn refusal(&self, password: &SecretString, now: Timestamp) -> Option<StandingRefusal> {
+        let (refused, refusal) = self.refused.as_ref()?;
+        // A clock that was set back must not make the pause longer than it may be.
+        let left = now.duration_until(refusal.until);
+        let holds = same(refused, password) && left.is_positive() && left <= LONGEST_PAUSE;
+        holds.then(|| refusal.clone())
+    }
+
+    /// Returns whether the server accepted this password.
+    pub(super) fn is_proven(&self, password: &SecretString) -> bool {
+        self.proven.as_ref().is_some_and(|proven| same(proven, password))
+    }
+
+    /// Records that the server accepted the password.
+    pub(super) fn accept(&mut self, password: SecretString) {
+        self.proven = Some(password);
+        self.refused = None;
+    }
+
+    /// Records that the server refused the password, and why.
+    pub(super) fn refuse(&mut self, password: SecretString, why: String, now: Timestamp) {
+        let before = match &self.refused {
+            Some((refused, refusal)) if same(refused, &password) => refusal.times,
+            Some(_) | None => 0,
+        };
+        let pause = (0..before).fold(FIRST_PAUSE, |pause, _| (pause * 2).min(LONGEST_PAUSE));
+        self.proven = None;
+        self.refused = Some((
+            password,
+            StandingRefusal {
+                why,
+                times: before.saturating_add(1),
+                until: now.checked_add(pause).unwrap_or(Timestamp::MAX),
+            },
+        ));
+    }
+}
+
+fn same(one: &SecretString, other: &SecretString) -> bool {
+    one.expose_secret() == other.expose_secret()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn secret(text: &str) -> SecretString {
+        text.to_owned().into()
+    }
+
+    #[test]
+    fn a_refused_password_waits_longer_each_time_and_a_new_one_does_not_wait() {
+        let mut history = PasswordHistory::default();
+        let mut now = 0;
+        for pause in [60, 120, 240, 480, 960, 1_800, 1_800] {
+            assert_eq!(history.refusal(&secret("old"), at(now)), None);
+            history.refuse(secret("old"), "HTTP 401".to_owned(), at(now));
+            assert!(history.refusal(&secret("old"), at(now + pause - 1)).is_some(), "{pause}");
+            assert_eq!(history.refusal(&secret("new"), at(now)), None);
+            now += pause;
+        }
+        history.refuse(secret("new"), "HTTP 401".to_owned(), at(now));
+        assert_eq!(history.refusal(&secret("new"), at(now)).unwrap().times, 1);
+    }
+
+    #[test]
+    fn an_accepted_password_clears_the_refusals() {
+        let mut history = PasswordHistory::default();
+        history.refuse(secret("right"), "the controller was down".to_owned(), at(0));
+        assert!(!history.is_proven(&secret("right")));
+        history.accept(secret("right"));
+        assert!(history.is_proven(&secret("right")) && !history.is_proven(&secret("other")));
+        assert_eq!(history.refusal(&secret("right"), at(0)), None);
+        history.refuse(secret("right"), "expired".to_owned(), at(100));
+        assert!(!history.is_proven(&secret("right")));
+    }
+
+    #[test]
+    fn a_clock_set_back_ends_a_refusal() {
+        let mut history = PasswordHistory::default();
+        history.refuse(secret("x"), "HTTP 401".to_owned(), at(100_000));
+        assert_eq!(history.refusal(&secret("x"), at(0)), None);
+    }
+}
