@@ -56,6 +56,11 @@ impl Binaries {
         self.find("PostgreSQL", program, "postgresql", &versions)
     }
 
+    /// Returns the path of a program of the servers that sign people in.
+    pub(super) fn program(&self, program: &'static str, package: &'static str) -> Result<PathBuf, ServiceError> {
+        self.find("on-premises sign-in", program, package, &[])
+    }
+
     /// Returns the `PATH` value for the servers.
     pub(super) fn search_path(&self) -> std::ffi::OsString {
         std::env::join_paths(self.searched_first.iter().cloned().chain(search_path()))

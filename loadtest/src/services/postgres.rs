@@ -1,23 +1,21 @@
 //! A private PostgreSQL.
 
 use std::ffi::OsString;
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::process::{Launch, ServerProcess, Signal};
 use super::server::{Home, Recipe, Server};
+use super::run_as::RunAs;
 use super::{ServiceError, ServiceFolder, ports, volume};
 use crate::random::unique_id;
 
 /// Name of the superuser.
 const USER: &str = "postgres";
 
-/// Accounts that the server may run as when this process is root, because PostgreSQL refuses to run as root. The first
-/// one that exists is used.
-const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
+/// Accounts that the server may run as when this process is root, because PostgreSQL refuses to run as root.
+const ACCOUNTS: &[&str] = &["postgres", "nobody"];
 
 /// Time limit for creating an empty database cluster.
 const INITIALISE_LIMIT: Duration = Duration::from_mins(2);
@@ -39,8 +37,7 @@ pub enum PostgresVolume {
 pub struct PostgresRecipe {
     port: u16,
     password: String,
-    /// User and group that the server runs as, if they differ from those of this process.
-    account: Option<(u32, u32)>,
+    account: RunAs,
     volume: PostgresVolume,
 }
 
@@ -58,14 +55,7 @@ impl Postgres {
     /// # Errors
     /// As [`Self::start`], and on a limited volume if there is no C compiler.
     pub async fn start_on(folder: &Arc<ServiceFolder>, volume: PostgresVolume) -> Result<Self, ServiceError> {
-        let account = if folder.is_root() {
-            folder.open_to_others()?;
-            let accounts =
-                std::fs::read_to_string("/etc/passwd").map_err(ServiceError::system("/etc/passwd"))?;
-            ACCOUNTS.iter().find_map(|name| account(&accounts, name))
-        } else {
-            None
-        };
+        let account = RunAs::one_of(ACCOUNTS, folder)?;
         Self::start_new(folder, "postgres", || {
             Ok(PostgresRecipe {
                 port: ports::free_port()?,
@@ -104,41 +94,16 @@ impl Postgres {
 }
 
 impl PostgresRecipe {
-    /// Returns the command that runs `program` as the account of the server.
-    fn command(&self, program: &Path) -> Vec<OsString> {
-        let mut command: Vec<OsString> = Vec::new();
-        if let Some((user, group)) = self.account {
-            command.extend([
-                "setpriv".into(),
-                format!("--reuid={user}").into(),
-                format!("--regid={group}").into(),
-                "--clear-groups".into(),
-            ]);
-        }
-        command.push(program.into());
-        command
-    }
-
-    fn give(&self, path: &Path, mode: u32) -> Result<(), ServiceError> {
-        let what = || path.display().to_string();
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-            .map_err(ServiceError::system(what()))?;
-        if let Some((user, group)) = self.account {
-            chown(path, Some(user), Some(group)).map_err(ServiceError::system(what()))?;
-        }
-        Ok(())
-    }
-
     async fn initialise(&self, home: &Home, folder: &Arc<ServiceFolder>) -> Result<(), ServiceError> {
         let data = home.data();
         std::fs::create_dir_all(&data).map_err(ServiceError::system(data.display().to_string()))?;
-        self.give(&home.path, 0o755)?;
-        self.give(&data, 0o700)?;
+        self.account.give(&home.path, 0o755)?;
+        self.account.give(&data, 0o700)?;
         let password = home.path.join("password");
         std::fs::write(&password, &self.password)
             .map_err(ServiceError::system(password.display().to_string()))?;
-        self.give(&password, 0o600)?;
-        let mut command = self.command(&folder.binaries().postgres("initdb")?);
+        self.account.give(&password, 0o600)?;
+        let mut command = self.account.command(&folder.binaries().postgres("initdb")?);
         command.extend(["-D".into(), data.into(), "-U".into(), USER.into()]);
         command.extend(["--pwfile".into(), password.clone().into()]);
         command.extend(
@@ -190,7 +155,7 @@ impl Recipe for PostgresRecipe {
 
     #[expect(private_interfaces, reason = "recipes are used in this module only")]
     fn launches(&self, home: &Home, folder: &ServiceFolder) -> Result<Vec<Launch>, ServiceError> {
-        let mut command = self.command(&folder.binaries().postgres("postgres")?);
+        let mut command = self.account.command(&folder.binaries().postgres("postgres")?);
         command.extend(["-D".into(), home.data().into()]);
         let port = format!("port={}", self.port);
         for setting in [
@@ -249,15 +214,6 @@ fn segment(lock_file: &str) -> Option<u64> {
     lock_file.lines().nth(6)?.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Returns the user id and group id of an account, read from the text of `/etc/passwd`.
-fn account(accounts: &str, name: &str) -> Option<(u32, u32)> {
-    let line = accounts
-        .lines()
-        .find(|line| line.split(':').next() == Some(name))?;
-    let mut fields = line.split(':').skip(2);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,12 +228,5 @@ mod tests {
         assert!(!is_ready("", 4711));
         assert_eq!(segment(LOCK), Some(3));
         assert_eq!(segment("4711\n"), None);
-    }
-
-    #[test]
-    fn accounts_are_found_by_their_whole_name() {
-        let text = "root:x:0:0::/:/bin/sh\npostgres2:x:9:9::/:\npostgres:x:101:104::/:/bin/bash\n";
-        assert_eq!(account(text, "postgres"), Some((101, 104)));
-        assert_eq!(account(text, "nobody"), None);
     }
 }

@@ -5,6 +5,8 @@ mod assertion;
 mod check;
 mod connection;
 mod endpoint;
+#[cfg(feature = "sspi")]
+mod kerberos_binding;
 mod password_history;
 mod scrub;
 mod secret;

@@ -18,6 +18,7 @@ use tasksync_common::registry::{ChannelBinding, Credentials, KdcAddress};
 use tasksync_common::x509::{BindingHash, binding_hash};
 use tokio::runtime::Handle;
 
+use super::kerberos_binding;
 use crate::http::{CallError, Http, SignInToken, for_message};
 
 /// The name under which tasksync signs in as a computer. Servers write it into their logs.
@@ -160,7 +161,8 @@ impl Parts {
                 .map_err(|_| ContextError::Token("it is not base64".to_owned()))?,
         };
         let mut input = vec![SecurityBuffer::new(given, BufferType::Token)];
-        if let (ChannelBinding::Send, Some(certificate)) = (self.binding, certificate) {
+        let certificate = certificate.filter(|_| self.binding == ChannelBinding::Send);
+        if let Some(certificate) = certificate {
             let bindings = channel_bindings(certificate).map_err(ContextError::Token)?;
             input.push(SecurityBuffer::new(bindings, BufferType::ChannelBindings));
         }
@@ -171,11 +173,26 @@ impl Parts {
             Protocol::Kerberos(kerberos, handle) => advance(&mut **kerberos, handle, &self.target, &mut input, kdc),
             Protocol::Negotiate(negotiate, handle) => advance(&mut **negotiate, handle, &self.target, &mut input, kdc),
         };
-        let token = result.map_err(|error| self.error(&error))?;
+        let mut token = result.map_err(|error| self.error(&error))?;
+        if certificate.is_some() && kerberos_binding::is_request(&token) {
+            let key = self.session_key().map_err(|error| self.error(&error))?;
+            token = kerberos_binding::announced(&token, key.as_ref())
+                .map_err(|error| ContextError::Token(for_message(&error, REASON_SHOWN)))?;
+        }
         Ok(SignInToken {
             may_complete: !contains(&token, NTLM_NEGOTIATE_MESSAGE),
             value: STANDARD.encode(token),
         })
+    }
+
+    /// Returns the key that tasksync and the server share by their ticket.
+    fn session_key(&self) -> sspi::Result<sspi::Secret<Vec<u8>>> {
+        let keys = match &self.protocol {
+            Protocol::Ntlm(ntlm, _) => ntlm.query_context_session_key(),
+            Protocol::Kerberos(kerberos, _) => kerberos.query_context_session_key(),
+            Protocol::Negotiate(negotiate, _) => negotiate.query_context_session_key(),
+        };
+        keys.map(|keys| keys.session_key)
     }
 
     /// Returns the meaning of the library's error.

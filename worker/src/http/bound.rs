@@ -127,7 +127,7 @@ struct BoundConnection {
 /// An answer whose body is not read yet, and its connection.
 pub(super) struct BoundAnswer {
     pub(super) response: reqwest::Response,
-    pub(super) connection: Option<UsedConnection>,
+    pub(super) connection: UsedConnection,
 }
 
 /// A connection whose answer is being read. Closed when dropped.
@@ -136,12 +136,14 @@ pub(super) struct UsedConnection {
     name: String,
     connection: BoundConnection,
     most_idle: usize,
+    /// Whether the connection can carry further requests of its identity.
+    is_signed_in: bool,
 }
 
 impl UsedConnection {
-    /// Makes the connection available for the next request. The body of the answer has been read.
+    /// Makes the connection available for the next request if it is signed in. The body of the answer has been read.
     pub(super) fn release(self) {
-        if !self.connection.sender.is_closed() {
+        if self.is_signed_in && !self.connection.sender.is_closed() {
             self.idle.put(self.name, self.connection, self.most_idle);
         }
     }
@@ -176,7 +178,7 @@ impl BoundConnections {
         while let Some(mut connection) = self.idle.take(&name) {
             match connection.send(request(call, None, true), host).await {
                 Ok(response) if response.status() != hyper::StatusCode::UNAUTHORIZED => {
-                    return Ok(self.answer(name, connection, response));
+                    return Ok(self.answer(name, connection, response, true));
                 }
                 Ok(_) => break,
                 Err(Unanswered::NotSent) => {}
@@ -224,14 +226,14 @@ impl BoundConnections {
                 }
                 NextStep::Refused => {
                     handshake.end(false);
-                    return Ok(last_answer(response));
+                    return Ok(self.answer(name, connection, response, false));
                 }
-                NextStep::NotSignedIn => return Ok(last_answer(response)),
+                NextStep::NotSignedIn => return Ok(self.answer(name, connection, response, false)),
                 NextStep::Accepted => {
                     handshake.end(true);
-                    return Ok(self.answer(name, connection, response));
+                    return Ok(self.answer(name, connection, response, true));
                 }
-                NextStep::Answered => return Ok(self.answer(name, connection, response)),
+                NextStep::Answered => return Ok(self.answer(name, connection, response, true)),
                 NextStep::Unexpected => return Err(unexpected(host, response.status().as_u16())),
             }
         }
@@ -243,15 +245,17 @@ impl BoundConnections {
         name: String,
         connection: BoundConnection,
         response: Response<hyper::body::Incoming>,
+        is_signed_in: bool,
     ) -> BoundAnswer {
         BoundAnswer {
             response: plain(response),
-            connection: Some(UsedConnection {
+            connection: UsedConnection {
                 idle: Arc::clone(&self.idle),
                 name,
                 connection,
                 most_idle: self.most_idle,
-            }),
+                is_signed_in,
+            },
         }
     }
 
@@ -302,14 +306,6 @@ fn next_step(status: u16, token: Option<String>, may_complete: bool) -> NextStep
         (_, _, false) => NextStep::Unexpected,
         (200..=399, _, true) => NextStep::Accepted,
         (_, _, true) => NextStep::Answered,
-    }
-}
-
-/// Returns an answer whose connection is closed with it.
-fn last_answer(response: Response<hyper::body::Incoming>) -> BoundAnswer {
-    BoundAnswer {
-        response: plain(response),
-        connection: None,
     }
 }
 

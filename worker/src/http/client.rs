@@ -252,9 +252,7 @@ impl Http {
         if let Some(sign_in) = &call.sign_in {
             let BoundAnswer { response, connection } = bound.send(&call, &**sign_in, host).await?;
             let answer = self.read(response, sent, payer, host).await?;
-            if let Some(connection) = connection {
-                connection.release();
-            }
+            connection.release();
             return Ok(answer);
         }
         let mut request = client

@@ -8,6 +8,10 @@
 
 mod auth;
 mod bombs;
+mod bound;
 mod http;
+mod on_premises;
+#[path = "../../../loadtest/tests/foreign/python.rs"]
+mod python;
 mod secrecy;
 mod server;
