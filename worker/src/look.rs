@@ -136,8 +136,10 @@ fn targets_of(tenant: &Tenant) -> Vec<Target> {
     };
     add(ServerKind::Mailbox, url.clone(), account(&tenant.id, credentials));
     for credentials in [&source.credentials, credentials] {
-        if let (Some(name), Some(url)) = (ServerName::of_token_endpoint(credentials), credentials.token_url())
-        {
+        if let (Some(name), Some(url)) = (
+            ServerName::of_token_endpoint(credentials),
+            credentials.token_url(),
+        ) {
             add(ServerKind::Token, url.clone(), name.account);
         }
     }

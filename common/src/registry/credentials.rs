@@ -221,7 +221,9 @@ fn check_realm(user: &str, realm: &str, kdc: &[KdcAddress]) -> Result<(), Creden
         ));
     }
     if !(1..=MAXIMUM_KDCS).contains(&kdc.len()) {
-        return Err(CredentialsError("kdc: names none or more than 10; 1 to 10 are allowed"));
+        return Err(CredentialsError(
+            "kdc: names none or more than 10; 1 to 10 are allowed",
+        ));
     }
     Ok(())
 }
@@ -309,7 +311,16 @@ mod tests {
             assert_eq!(address.to_string(), shown);
             assert_eq!(shown.parse::<KdcAddress>().unwrap(), address);
         }
-        for wrong in ["", "tcp://dc1", "dc1/x", "dc1:0", "dc1:99999", "a@dc1", "dc 1", "dc1?x"] {
+        for wrong in [
+            "",
+            "tcp://dc1",
+            "dc1/x",
+            "dc1:0",
+            "dc1:99999",
+            "a@dc1",
+            "dc 1",
+            "dc1?x",
+        ] {
             assert_eq!(wrong.parse::<KdcAddress>(), Err(KdcAddressError), "{wrong}");
         }
     }
@@ -325,7 +336,10 @@ mod tests {
         let negotiate = "kind = \"negotiate\"\nuser = \"svc\"\npassword = \"env:P\"\n";
         assert_eq!(check(kerberos), Ok(()));
         assert_eq!(check(negotiate), Ok(()));
-        assert_eq!(check(&format!("{negotiate}realm = \"CORP.TEST\"\nkdc = [\"dc1\"]")), Ok(()));
+        assert_eq!(
+            check(&format!("{negotiate}realm = \"CORP.TEST\"\nkdc = [\"dc1\"]")),
+            Ok(())
+        );
         for (text, key) in [
             (kerberos.replace("[\"dc1\"]", "[]"), "kdc:"),
             (kerberos.replace("\"svc\"", "\"svc@corp.test\""), "user:"),

@@ -23,8 +23,8 @@ pub use sql::{
     occupy,
 };
 pub use tenant::{
-    Access, MailboxConnection, SecretRef, SecretRefError, SharePointConnection,
-    SourceConnection, Tenant, TestPerson,
+    Access, MailboxConnection, SecretRef, SecretRefError, SharePointConnection, SourceConnection, Tenant,
+    TestPerson,
 };
 pub use transfer::{RestoreAs, TransferError, fill_from_backup, write_backup};
 

@@ -57,7 +57,11 @@ impl Binaries {
     }
 
     /// Returns the path of a program of the servers that sign people in.
-    pub(super) fn program(&self, program: &'static str, package: &'static str) -> Result<PathBuf, ServiceError> {
+    pub(super) fn program(
+        &self,
+        program: &'static str,
+        package: &'static str,
+    ) -> Result<PathBuf, ServiceError> {
         self.find("on-premises sign-in", program, package, &[])
     }
 

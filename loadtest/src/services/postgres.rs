@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::process::{Launch, ServerProcess, Signal};
-use super::server::{Home, Recipe, Server};
 use super::run_as::RunAs;
+use super::server::{Home, Recipe, Server};
 use super::{ServiceError, ServiceFolder, ports, volume};
 use crate::random::unique_id;
 

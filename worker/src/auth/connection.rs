@@ -104,11 +104,14 @@ impl AccountSignIn {
             ContextError::NotBuilt => Failure::new(
                 ErrorClass::Refused,
                 Code::SignInNotBuilt,
-                format!("{host}: this build has no NTLM and Kerberos; build tasksync with its default features"),
+                format!(
+                    "{host}: this build has no NTLM and Kerberos; build tasksync with its default features"
+                ),
             ),
-            ContextError::Credentials(reason) => {
-                sign_in_refused(self.server, format!("{host}: the credentials cannot be used: {reason}"))
-            }
+            ContextError::Credentials(reason) => sign_in_refused(
+                self.server,
+                format!("{host}: the credentials cannot be used: {reason}"),
+            ),
             ContextError::KdcUnreachable(reason) => Failure::new(
                 ErrorClass::Transient,
                 Code::KdcUnreachable,

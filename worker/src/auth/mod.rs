@@ -206,9 +206,9 @@ impl Authenticator {
         url: &Url,
     ) -> Result<SignIn, Failure> {
         match &**credentials {
-            Credentials::Basic { .. } | Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. } => {
-                self.header(credentials).await.map(SignIn::Header)
-            }
+            Credentials::Basic { .. }
+            | Credentials::OauthSecret { .. }
+            | Credentials::OauthCertificate { .. } => self.header(credentials).await.map(SignIn::Header),
             Credentials::Ntlm { password, .. }
             | Credentials::Kerberos { password, .. }
             | Credentials::Negotiate { password, .. } => {

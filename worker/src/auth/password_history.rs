@@ -88,7 +88,10 @@ mod tests {
         for pause in [60, 120, 240, 480, 960, 1_800, 1_800] {
             assert_eq!(history.refusal(&secret("old"), at(now)), None);
             history.refuse(secret("old"), "HTTP 401".to_owned(), at(now));
-            assert!(history.refusal(&secret("old"), at(now + pause - 1)).is_some(), "{pause}");
+            assert!(
+                history.refusal(&secret("old"), at(now + pause - 1)).is_some(),
+                "{pause}"
+            );
             assert_eq!(history.refusal(&secret("new"), at(now)), None);
             now += pause;
         }

@@ -55,7 +55,11 @@ pub(super) fn hide_connection_tokens(text: &str) -> String {
             .unwrap_or(after.len());
         shown.push_str(before);
         shown.push_str(scheme);
-        shown.push_str(if token >= SHORTEST_TOKEN { HIDDEN } else { &after[..token] });
+        shown.push_str(if token >= SHORTEST_TOKEN {
+            HIDDEN
+        } else {
+            &after[..token]
+        });
         rest = &after[token..];
     }
     shown.push_str(rest);

@@ -12,7 +12,8 @@ use sspi::network_client::{NetworkClient, NetworkProtocol};
 use sspi::ntlm::NtlmConfig;
 use sspi::{
     AuthIdentity, BufferType, ClientRequestFlags, CredentialUse, DataRepresentation, ErrorKind, Kerberos,
-    KerberosConfig, Negotiate, NegotiateConfig, Ntlm, SecurityBuffer, SecurityStatus, Sspi, SspiImpl, Username,
+    KerberosConfig, Negotiate, NegotiateConfig, Ntlm, SecurityBuffer, SecurityStatus, Sspi, SspiImpl,
+    Username,
 };
 use tasksync_common::registry::{ChannelBinding, Credentials, KdcAddress};
 use tasksync_common::x509::{BindingHash, binding_hash};
@@ -33,7 +34,10 @@ const REASON_SHOWN: usize = 160;
 /// Why a sign-in cannot go on.
 pub(super) enum ContextError {
     /// This build has no NTLM and Kerberos.
-    #[cfg_attr(feature = "sspi", expect(dead_code, reason = "builds without the feature make it"))]
+    #[cfg_attr(
+        feature = "sspi",
+        expect(dead_code, reason = "builds without the feature make it")
+    )]
     NotBuilt,
     /// The credentials are not in a form that the protocol has.
     Credentials(String),
@@ -110,7 +114,9 @@ impl SecurityContext {
                 let handle = acquire(&mut negotiate, &sspi::Credentials::AuthIdentity(identity))?;
                 Protocol::Negotiate(Box::new(negotiate), handle)
             }
-            Credentials::Basic { .. } | Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. } => {
+            Credentials::Basic { .. }
+            | Credentials::OauthSecret { .. }
+            | Credentials::OauthCertificate { .. } => {
                 return Err(other_credentials());
             }
         };
@@ -170,8 +176,12 @@ impl Parts {
         *kdc.traffic() = KdcTraffic::default();
         let result = match &mut self.protocol {
             Protocol::Ntlm(ntlm, handle) => advance(&mut **ntlm, handle, &self.target, &mut input, kdc),
-            Protocol::Kerberos(kerberos, handle) => advance(&mut **kerberos, handle, &self.target, &mut input, kdc),
-            Protocol::Negotiate(negotiate, handle) => advance(&mut **negotiate, handle, &self.target, &mut input, kdc),
+            Protocol::Kerberos(kerberos, handle) => {
+                advance(&mut **kerberos, handle, &self.target, &mut input, kdc)
+            }
+            Protocol::Negotiate(negotiate, handle) => {
+                advance(&mut **negotiate, handle, &self.target, &mut input, kdc)
+            }
         };
         let mut token = result.map_err(|error| self.error(&error))?;
         if certificate.is_some() && kerberos_binding::is_request(&token) {
@@ -236,7 +246,11 @@ fn advance<P: Sspi + SspiImpl>(
     ) {
         protocol.complete_auth_token(&mut output)?;
     }
-    Ok(output.into_iter().next().map(|buffer| buffer.buffer).unwrap_or_default())
+    Ok(output
+        .into_iter()
+        .next()
+        .map(|buffer| buffer.buffer)
+        .unwrap_or_default())
 }
 
 fn acquire<P: Sspi + SspiImpl>(
@@ -299,9 +313,9 @@ fn choice(credentials: &Credentials) -> Result<Choice<'_>, ContextError> {
             service: service.as_deref(),
             binding: *channel_binding,
         }),
-        Credentials::Basic { .. } | Credentials::OauthSecret { .. } | Credentials::OauthCertificate { .. } => {
-            Err(other_credentials())
-        }
+        Credentials::Basic { .. }
+        | Credentials::OauthSecret { .. }
+        | Credentials::OauthCertificate { .. } => Err(other_credentials()),
     }
 }
 
@@ -409,10 +423,12 @@ impl NetworkClient for KdcClient {
     fn send(&self, request: &NetworkRequest) -> sspi::Result<Vec<u8>> {
         let answer = match request.protocol {
             NetworkProtocol::Tcp => self.runtime.block_on(self.ask(request)),
-            NetworkProtocol::Udp | NetworkProtocol::Http | NetworkProtocol::Https => Err(CallError::NotConnected {
-                host: request.url.to_string(),
-                reason: "key distribution centres are asked over TCP only".to_owned(),
-            }),
+            NetworkProtocol::Udp | NetworkProtocol::Http | NetworkProtocol::Https => {
+                Err(CallError::NotConnected {
+                    host: request.url.to_string(),
+                    reason: "key distribution centres are asked over TCP only".to_owned(),
+                })
+            }
         };
         let mut traffic = self.traffic();
         match answer {
@@ -448,7 +464,10 @@ mod tests {
             let certificate = of(algorithm);
             let bindings = channel_bindings(&certificate).unwrap();
             let data = bindings.get(32..).unwrap();
-            assert_eq!(bindings.get(24..32).unwrap(), [u8::try_from(data.len()).unwrap(), 0, 0, 0, 32, 0, 0, 0]);
+            assert_eq!(
+                bindings.get(24..32).unwrap(),
+                [u8::try_from(data.len()).unwrap(), 0, 0, 0, 32, 0, 0, 0]
+            );
             let expected = [
                 b"tls-server-end-point:".as_slice(),
                 digest::digest(hash, &certificate).as_ref(),

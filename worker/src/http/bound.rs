@@ -92,9 +92,8 @@ impl IdleConnections {
     fn take(&self, name: &str) -> Option<BoundConnection> {
         let mut all = self.lock();
         let own = all.get_mut(name)?;
-        let found = std::iter::from_fn(|| own.pop()).find(|(connection, since)| {
-            since.elapsed() < IDLE_CONNECTION && !connection.sender.is_closed()
-        });
+        let found = std::iter::from_fn(|| own.pop())
+            .find(|(connection, since)| since.elapsed() < IDLE_CONNECTION && !connection.sender.is_closed());
         if own.is_empty() {
             all.remove(name);
         }
@@ -205,8 +204,11 @@ impl BoundConnections {
                 .step(given.take(), connection.certificate.clone())
                 .await
                 .map_err(CallError::SignIn)?;
-            let authorization = secret_header(&format!("{scheme} {}", token.value))
-                .map_err(|error| CallError::Broken { host: host.to_owned(), reason: error.to_string() })?;
+            let authorization =
+                secret_header(&format!("{scheme} {}", token.value)).map_err(|error| CallError::Broken {
+                    host: host.to_owned(),
+                    reason: error.to_string(),
+                })?;
             let sent = request(call, Some(authorization), token.may_complete);
             let response = match connection.send(sent, host).await {
                 Ok(response) => response,
@@ -342,16 +344,19 @@ impl BoundConnection {
         if self.sender.ready().await.is_err() {
             return Err(Unanswered::NotSent);
         }
-        self.sender.try_send_request(request).await.map_err(|mut refused| {
-            if refused.take_message().is_some() {
-                Unanswered::NotSent
-            } else {
-                Unanswered::Failed(CallError::Broken {
-                    host: host.to_owned(),
-                    reason: reason_of(refused.error()),
-                })
-            }
-        })
+        self.sender
+            .try_send_request(request)
+            .await
+            .map_err(|mut refused| {
+                if refused.take_message().is_some() {
+                    Unanswered::NotSent
+                } else {
+                    Unanswered::Failed(CallError::Broken {
+                        host: host.to_owned(),
+                        reason: reason_of(refused.error()),
+                    })
+                }
+            })
     }
 }
 
@@ -453,7 +458,11 @@ mod tests {
             (404, None, false, NextStep::Unexpected),
             (403, None, false, NextStep::Unexpected),
         ] {
-            assert_eq!(next_step(status, given, may_complete), meaning, "{status} {may_complete}");
+            assert_eq!(
+                next_step(status, given, may_complete),
+                meaning,
+                "{status} {may_complete}"
+            );
         }
     }
 
@@ -465,7 +474,9 @@ mod tests {
             server: tasksync_common::metrics::record::Server::Ews,
             payer: "contoso".into(),
             operation: "GetItem",
-            headers: [(CONTENT_TYPE, HeaderValue::from_static("text/xml"))].into_iter().collect(),
+            headers: [(CONTENT_TYPE, HeaderValue::from_static("text/xml"))]
+                .into_iter()
+                .collect(),
             body: Bytes::from_static(b"<soap/>"),
             timeout: Duration::from_secs(1),
             sign_in: None,

@@ -329,8 +329,8 @@ fn tls_config(settings: &OutboundSettings) -> Result<rustls::ClientConfig, HttpS
     };
     let failed = |error: rustls::Error| HttpSetupError(reason_of(&error));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier =
-        rustls_platform_verifier::Verifier::new_with_extra_roots(further, Arc::clone(&provider)).map_err(failed)?;
+    let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(further, Arc::clone(&provider))
+        .map_err(failed)?;
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(failed)?

@@ -44,7 +44,10 @@ impl Dialer {
                 found.truncate(ADDRESSES_PER_NAME);
                 found
             };
-            let chosen = self.rules.choose(host, &found).map_err(CallError::AddressRefused)?;
+            let chosen = self
+                .rules
+                .choose(host, &found)
+                .map_err(CallError::AddressRefused)?;
             let mut last = not_connected("the name has no address".to_owned());
             for address in chosen {
                 match TcpStream::connect(SocketAddr::new(address, port)).await {

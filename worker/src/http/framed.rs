@@ -43,13 +43,11 @@ impl Http {
             stream.read_exact(&mut answer).await.map_err(failed)?;
             Ok([length.as_slice(), &answer].concat())
         };
-        tokio::time::timeout(TIMEOUT, exchange)
-            .await
-            .unwrap_or_else(|_| {
-                Err(CallError::TimedOut {
-                    host: server.clone(),
-                    seconds: TIMEOUT.as_secs(),
-                })
+        tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| {
+            Err(CallError::TimedOut {
+                host: server.clone(),
+                seconds: TIMEOUT.as_secs(),
             })
+        })
     }
 }

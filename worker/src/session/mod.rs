@@ -24,7 +24,9 @@ use url::Url;
 use crate::auth::{Authenticator, SignIn};
 use crate::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::http::service::{self, Intent};
-use crate::http::{Http, HttpAnswer, HttpRequest, Method, ServerClock, for_message, offer_in_words, retry_after};
+use crate::http::{
+    Http, HttpAnswer, HttpRequest, Method, ServerClock, for_message, offer_in_words, retry_after,
+};
 use crate::large;
 use crate::throttle::{self, MailboxGuard, MailboxLocks, ServerLimits, Servers};
 

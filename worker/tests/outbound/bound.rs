@@ -55,7 +55,11 @@ impl Handshake for TwoStepHandshake {
     }
 
     fn end(self: Box<Self>, accepted: bool) {
-        let counter = if accepted { &self.0.accepted } else { &self.0.refused };
+        let counter = if accepted {
+            &self.0.accepted
+        } else {
+            &self.0.refused
+        };
         counter.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -118,14 +122,21 @@ async fn the_request_goes_with_the_token_that_proves_the_password_and_later_ones
         assert_eq!((answer.status, &*answer.body), (201, b"created".as_slice()));
     }
     let requests = server.requests();
-    let bodies: Vec<_> = requests.iter().map(|request| request.contains("a task")).collect();
+    let bodies: Vec<_> = requests
+        .iter()
+        .map(|request| request.contains("a task"))
+        .collect();
     assert_eq!(bodies, [false, true, true, true]);
     let signed: Vec<_> = requests
         .iter()
         .map(|request| request.to_ascii_lowercase().contains("authorization: ntlm"))
         .collect();
     assert_eq!(signed, [true, true, false, false]);
-    assert!(requests.iter().all(|request| request.starts_with("POST /a?b=c HTTP/1.1\r\n")));
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.starts_with("POST /a?b=c HTTP/1.1\r\n"))
+    );
     assert_eq!((server.connections(), client.ended()), (1, (1, 0)));
 }
 
@@ -158,7 +169,11 @@ async fn a_connection_that_the_server_closed_is_not_used_and_nothing_is_sent_twi
     for _ in 0..3 {
         assert_eq!(client.post(server.url("/")).await.unwrap().status, 201);
     }
-    let whole = server.requests().iter().filter(|request| request.contains("a task")).count();
+    let whole = server
+        .requests()
+        .iter()
+        .filter(|request| request.contains("a task"))
+        .count();
     assert_eq!((whole, server.connections()), (3, 3));
 }
 
@@ -178,7 +193,11 @@ async fn a_write_without_an_answer_may_have_happened_and_a_refused_sign_in_did_n
     assert_eq!(client.ended(), (0, 0), "nothing is known of the password");
     // The server refuses the password: the answer is the call's.
     let refusing = Server::plain(|_, request| {
-        let challenge = if request.contains("NTLM first") { CHALLENGE } else { "WWW-Authenticate: NTLM\r\n" };
+        let challenge = if request.contains("NTLM first") {
+            CHALLENGE
+        } else {
+            "WWW-Authenticate: NTLM\r\n"
+        };
         Reply::answer(401, challenge, "who are you?")
     })
     .await;
@@ -203,7 +222,13 @@ async fn a_server_with_other_schemes_refuses_before_it_saw_a_password_and_a_stra
         assert!(error.to_string().contains(&status.to_string()), "{error}");
     }
     let endless = Server::plain(|_, _| Reply::answer(401, CHALLENGE, "")).await;
-    assert!(!client.post(endless.url("/")).await.unwrap_err().may_have_happened());
+    assert!(
+        !client
+            .post(endless.url("/"))
+            .await
+            .unwrap_err()
+            .may_have_happened()
+    );
     assert_eq!(endless.requests().len(), 5);
 }
 

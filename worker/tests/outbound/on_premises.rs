@@ -103,11 +103,20 @@ impl Worker {
         std::fs::write(self.secrets.path().join("password"), password).unwrap();
     }
 
-    async fn post(&self, tenant: &str, credentials: &Arc<Credentials>, url: &str) -> Result<HttpAnswer, CallError> {
+    async fn post(
+        &self,
+        tenant: &str,
+        credentials: &Arc<Credentials>,
+        url: &str,
+    ) -> Result<HttpAnswer, CallError> {
         let url: Url = url.parse().unwrap();
         let tenant: TenantId = tenant.parse().unwrap();
         let server = record::Server::Ews;
-        let sign_in = self.auth.sign_in(&tenant, credentials, server, &url).await.unwrap();
+        let sign_in = self
+            .auth
+            .sign_in(&tenant, credentials, server, &url)
+            .await
+            .unwrap();
         let SignIn::Connection(sign_in) = sign_in else {
             panic!("a header signs in")
         };
@@ -205,9 +214,24 @@ async fn each_kind_signs_a_connection_in_once_and_the_body_arrives_once() {
     let (ntlm_url, negotiate_url) = (servers.servers.ntlm(), servers.servers.negotiate());
     for (number, (credentials, url, user, statuses)) in [
         (ntlm(), &ntlm_url, "CORP\\svc", vec![401, 200, 200, 200]),
-        (ntlm_inside_negotiate(), &ntlm_url, "CORP\\svc", vec![401, 200, 200, 200]),
-        (kerberos(servers), &negotiate_url, "svc@CORP.TEST", vec![200, 200, 200]),
-        (kerberos_inside_negotiate(servers), &negotiate_url, "svc@CORP.TEST", vec![200, 200, 200]),
+        (
+            ntlm_inside_negotiate(),
+            &ntlm_url,
+            "CORP\\svc",
+            vec![401, 200, 200, 200],
+        ),
+        (
+            kerberos(servers),
+            &negotiate_url,
+            "svc@CORP.TEST",
+            vec![200, 200, 200],
+        ),
+        (
+            kerberos_inside_negotiate(servers),
+            &negotiate_url,
+            "svc@CORP.TEST",
+            vec![200, 200, 200],
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -216,7 +240,11 @@ async fn each_kind_signs_a_connection_in_once_and_the_body_arrives_once() {
         for _ in 0..3 {
             assert_eq!(worker.user(&credentials, &url).await, user);
         }
-        assert_eq!(traffic(servers, &url, statuses.len()).await, (1, statuses), "{credentials:?}");
+        assert_eq!(
+            traffic(servers, &url, statuses.len()).await,
+            (1, statuses),
+            "{credentials:?}"
+        );
     }
 }
 
@@ -258,7 +286,10 @@ async fn middleman(servers: &Servers, to: &str) -> (String, AbortOnDropHandle<()
             connections.spawn(async move {
                 let mut near = acceptor.accept(stream).await.unwrap();
                 let far = TcpStream::connect(target).await.unwrap();
-                let mut far = connector.connect("localhost".try_into().unwrap(), far).await.unwrap();
+                let mut far = connector
+                    .connect("localhost".try_into().unwrap(), far)
+                    .await
+                    .unwrap();
                 let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
             });
         }
@@ -283,9 +314,21 @@ async fn the_channel_binding_is_that_of_the_certificate_and_a_setting_leaves_it_
         let unbound = unbound(&credentials);
         let user = Worker::new(servers).user(&credentials, &direct).await;
         assert!(user.contains("svc"), "{user}");
-        assert_eq!(Worker::new(servers).status(&unbound, &direct).await, unbound_status, "{unbound:?}");
-        assert_eq!(Worker::new(servers).status(&credentials, &intercepted).await, 401, "{credentials:?}");
-        assert_eq!(Worker::new(servers).status(&unbound, &intercepted).await, unbound_status, "{unbound:?}");
+        assert_eq!(
+            Worker::new(servers).status(&unbound, &direct).await,
+            unbound_status,
+            "{unbound:?}"
+        );
+        assert_eq!(
+            Worker::new(servers).status(&credentials, &intercepted).await,
+            401,
+            "{credentials:?}"
+        );
+        assert_eq!(
+            Worker::new(servers).status(&unbound, &intercepted).await,
+            unbound_status,
+            "{unbound:?}"
+        );
     }
 }
 
@@ -296,7 +339,12 @@ async fn a_wrong_password_is_tried_once_and_its_successor_at_once() {
     for (credentials, url, tried, requests) in [
         (ntlm(), servers.servers.ntlm(), "HTTP 401 after NTLM", 2),
         (kerberos(servers), servers.servers.negotiate(), by_kdc, 0),
-        (kerberos_inside_negotiate(servers), servers.servers.negotiate(), by_kdc, 0),
+        (
+            kerberos_inside_negotiate(servers),
+            servers.servers.negotiate(),
+            by_kdc,
+            0,
+        ),
     ] {
         let worker = Worker::new(servers);
         worker.set_password("wrong");
@@ -319,18 +367,34 @@ async fn a_wrong_password_is_tried_once_and_its_successor_at_once() {
                     refusals += 1;
                 }
                 Err(CallError::SignIn(failure)) => {
-                    assert_eq!((failure.class, failure.code), (ErrorClass::Refused, Code::ExchangeSignInRefused));
-                    assert!(failure.detail.contains(tried) && failure.detail.contains("locked out"), "{failure}");
+                    assert_eq!(
+                        (failure.class, failure.code),
+                        (ErrorClass::Refused, Code::ExchangeSignInRefused)
+                    );
+                    assert!(
+                        failure.detail.contains(tried) && failure.detail.contains("locked out"),
+                        "{failure}"
+                    );
                 }
                 Err(error) => panic!("{error}"),
             }
         }
         assert_eq!(refusals, 1, "{credentials:?}");
-        assert_eq!(traffic(servers, &url, requests).await.1, vec![401; requests], "one handshake");
+        assert_eq!(
+            traffic(servers, &url, requests).await.1,
+            vec![401; requests],
+            "one handshake"
+        );
         // The pause ends, and the password is still wrong: one more attempt.
         worker.clock.advance(SignedDuration::from_secs(61));
         let _ = worker.post("contoso", &credentials, &url).await;
-        assert!(worker.failure(&credentials, &url).await.detail.contains("2 times in a row"));
+        assert!(
+            worker
+                .failure(&credentials, &url)
+                .await
+                .detail
+                .contains("2 times in a row")
+        );
         // A new password is tried at once.
         worker.set_password(PEOPLE[0].1);
         worker.clock.advance(SignedDuration::from_secs(1));
@@ -383,13 +447,20 @@ async fn a_key_distribution_centre_obeys_the_rules_for_addresses_and_the_next_on
         credentials(json!({ "kind": "negotiate", "user": "svc", "realm": REALM, "kdc": kdc, "ntlm": ntlm }))
     };
     // Nothing listens on the first, and the second is not allowed.
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let closed = format!("127.0.0.1:{}", closed.port());
     let worker = Worker::new(servers);
     let several = with(json!([closed, "10.11.12.13", servers.servers.kdc()]), false);
     assert_eq!(worker.user(&several, &url).await, "svc@CORP.TEST");
     let failure = worker.failure(&with(json!([closed]), false), &url).await;
-    assert_eq!((failure.class, failure.code), (ErrorClass::Transient, Code::KdcUnreachable));
+    assert_eq!(
+        (failure.class, failure.code),
+        (ErrorClass::Transient, Code::KdcUnreachable)
+    );
     assert!(failure.detail.contains(&closed), "{failure}");
     let failure = worker.failure(&with(json!(["10.11.12.13"]), false), &url).await;
     assert_eq!(failure.code, Code::KdcUnreachable);
@@ -409,6 +480,9 @@ async fn a_key_distribution_centre_obeys_the_rules_for_addresses_and_the_next_on
     other_service["service"] = json!("HTTP/elsewhere.example");
     let other_service = Arc::new(serde_json::from_value(other_service).unwrap());
     let failure = worker.failure(&other_service, &url).await;
-    assert_eq!((failure.class, failure.code), (ErrorClass::Refused, Code::KdcRefused));
+    assert_eq!(
+        (failure.class, failure.code),
+        (ErrorClass::Refused, Code::KdcRefused)
+    );
     assert!(failure.detail.contains("server not found"), "{failure}");
 }

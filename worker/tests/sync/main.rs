@@ -9,6 +9,9 @@ mod contract;
 #[cfg(test)]
 mod contracts;
 #[cfg(test)]
+#[path = "../../../loadtest/tests/foreign/python.rs"]
+mod python;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod rig;
@@ -31,6 +34,8 @@ mod first;
 mod lists;
 #[cfg(test)]
 mod mailbox;
+#[cfg(test)]
+mod on_premises;
 #[cfg(test)]
 mod one_host;
 #[cfg(test)]

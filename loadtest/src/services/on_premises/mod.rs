@@ -140,13 +140,24 @@ impl OnPremises {
     /// and the status.
     #[must_use]
     pub fn requests(&self, url: &str) -> Vec<(u32, u16)> {
+        self.logged(|logged| url.ends_with(logged))
+    }
+
+    /// Does the same for all requests to a port.
+    #[must_use]
+    pub fn requests_at(&self, port: &str) -> Vec<(u32, u16)> {
+        let start = format!(":{port}/");
+        self.logged(|logged| logged.starts_with(&start))
+    }
+
+    fn logged(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<(u32, u16)> {
         let log = std::fs::read_to_string(self.home().join("data/access")).unwrap_or_default();
         log.lines()
             .filter_map(|line| {
                 let mut words = line.split(' ');
                 let number = words.next()?.parse().ok()?;
                 let status = words.next()?.parse().ok()?;
-                url.ends_with(words.next()?).then_some((number, status))
+                is_wanted(words.next()?).then_some((number, status))
             })
             .collect()
     }
@@ -190,16 +201,27 @@ impl OnPremisesRecipe {
         let mut text = String::new();
         let modules = "/usr/lib/apache2/modules";
         for module in [
-            "mpm_event", "authn_core", "authz_core", "authz_user", "ssl", "auth_gssapi", "headers", "proxy", "proxy_http",
+            "mpm_event",
+            "authn_core",
+            "authz_core",
+            "authz_user",
+            "ssl",
+            "auth_gssapi",
+            "headers",
+            "proxy",
+            "proxy_http",
             "socache_shmcb",
         ] {
             let _ = write!(text, "LoadModule {module}_module {modules}/mod_{module}.so\n");
         }
         let data = data.display();
-        let _ = write!(text, "ServerRoot {data}\nPidFile {data}/apache.pid\nServerName localhost\nErrorLog {data}/error\n\
+        let _ = write!(
+            text,
+            "ServerRoot {data}\nPidFile {data}/apache.pid\nServerName localhost\nErrorLog {data}/error\n\
              LogFormat \"%k %>s :%p%U\" short\nCustomLog {data}/access short\nBufferedLogs Off\nProxyRequests Off\n\
              KeepAlive On\nMaxKeepAliveRequests 0\nKeepAliveTimeout 120\nMutex file:{data} default\n\
-             DefaultRuntimeDir {data}\n");
+             DefaultRuntimeDir {data}\n"
+        );
         let echo = format!("http://127.0.0.1:{}", self.ports.echo);
         let kerberos = format!("GssapiCredStore keytab:{data}/http.keytab\nGssapiAllowedMech krb5\n");
         let ntlm = "GssapiAllowedMech ntlmssp\n".to_owned();
@@ -208,7 +230,12 @@ impl OnPremisesRecipe {
         for (port, tls, allowed, backend) in [
             (self.ports.ntlm, true, &ntlm, echo.clone()),
             (self.ports.negotiate, true, &kerberos, echo.clone()),
-            (self.ports.exchange, false, &ntlm, to(backends.map(|to| &to.exchange))),
+            (
+                self.ports.exchange,
+                false,
+                &ntlm,
+                to(backends.map(|to| &to.exchange)),
+            ),
             (
                 self.ports.sharepoint,
                 false,
@@ -217,7 +244,9 @@ impl OnPremisesRecipe {
             ),
         ] {
             let encryption = if tls {
-                format!("SSLEngine on\nSSLCertificateFile {data}/certificate.pem\nSSLCertificateKeyFile {data}/key.pem\n")
+                format!(
+                    "SSLEngine on\nSSLCertificateFile {data}/certificate.pem\nSSLCertificateKeyFile {data}/key.pem\n"
+                )
             } else {
                 String::new()
             };
@@ -227,9 +256,12 @@ impl OnPremisesRecipe {
                 }
                 (true | false, _) => "RequestHeader unset Authorization\n".to_owned(),
             };
-            let _ = write!(text, "Listen 127.0.0.1:{port}\n<VirtualHost 127.0.0.1:{port}>\n{encryption}<Location />\nAuthType GSSAPI\n\
+            let _ = write!(
+                text,
+                "Listen 127.0.0.1:{port}\n<VirtualHost 127.0.0.1:{port}>\n{encryption}<Location />\nAuthType GSSAPI\n\
                  AuthName corp\n{allowed}GssapiConnectionBound On\nGssapiSSLonly Off\nRequire valid-user\n{authorization}\
-                 RequestHeader set X-Remote-User expr=%{{REMOTE_USER}}\nProxyPass {backend}/\n</Location>\n</VirtualHost>\n");
+                 RequestHeader set X-Remote-User expr=%{{REMOTE_USER}}\nProxyPass {backend}/\n</Location>\n</VirtualHost>\n"
+            );
         }
         text
     }
@@ -276,15 +308,19 @@ impl Recipe for OnPremisesRecipe {
                  database_name = {shown}/principal\nkey_stash_file = {shown}/stash\nacl_file = {shown}/acl\n}}\n"
             ),
         )?;
-        let users = PEOPLE.map(|(name, password)| format!("CORP:{name}:{password}\n")).concat();
+        let users = PEOPLE
+            .map(|(name, password)| format!("CORP:{name}:{password}\n"))
+            .concat();
         self.write(&data.join("users"), &users)?;
         self.write(&data.join("certificate.pem"), &self.certificate.certificate)?;
         self.write(&data.join("key.pem"), &self.certificate.key)?;
         self.write(&data.join("checker.py"), include_str!("checker.py"))?;
         let program = |program, package| folder.binaries().program(program, package);
         let kdb = program("kdb5_util", "krb5-kdc")?;
-        self.run(home, folder, kdb, &["create", "-s", "-r", REALM, "-P", "master"]).await?;
-        let mut script = String::from("addprinc -randkey HTTP/localhost\nktadd -k http.keytab HTTP/localhost\n");
+        self.run(home, folder, kdb, &["create", "-s", "-r", REALM, "-P", "master"])
+            .await?;
+        let mut script =
+            String::from("addprinc -randkey HTTP/localhost\nktadd -k http.keytab HTTP/localhost\n");
         for (name, password) in PEOPLE {
             let _ = write!(script, "addprinc -pw {password} +requires_preauth {name}\n");
         }
@@ -337,7 +373,12 @@ impl Recipe for OnPremisesRecipe {
     }
 
     async fn ready(&self, _home: &Home, _pid: u32) -> Result<(), String> {
-        for port in [self.ports.kdc, self.ports.checker, self.ports.ntlm, self.ports.sharepoint] {
+        for port in [
+            self.ports.kdc,
+            self.ports.checker,
+            self.ports.ntlm,
+            self.ports.sharepoint,
+        ] {
             if !net::is_open(port).await {
                 return Err(format!("nothing listens on port {port}"));
             }
