@@ -93,8 +93,8 @@ catalogue! {
         "Nothing; tasksync keeps the pause. If syncs become late, give the service account a throttling policy of its own.";
     ExchangeSignInRefused "exchange-sign-in-refused" TenantAdministrator Server..Server
         "Exchange refused the credentials"
-        "Wrong user name or password, an expired secret, or a blocked account."
-        "Check the tenant's Exchange credentials, then run `tasksync doctor`.";
+        "Wrong user name or password, an expired secret, a blocked account, or a way to sign in that the server does not offer."
+        "See the detail for what the server offers. Check the tenant's Exchange credentials, then run `tasksync doctor`.";
     ExchangeForbidden "exchange-forbidden" TenantAdministrator Mailbox..Server
         "Exchange refuses web services for this application"
         "EWS is switched off for the organisation or this application id is not on its allow list."
@@ -173,8 +173,8 @@ catalogue! {
         "Nothing; tasksync keeps the pause.";
     SharePointSignInRefused "sharepoint-sign-in-refused" TenantAdministrator Server..Server
         "SharePoint refused the credentials"
-        "Wrong user name or password, an expired secret or certificate, or a blocked account."
-        "Check the tenant's SharePoint credentials, then run `tasksync doctor`.";
+        "Wrong user name or password, an expired secret or certificate, a blocked account, or a way to sign in that the server does not offer."
+        "See the detail for what the server offers. Check the tenant's SharePoint credentials, then run `tasksync doctor`.";
     SharePointDenied "sharepoint-denied" TenantAdministrator Item..Server
         "The service account has no right to do this in SharePoint"
         "The account lacks rights on the site, list or item."

@@ -109,6 +109,7 @@ FAULTS: list[tuple[str, Callable[[dict], object], str]] = [
     ("stores in every namespace", lambda f: policy(f, "tasksync-stores")["egress"][0]["to"].append({"namespaceSelector": {}}), "any pod on TCP 5432"),
     ("the narrowed policy is wide", lambda f: policy(f, "tasksync-stores", "everything")["egress"][1]["to"][0]["ipBlock"].update(cidr="10.0.0.0/8"), "no store's address"),
     ("no tenants", lambda f: policy(f, "tasksync-tenants").update(egress=[]), "on TCP 443"),
+    ("no Kerberos", lambda f: policy(f, "tasksync-tenants")["egress"][0]["ports"].pop(1), "on TCP 88"),
     ("a cloud's metadata", lambda f: policy(f, "tasksync-tenants")["egress"][0]["to"][0]["ipBlock"].pop("except"), "169.254.169.254"),
     ("metrics on another port", lambda f: policy(f, "tasksync")["ingress"][0]["ports"][0].update(port=9090), "on TCP 8481"),
     ("an API for all", lambda f: policy(f, "tasksync-api")["ingress"][0].update({"from": [{"namespaceSelector": {}}]}), "on TCP 8480"),

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests need in addition to Rust, gcc and make: xmllint (validates request bodies against
 # Microsoft's schema), Python with venv (runs independent clients against the simulated servers), promtool (tests the
-# alerts), and Redis, RabbitMQ and PostgreSQL, of which the tests start private instances (tasksync-loadtest
-# services). The packages' system services are not started, and no default PostgreSQL cluster is created. Does nothing
-# if everything is installed.
+# alerts), and Redis, RabbitMQ, PostgreSQL, Apache with NTLM and Kerberos, and MIT's key distribution centre, of which
+# the tests start private instances. The packages' system services are not started, and no default PostgreSQL cluster
+# is created. Does nothing if everything is installed.
 set -euo pipefail
 
 # True if a path matches the pattern.
@@ -22,6 +22,12 @@ present '/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server' ||
     command -v rabbitmq-server >/dev/null || missing+=(rabbitmq-server)
 present '/usr/lib/postgresql/*/bin/initdb' || command -v initdb >/dev/null || missing+=(postgresql)
 command -v promtool >/dev/null || missing+=(prometheus)
+command -v apache2 >/dev/null || missing+=(apache2)
+present '/usr/lib/apache2/modules/mod_auth_gssapi.so' || missing+=(libapache2-mod-auth-gssapi)
+present '/usr/lib/*/gssntlmssp/gssntlmssp.so' || missing+=(gss-ntlmssp)
+command -v krb5kdc >/dev/null || missing+=(krb5-kdc)
+command -v kadmin.local >/dev/null || missing+=(krb5-admin-server)
+python3 -c 'import gssapi' >/dev/null 2>&1 || missing+=(python3-gssapi)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null; then

@@ -48,7 +48,8 @@ fn line_filter<S: 'static>(
 ) -> Result<impl tracing_subscriber::layer::Filter<S> + Send + Sync + 'static, TelemetryError> {
     Ok(filter(text)?
         .or(filter_fn(is_own_warning).with_max_level_hint(tracing::Level::WARN))
-        .and(filter_fn(|metadata| metadata.target() != spans::TARGET)))
+        .and(filter_fn(|metadata| metadata.target() != spans::TARGET))
+        .and(filter_fn(|metadata| !shows_sign_ins(metadata.target()))))
 }
 
 /// Writes JSON lines that begin with the ids of their trace, if that trace is kept.
@@ -92,6 +93,12 @@ fn with_ids(line: &str, trace: &str, span: &str) -> String {
 /// Silences the AMQP library, which logs every closed connection as an error, even after an orderly end. The
 /// queue's adapter itself logs the relevant errors, with host and reason.
 const QUIET: &str = "lapin=off";
+
+/// Returns whether a target is a library whose lines show parts of passwords, tickets and keys. No filter shows them.
+fn shows_sign_ins(target: &str) -> bool {
+    let library = target.split("::").next().unwrap_or(target);
+    library == "sspi" || library.starts_with("picky")
+}
 
 /// Returns whether this is a warning or error of tasksync, which no filter silences.
 fn is_own_warning(metadata: &Metadata<'_>) -> bool {
@@ -140,6 +147,12 @@ mod tests {
             error.contains("log.filter") && error.contains("tasksync=loudly"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn no_filter_shows_lines_of_libraries_that_sign_in() {
+        assert!(shows_sign_ins("sspi::kerberos::client") && shows_sign_ins("picky_krb::crypto"));
+        assert!(!shows_sign_ins("tasksync_worker::auth") && !shows_sign_ins("sspirit"));
     }
 
     #[test]

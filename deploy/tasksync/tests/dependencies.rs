@@ -65,6 +65,46 @@ const BANNED: &[(&str, &str)] = &[
     ("chrono", "dates are jiff's"),
 ];
 
+/// Crates of which the build has two versions, and why.
+const TWO_VERSIONS: &[(&str, &[&str])] = &[
+    (
+        "sspi brings the RustCrypto crates of 2026, and lapin's reader of PKCS #12 and sqlx those of before",
+        &[
+            "aes",
+            "block-buffer",
+            "block-padding",
+            "cbc",
+            "cipher",
+            "const-oid",
+            "cpufeatures",
+            "crypto-common",
+            "der",
+            "des",
+            "digest",
+            "hmac",
+            "inout",
+            "pbkdf2",
+            "pem-rfc7468",
+            "sha1",
+            "sha2",
+            "spki",
+        ],
+    ),
+    (
+        "crates without state that libraries have not moved to their newest version yet",
+        &[
+            "base64",
+            "getrandom",
+            "hashbrown",
+            "nom",
+            "rand",
+            "rand_core",
+            "syn",
+            "synstructure",
+        ],
+    ),
+];
+
 fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked", "--offline"])
@@ -134,6 +174,20 @@ fn crates_that_must_be_single_are_and_banned_ones_are_absent() {
             .or_default()
             .insert(version.to_owned());
     }
+    let doubled: BTreeSet<&str> = versions
+        .iter()
+        .filter(|(_, found)| found.len() > 1)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let excepted: BTreeSet<&str> = TWO_VERSIONS
+        .iter()
+        .flat_map(|(_, names)| *names)
+        .copied()
+        .collect();
+    assert_eq!(
+        doubled, excepted,
+        "a crate in two versions needs a reason, and a reason a crate"
+    );
     for name in ONE_VERSION {
         let found = versions.get(*name).cloned().unwrap_or_default();
         assert_eq!(found.len(), 1, "{name}: {found:?}");

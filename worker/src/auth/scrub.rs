@@ -136,6 +136,27 @@ mod tests {
     }
 
     #[test]
+    fn tokens_of_connections_are_hidden_and_sentences_about_them_stay() {
+        let token = "TlRMTVNTUAADAAAAGAAYAGYAAABy+/==";
+        for (text, shown) in [
+            (
+                format!("you sent \"Authorization: NTLM {token}\""),
+                "you sent \"Authorization: NTLM [secret]\"".to_owned(),
+            ),
+            (
+                format!("<p>Negotiate {token}</p> and NTLM {token}"),
+                "<p>Negotiate [secret]</p> and NTLM [secret]".to_owned(),
+            ),
+            (
+                "NTLM authentication failed; Negotiate works".to_owned(),
+                "NTLM authentication failed; Negotiate works".to_owned(),
+            ),
+        ] {
+            assert_eq!(hide_connection_tokens(&text), shown);
+        }
+    }
+
+    #[test]
     fn a_secret_that_was_cut_is_hidden_too() {
         for length in SHORTEST_PART..CANARY.chars().count() {
             let part: String = CANARY.chars().take(length).collect();

@@ -31,7 +31,7 @@ struct Account(Arc<TwoSteps>);
 
 #[async_trait]
 impl ConnectionSignIn for Account {
-    fn identity(&self) -> &str {
+    fn identity(&self) -> &'static str {
         "contoso svc"
     }
 

@@ -3,6 +3,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
+    clippy::expect_used,
     reason = "this is a test; its helper functions may fail loudly, too"
 )]
 

@@ -34,7 +34,7 @@ use crate::python;
 
 /// The servers, started once for all tests.
 struct Servers {
-    servers: OnPremises,
+    running: OnPremises,
     authority: PathBuf,
     issuer: PrivateAuthority,
 }
@@ -50,7 +50,7 @@ async fn servers() -> Option<&'static Servers> {
         std::fs::write(&authority, issuer.pem()).unwrap();
         let servers = OnPremises::start(&folder, &python, &issuer, None).await;
         Some(Servers {
-            servers: started_or_skipped(servers)?,
+            running: started_or_skipped(servers)?,
             authority,
             issuer,
         })
@@ -174,12 +174,12 @@ fn ntlm_inside_negotiate() -> Arc<Credentials> {
 }
 
 fn kerberos(servers: &Servers) -> Arc<Credentials> {
-    credentials(json!({ "kind": "kerberos", "user": "svc", "realm": REALM, "kdc": [servers.servers.kdc()] }))
+    credentials(json!({ "kind": "kerberos", "user": "svc", "realm": REALM, "kdc": [servers.running.kdc()] }))
 }
 
 fn kerberos_inside_negotiate(servers: &Servers) -> Arc<Credentials> {
     credentials(json!({
-        "kind": "negotiate", "user": "svc", "realm": REALM, "kdc": [servers.servers.kdc()], "ntlm": false,
+        "kind": "negotiate", "user": "svc", "realm": REALM, "kdc": [servers.running.kdc()], "ntlm": false,
     }))
 }
 
@@ -195,7 +195,7 @@ fn unbound(bound: &Credentials) -> Arc<Credentials> {
 async fn traffic(servers: &Servers, url: &str, least: usize) -> (usize, Vec<u16>) {
     let log = async {
         loop {
-            let requests = servers.servers.requests(url);
+            let requests = servers.running.requests(url);
             if requests.len() >= least {
                 return requests;
             }
@@ -211,7 +211,7 @@ async fn traffic(servers: &Servers, url: &str, least: usize) -> (usize, Vec<u16>
 async fn each_kind_signs_a_connection_in_once_and_the_body_arrives_once() {
     let Some(servers) = servers().await else { return };
     let worker = Worker::new(servers);
-    let (ntlm_url, negotiate_url) = (servers.servers.ntlm(), servers.servers.negotiate());
+    let (ntlm_url, negotiate_url) = (servers.running.ntlm(), servers.running.negotiate());
     for (number, (credentials, url, user, statuses)) in [
         (ntlm(), &ntlm_url, "CORP\\svc", vec![401, 200, 200, 200]),
         (
@@ -300,7 +300,7 @@ async fn middleman(servers: &Servers, to: &str) -> (String, AbortOnDropHandle<()
 #[tokio::test]
 async fn the_channel_binding_is_that_of_the_certificate_and_a_setting_leaves_it_out() {
     let Some(servers) = servers().await else { return };
-    let checker = servers.servers.checker();
+    let checker = servers.running.checker();
     let (middleman, _serving) = middleman(servers, &checker).await;
     for (credentials, unbound_status) in [
         (ntlm(), 401),
@@ -337,11 +337,11 @@ async fn a_wrong_password_is_tried_once_and_its_successor_at_once() {
     let Some(servers) = servers().await else { return };
     let by_kdc = "pre-authentication information was invalid";
     for (credentials, url, tried, requests) in [
-        (ntlm(), servers.servers.ntlm(), "HTTP 401 after NTLM", 2),
-        (kerberos(servers), servers.servers.negotiate(), by_kdc, 0),
+        (ntlm(), servers.running.ntlm(), "HTTP 401 after NTLM", 2),
+        (kerberos(servers), servers.running.negotiate(), by_kdc, 0),
         (
             kerberos_inside_negotiate(servers),
-            servers.servers.negotiate(),
+            servers.running.negotiate(),
             by_kdc,
             0,
         ),
@@ -406,7 +406,7 @@ async fn a_wrong_password_is_tried_once_and_its_successor_at_once() {
 async fn connections_carry_one_request_at_a_time_and_belong_to_one_identity_of_one_tenant() {
     let Some(servers) = servers().await else { return };
     let worker = Worker::new(servers);
-    let url = format!("{}shared", servers.servers.ntlm());
+    let url = format!("{}shared", servers.running.ntlm());
     let at_once = async |tenant: &'static str| {
         let callers: Vec<_> = (0..6)
             .map(|_| {
@@ -442,7 +442,7 @@ async fn connections_carry_one_request_at_a_time_and_belong_to_one_identity_of_o
 #[tokio::test]
 async fn a_key_distribution_centre_obeys_the_rules_for_addresses_and_the_next_one_is_asked() {
     let Some(servers) = servers().await else { return };
-    let url = servers.servers.negotiate();
+    let url = servers.running.negotiate();
     let with = |kdc: Value, ntlm: bool| {
         credentials(json!({ "kind": "negotiate", "user": "svc", "realm": REALM, "kdc": kdc, "ntlm": ntlm }))
     };
@@ -454,7 +454,7 @@ async fn a_key_distribution_centre_obeys_the_rules_for_addresses_and_the_next_on
         .unwrap();
     let closed = format!("127.0.0.1:{}", closed.port());
     let worker = Worker::new(servers);
-    let several = with(json!([closed, "10.11.12.13", servers.servers.kdc()]), false);
+    let several = with(json!([closed, "10.11.12.13", servers.running.kdc()]), false);
     assert_eq!(worker.user(&several, &url).await, "svc@CORP.TEST");
     let failure = worker.failure(&with(json!([closed]), false), &url).await;
     assert_eq!(
@@ -466,14 +466,14 @@ async fn a_key_distribution_centre_obeys_the_rules_for_addresses_and_the_next_on
     assert_eq!(failure.code, Code::KdcUnreachable);
     assert!(failure.detail.contains("outbound.allowed_networks"), "{failure}");
     // Without Kerberos, NTLM is used if it may be.
-    let ntlm_url = servers.servers.ntlm();
+    let ntlm_url = servers.running.ntlm();
     let mut falls_back = serde_json::to_value(&*with(json!([closed]), true)).unwrap();
     falls_back["realm"] = json!("CORP");
     let falls_back = Arc::new(serde_json::from_value(falls_back).unwrap());
     assert_eq!(worker.user(&falls_back, &ntlm_url).await, "CORP\\svc");
     // A realm that the centre does not know, and a service that it does not know.
     let other_realm = credentials(json!({
-        "kind": "kerberos", "user": "svc", "realm": "OTHER.TEST", "kdc": [servers.servers.kdc()],
+        "kind": "kerberos", "user": "svc", "realm": "OTHER.TEST", "kdc": [servers.running.kdc()],
     }));
     assert_eq!(worker.failure(&other_realm, &url).await.code, Code::KdcRefused);
     let mut other_service = serde_json::to_value(&*kerberos(servers)).unwrap();

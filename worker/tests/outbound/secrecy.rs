@@ -10,7 +10,7 @@ use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use tasksync_common::clock::SystemClock;
 use tasksync_common::metrics::record;
-use tasksync_common::registry::{Access, Credentials, SecretRef, SharePointConnection};
+use tasksync_common::registry::{Access, ChannelBinding, Credentials, SecretRef, SharePointConnection};
 use tasksync_worker::auth::Authenticator;
 use tasksync_worker::http::{Http, HttpRequest, secret_header};
 use tasksync_worker::mailbox::ews::{EwsConnection, EwsLimits, EwsMailbox};
@@ -248,7 +248,12 @@ async fn no_secret_shows_up_in_logs_errors_or_debug_output() {
         scope: "scope".to_owned(),
         secret: secret.clone(),
     };
-    for credentials in [basic, oauth] {
+    let ntlm = Credentials::Ntlm {
+        user: "svc".to_owned(),
+        password: secret.clone(),
+        channel_binding: ChannelBinding::Send,
+    };
+    for credentials in [basic, oauth, ntlm] {
         seen.push_str(&through_the_adapters(&http, &authenticator, credentials).await);
     }
     // Check that the servers did receive the secret.

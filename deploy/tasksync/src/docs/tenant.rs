@@ -11,13 +11,14 @@ use super::declared::{self, DeclaredField, DeclaredType};
 use super::settings;
 
 /// The sources with the types of the file.
-const SOURCES: [&str; 2] = [
+const SOURCES: [&str; 3] = [
     include_str!("../../../../common/src/registry/tenant.rs"),
+    include_str!("../../../../common/src/registry/credentials.rs"),
     include_str!("../../../../common/src/plan/policy.rs"),
 ];
 
 /// Complete files. Each key occurs in one of them with a value that is not its default.
-const EXAMPLES: [&str; 3] = [
+const EXAMPLES: [&str; 5] = [
     r#"
 id = "contoso"
 display_name = "Contoso Ltd."
@@ -95,6 +96,56 @@ client_id = "APPLICATION-ID"
 scope = "https://outlook.office365.com/.default"
 secret = "env:TASKSYNC_SECRET_CONTOSO_EXCHANGE"
 "#,
+    r#"
+id = "contoso"
+display_name = "Contoso Ltd."
+
+[source]
+kind = "sharepoint"
+sites = ["https://sharepoint.contoso.example/sites/projects"]
+
+[source.credentials]
+kind = "kerberos"
+user = "svc-tasksync"
+password = "file:contoso-sharepoint"
+realm = "CORP.CONTOSO.EXAMPLE"
+kdc = ["dc1.corp.contoso.example", "dc2.corp.contoso.example"]
+service = "HTTP/farm.corp.contoso.example"
+channel_binding = "omit"
+
+[mailbox]
+kind = "ews"
+url = "https://mail.contoso.example/EWS/Exchange.asmx"
+
+[mailbox.credentials]
+kind = "ntlm"
+user = 'contoso\svc-tasksync'
+password = "file:contoso-exchange"
+channel_binding = "omit"
+"#,
+    r#"
+id = "contoso"
+display_name = "Contoso Ltd."
+
+[source]
+kind = "sharepoint"
+sites = ["https://sharepoint.contoso.example/sites/projects"]
+credentials = { kind = "negotiate", user = 'contoso\svc-tasksync', password = "file:contoso-sharepoint" }
+
+[mailbox]
+kind = "ews"
+url = "https://mail.contoso.example/EWS/Exchange.asmx"
+
+[mailbox.credentials]
+kind = "negotiate"
+user = "svc-tasksync"
+password = "file:contoso-exchange"
+realm = "CORP.CONTOSO.EXAMPLE"
+kdc = ["dc1.corp.contoso.example", "dc2.corp.contoso.example"]
+service = "HTTP/mail.corp.contoso.example"
+ntlm = false
+channel_binding = "omit"
+"#,
 ];
 
 /// What a value of a Rust type is in the file: its name for people, and what is allowed.
@@ -116,6 +167,11 @@ const VALUES: &[(&str, &str, &str)] = &[
         "SecretRef",
         "name of a secret",
         "`file:NAME`, `file:/PATH`, `env:NAME`; see above",
+    ),
+    (
+        "Vec<KdcAddress>",
+        "list of addresses",
+        "`HOST` or `HOST:PORT`; the port is 88 if it is left out",
     ),
     ("MailboxAddress", "mailbox address", "`name@domain`"),
     (

@@ -212,7 +212,7 @@ impl OnPremisesRecipe {
             "proxy_http",
             "socache_shmcb",
         ] {
-            let _ = write!(text, "LoadModule {module}_module {modules}/mod_{module}.so\n");
+            let _ = writeln!(text, "LoadModule {module}_module {modules}/mod_{module}.so");
         }
         let data = data.display();
         let _ = write!(
@@ -322,7 +322,7 @@ impl Recipe for OnPremisesRecipe {
         let mut script =
             String::from("addprinc -randkey HTTP/localhost\nktadd -k http.keytab HTTP/localhost\n");
         for (name, password) in PEOPLE {
-            let _ = write!(script, "addprinc -pw {password} +requires_preauth {name}\n");
+            let _ = writeln!(script, "addprinc -pw {password} +requires_preauth {name}");
         }
         self.write(&data.join("principals"), &script)?;
         let kadmin = program("kadmin.local", "krb5-admin-server")?;
