@@ -62,6 +62,7 @@ bench: setup
 	cargo build --locked --quiet --release --workspace --all-features --bin tasksync-loadtest
 	$(BENCH) --bench parse
 	TASKSYNC_LOADTEST="$(CARGO_TARGET_DIR)/release/tasksync-loadtest" $(BENCH) --bench idle
+	$(BENCH) --bench sign_in
 	$(BENCH) --bench select
 	"$(CARGO_TARGET_DIR)/release/tasksync-loadtest" services --redis --rabbitmq --redis-volatile -- \
 		$(BENCH) --bench redis_schedule --bench amqp_queue

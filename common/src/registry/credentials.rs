@@ -10,7 +10,7 @@ use super::tenant::SecretRef;
 use crate::model::stored_as_text;
 
 /// Port of a Kerberos key distribution centre (RFC 4120, section 7.2.3).
-const KDC_PORT: u16 = 88;
+pub const KDC_PORT: u16 = 88;
 
 /// Key distribution centres that a realm may have here.
 const MAXIMUM_KDCS: usize = 10;
@@ -176,13 +176,20 @@ impl Credentials {
     pub fn check(&self) -> Result<(), CredentialsError> {
         match self {
             Self::Basic { .. } | Self::OauthSecret { .. } | Self::OauthCertificate { .. } => Ok(()),
-            Self::Kerberos { user, realm, kdc, .. }
+            Self::Kerberos {
+                user,
+                realm,
+                kdc,
+                service,
+                ..
+            }
             | Self::Negotiate {
                 user,
                 realm: Some(realm),
                 kdc,
+                service,
                 ..
-            } => check_realm(user, realm, kdc),
+            } => check_realm(user, realm, kdc).and_then(|()| check_service(service.as_deref())),
             Self::Negotiate { realm: None, kdc, .. } if !kdc.is_empty() => Err(CredentialsError(
                 "realm: is missing; kdc names key distribution centres, and a realm says whose they are",
             )),
@@ -226,6 +233,23 @@ fn check_realm(user: &str, realm: &str, kdc: &[KdcAddress]) -> Result<(), Creden
         ));
     }
     Ok(())
+}
+
+fn check_service(service: Option<&str>) -> Result<(), CredentialsError> {
+    let is_name = |name: &str| {
+        let parts = name.split_once('/');
+        parts.is_some_and(|(class, host)| {
+            !host.is_empty()
+                && class.chars().all(|letter| letter.is_ascii_alphanumeric())
+                && !class.is_empty()
+        }) && !name.contains(['@', ' ', '\\'])
+    };
+    match service {
+        Some(name) if !is_name(name) => Err(CredentialsError(
+            "service: is not a service principal name, for example HTTP/mail.contoso.example",
+        )),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn is_of_host_name(letter: char) -> bool {
@@ -344,6 +368,11 @@ mod tests {
             (kerberos.replace("[\"dc1\"]", "[]"), "kdc:"),
             (kerberos.replace("\"svc\"", "\"svc@corp.test\""), "user:"),
             (kerberos.replace("CORP.TEST", "CORP TEST"), "realm:"),
+            (format!("{kerberos}\nservice = \"mail.example\""), "service:"),
+            (
+                format!("{kerberos}\nservice = \"HTTP/mail@CORP.TEST\""),
+                "service:",
+            ),
             (format!("{negotiate}kdc = [\"dc1\"]"), "realm:"),
             (format!("{negotiate}ntlm = false"), "ntlm:"),
             (format!("{negotiate}realm = \"CORP.TEST\""), "kdc:"),

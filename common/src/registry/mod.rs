@@ -13,7 +13,7 @@ mod transfer;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use credentials::{ChannelBinding, Credentials, CredentialsError, KdcAddress, KdcAddressError};
+pub use credentials::{ChannelBinding, Credentials, CredentialsError, KDC_PORT, KdcAddress, KdcAddressError};
 pub use journal::{JournalEntry, JournalKind};
 pub(crate) use open::{SUPPORTED_URLS, url_file_refusal, url_refusal};
 pub use open::{open_for_backup, open_registry, open_to_fill};

@@ -1,5 +1,6 @@
 //! Signing connections in with an account and its password: NTLM, Kerberos and Negotiate.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -22,6 +23,8 @@ pub(super) struct Account {
     /// Held by the one handshake that tries a password of which nothing is known yet. Ten requests at once must not
     /// try a wrong password ten times.
     trial: Arc<tokio::sync::Mutex<()>>,
+    /// The position of the key distribution centre that answered last. It is asked first.
+    kdc: Arc<AtomicUsize>,
 }
 
 impl Account {
@@ -86,6 +89,7 @@ impl ConnectionSignIn for AccountSignIn {
             &self.host,
             &password,
             self.auth.inner.http.clone(),
+            Arc::clone(&self.account.kdc),
         )
         .map_err(|error| self.failure(error))?;
         Ok(Box::new(AccountHandshake {

@@ -1,6 +1,7 @@
 //! The tokens of NTLM, Kerberos and SPNEGO. The protocols are those of the `sspi` crate; this module chooses among them,
 //! and gives the crate a way to the key distribution centres that obeys the operator's rules for addresses.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
@@ -15,7 +16,7 @@ use sspi::{
     KerberosConfig, Negotiate, NegotiateConfig, Ntlm, SecurityBuffer, SecurityStatus, Sspi, SspiImpl,
     Username,
 };
-use tasksync_common::registry::{ChannelBinding, Credentials, KdcAddress};
+use tasksync_common::registry::{ChannelBinding, Credentials, KDC_PORT, KdcAddress};
 use tasksync_common::x509::{BindingHash, binding_hash};
 use tokio::runtime::Handle;
 
@@ -79,7 +80,8 @@ struct Choice<'c> {
 }
 
 impl SecurityContext {
-    /// Returns the beginning of a sign-in at `host`.
+    /// Returns the beginning of a sign-in at `host`. `first_kdc` is the position of the key distribution centre that is
+    /// asked first, and becomes that of the one that answered.
     ///
     /// # Errors
     /// `Credentials`.
@@ -88,6 +90,7 @@ impl SecurityContext {
         host: &str,
         password: &SecretString,
         http: Http,
+        first_kdc: Arc<AtomicUsize>,
     ) -> Result<Self, ContextError> {
         let choice = choice(credentials)?;
         let identity = AuthIdentity {
@@ -130,6 +133,7 @@ impl SecurityContext {
                 kdc: Arc::new(KdcClient {
                     http,
                     own: choice.kdc.to_vec(),
+                    first: first_kdc,
                     runtime: Handle::current(),
                     traffic: Mutex::default(),
                 }),
@@ -373,11 +377,23 @@ fn channel_bindings(certificate: &[u8]) -> Result<Vec<u8>, String> {
     Ok(header.chain(data).collect())
 }
 
+/// Returns all values with their positions, beginning with position `first`.
+fn in_turn<T>(values: &[T], first: usize) -> impl Iterator<Item = (usize, &T)> {
+    values
+        .iter()
+        .enumerate()
+        .cycle()
+        .skip(first.checked_rem(values.len()).unwrap_or(0))
+        .take(values.len())
+}
+
 /// The library's way to key distribution centres.
 struct KdcClient {
     http: Http,
-    /// Those of the account's realm. They are asked in turn.
+    /// Those of the account's realm. They are asked in turn until one answers.
     own: Vec<KdcAddress>,
+    /// The position of the one that is asked first.
+    first: Arc<AtomicUsize>,
     runtime: Handle,
     traffic: Mutex<KdcTraffic>,
 }
@@ -399,19 +415,28 @@ impl KdcClient {
             .own
             .first()
             .is_some_and(|kdc| home_url(kdc) == request.url.as_str());
-        let mut addresses: Vec<(&str, u16)> = Vec::new();
-        if is_own {
-            addresses.extend(self.own.iter().map(|kdc| (kdc.host.as_str(), kdc.port)));
-        } else if let Some(host) = request.url.host_str() {
-            addresses.push((host, request.url.port().unwrap_or(88)));
-        }
         let mut last = CallError::NotConnected {
             host: request.url.to_string(),
             reason: "it is no address of a key distribution centre".to_owned(),
         };
-        for (host, port) in addresses {
-            match self.http.exchange_framed(host, port, &request.data).await {
-                Ok(answer) => return Ok(answer),
+        if !is_own {
+            let Some(host) = request.url.host_str() else {
+                return Err(last);
+            };
+            let port = request.url.port().unwrap_or(KDC_PORT);
+            return self.http.exchange_framed(host, port, &request.data).await;
+        }
+        let first = self.first.load(Ordering::Relaxed);
+        for (position, kdc) in in_turn(&self.own, first) {
+            match self
+                .http
+                .exchange_framed(&kdc.host, kdc.port, &request.data)
+                .await
+            {
+                Ok(answer) => {
+                    self.first.store(position, Ordering::Relaxed);
+                    return Ok(answer);
+                }
                 Err(error) => last = error,
             }
         }
@@ -448,6 +473,15 @@ impl NetworkClient for KdcClient {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_centre_that_answered_last_is_asked_first_and_each_one_once() {
+        let of = |first| in_turn(&["a", "b", "c"], first).collect::<Vec<_>>();
+        assert_eq!(of(0), [(0, &"a"), (1, &"b"), (2, &"c")]);
+        assert_eq!(of(2), [(2, &"c"), (0, &"a"), (1, &"b")]);
+        assert_eq!(of(7), [(1, &"b"), (2, &"c"), (0, &"a")]);
+        assert_eq!(in_turn::<u8>(&[], 3).count(), 0);
+    }
 
     #[test]
     fn the_binding_is_the_hash_of_the_signature_and_sha_256_at_least() {

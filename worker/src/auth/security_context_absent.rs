@@ -1,5 +1,8 @@
 //! Stands in for NTLM and Kerberos in builds without the cargo feature `sspi`.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
 use secrecy::SecretString;
 use tasksync_common::registry::Credentials;
 
@@ -22,6 +25,7 @@ impl SecurityContext {
         _host: &str,
         _password: &SecretString,
         _http: Http,
+        _first_kdc: Arc<AtomicUsize>,
     ) -> Result<Self, ContextError> {
         Err(ContextError::NotBuilt)
     }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,6 +27,9 @@ use super::{CallError, HEADER_LINES, HttpRequest, IDLE_CONNECTION, Method, secre
 
 /// Requests of one handshake. NTLM needs two, NTLM inside Negotiate after a refused Kerberos ticket three.
 const MOST_STEPS: usize = 5;
+
+/// Shortest time between two looks through all unused connections.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Bytes of an answer between the steps of a handshake that are read. The answer is an error page.
 const STEP_ANSWER_BYTES: usize = 256 * 1024;
@@ -81,37 +85,60 @@ pub(super) struct BoundConnections {
 }
 
 #[derive(Default)]
-struct IdleConnections(Mutex<HashMap<String, Vec<(BoundConnection, Instant)>>>);
+struct IdleConnections(Mutex<Idle>);
+
+#[derive(Default)]
+struct Idle {
+    /// By the name of the identity and the server, with the time since which each is unused.
+    connections: HashMap<String, Vec<(BoundConnection, Instant)>>,
+    /// When the unused connections of all identities were last looked through.
+    swept: Option<Instant>,
+}
+
+impl Idle {
+    /// Closes every connection that was unused for [`IDLE_CONNECTION`]. Looks through them at most once in
+    /// [`SWEEP_INTERVAL`].
+    fn sweep(&mut self, now: Instant) {
+        if self
+            .swept
+            .is_some_and(|swept| now.duration_since(swept) < SWEEP_INTERVAL)
+        {
+            return;
+        }
+        self.swept = Some(now);
+        self.connections.retain(|_, own| {
+            own.retain(|(connection, since)| connection.is_usable(*since, now));
+            !own.is_empty()
+        });
+    }
+}
 
 impl IdleConnections {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<(BoundConnection, Instant)>>> {
+    fn lock(&self) -> MutexGuard<'_, Idle> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the connection of this name that was used last, if one is still open.
     fn take(&self, name: &str) -> Option<BoundConnection> {
-        let mut all = self.lock();
-        let own = all.get_mut(name)?;
-        let found = std::iter::from_fn(|| own.pop())
-            .find(|(connection, since)| since.elapsed() < IDLE_CONNECTION && !connection.sender.is_closed());
+        let now = monotonic();
+        let connections = &mut self.lock().connections;
+        let own = connections.get_mut(name)?;
+        let found =
+            std::iter::from_fn(|| own.pop()).find(|(connection, since)| connection.is_usable(*since, now));
         if own.is_empty() {
-            all.remove(name);
+            connections.remove(name);
         }
         found.map(|(connection, _)| connection)
     }
 
-    /// Keeps a connection, and closes all that were unused for [`IDLE_CONNECTION`].
+    /// Keeps a connection for the next request.
     fn put(&self, name: String, connection: BoundConnection, most_idle: usize) {
-        let mut all = self.lock();
-        all.retain(|_, own| {
-            own.retain(|(connection, since)| {
-                since.elapsed() < IDLE_CONNECTION && !connection.sender.is_closed()
-            });
-            !own.is_empty()
-        });
-        let own = all.entry(name).or_default();
+        let now = monotonic();
+        let mut idle = self.lock();
+        idle.sweep(now);
+        let own = idle.connections.entry(name).or_default();
         if own.len() < most_idle {
-            own.push((connection, monotonic()));
+            own.push((connection, now));
         }
     }
 }
@@ -336,6 +363,11 @@ impl BoundConnection {
         })
     }
 
+    /// Returns whether the connection, unused since `since`, is still open and not about to be closed by the server.
+    fn is_usable(&self, since: Instant, now: Instant) -> bool {
+        now.duration_since(since) < IDLE_CONNECTION && !self.sender.is_closed()
+    }
+
     async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -437,8 +469,6 @@ impl fmt::Debug for BoundConnections {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -16,6 +16,9 @@ use super::address::AddressRules;
 use super::explain::reason_of;
 use super::resolver::{ADDRESSES_PER_NAME, Lookup};
 
+/// The reason of a connection that takes too long.
+const NOT_IN_TIME: &str = "the connection did not open in time";
+
 /// Opens connections.
 #[derive(Clone)]
 pub(super) struct Dialer {
@@ -49,20 +52,24 @@ impl Dialer {
                 .choose(host, &found)
                 .map_err(CallError::AddressRefused)?;
             let mut last = not_connected("the name has no address".to_owned());
+            // An address that does not answer leaves time for the others.
+            let each = self.connect_timeout / u32::try_from(chosen.len().max(1)).unwrap_or(u32::MAX);
             for address in chosen {
-                match TcpStream::connect(SocketAddr::new(address, port)).await {
-                    Ok(stream) => {
+                let connecting = TcpStream::connect(SocketAddr::new(address, port));
+                match tokio::time::timeout(each, connecting).await {
+                    Ok(Ok(stream)) => {
                         let _ = stream.set_nodelay(true);
                         return Ok(stream);
                     }
-                    Err(error) => last = not_connected(reason_of(&error)),
+                    Ok(Err(error)) => last = not_connected(reason_of(&error)),
+                    Err(_) => last = not_connected(NOT_IN_TIME.to_owned()),
                 }
             }
             Err(last)
         };
         tokio::time::timeout(self.connect_timeout, opening)
             .await
-            .unwrap_or_else(|_| Err(not_connected("the connection did not open in time".to_owned())))
+            .unwrap_or_else(|_| Err(not_connected(NOT_IN_TIME.to_owned())))
     }
 
     /// Opens a TLS connection for HTTP/1.1.

@@ -24,6 +24,9 @@ pub const REALM: &str = "CORP.TEST";
 /// The accounts' name in the realm and the domain `CORP`, and their passwords.
 pub const PEOPLE: [(&str, &str); 2] = [("svc", "Pa55word"), ("other", "S3cond-word")];
 
+/// The first of [`PEOPLE`] with the digest of the password (SHA-1), as Apache's Basic reads it.
+const BASIC_USER: &str = "svc:{SHA}eMh7DtTeZPgXdqKJ+Mzv4dR37gE=\n";
+
 /// The addresses to which Apache passes the requests of people who signed in.
 #[derive(Debug, Clone)]
 pub struct Backends {
@@ -53,6 +56,7 @@ struct Ports {
     kdc: u16,
     echo: u16,
     checker: u16,
+    basic: u16,
     ntlm: u16,
     negotiate: u16,
     exchange: u16,
@@ -65,6 +69,7 @@ impl Ports {
             kdc: ports::free_port()?,
             echo: ports::free_port()?,
             checker: ports::free_port()?,
+            basic: ports::free_port()?,
             ntlm: ports::free_port()?,
             negotiate: ports::free_port()?,
             exchange: ports::free_port()?,
@@ -103,6 +108,12 @@ impl OnPremises {
     #[must_use]
     pub fn kdc(&self) -> String {
         format!("localhost:{}", self.recipe().ports.kdc)
+    }
+
+    /// Returns the address at which Apache offers Basic, over TLS. It answers with what it received.
+    #[must_use]
+    pub fn basic(&self) -> String {
+        format!("https://localhost:{}/", self.recipe().ports.basic)
     }
 
     /// Returns the address at which Apache offers NTLM, alone and inside Negotiate, over TLS. It answers with what it received.
@@ -207,6 +218,8 @@ impl OnPremisesRecipe {
             "authz_user",
             "ssl",
             "auth_gssapi",
+            "auth_basic",
+            "authn_file",
             "headers",
             "proxy",
             "proxy_http",
@@ -223,11 +236,14 @@ impl OnPremisesRecipe {
              DefaultRuntimeDir {data}\n"
         );
         let echo = format!("http://127.0.0.1:{}", self.ports.echo);
-        let kerberos = format!("GssapiCredStore keytab:{data}/http.keytab\nGssapiAllowedMech krb5\n");
-        let ntlm = "GssapiAllowedMech ntlmssp\n".to_owned();
+        let gssapi = "AuthType GSSAPI\nGssapiConnectionBound On\nGssapiSSLonly Off\n";
+        let kerberos = format!("{gssapi}GssapiCredStore keytab:{data}/http.keytab\nGssapiAllowedMech krb5\n");
+        let ntlm = format!("{gssapi}GssapiAllowedMech ntlmssp\n");
+        let basic = format!("AuthType Basic\nAuthBasicProvider file\nAuthUserFile {data}/basic\n");
         let backends = self.backends.as_ref();
         let to = |address: Option<&String>| address.cloned().unwrap_or_else(|| echo.clone());
         for (port, tls, allowed, backend) in [
+            (self.ports.basic, true, &basic, echo.clone()),
             (self.ports.ntlm, true, &ntlm, echo.clone()),
             (self.ports.negotiate, true, &kerberos, echo.clone()),
             (
@@ -258,8 +274,8 @@ impl OnPremisesRecipe {
             };
             let _ = write!(
                 text,
-                "Listen 127.0.0.1:{port}\n<VirtualHost 127.0.0.1:{port}>\n{encryption}<Location />\nAuthType GSSAPI\n\
-                 AuthName corp\n{allowed}GssapiConnectionBound On\nGssapiSSLonly Off\nRequire valid-user\n{authorization}\
+                "Listen 127.0.0.1:{port}\n<VirtualHost 127.0.0.1:{port}>\n{encryption}<Location />\n\
+                 AuthName corp\n{allowed}Require valid-user\n{authorization}\
                  RequestHeader set X-Remote-User expr=%{{REMOTE_USER}}\nProxyPass {backend}/\n</Location>\n</VirtualHost>\n"
             );
         }
@@ -312,6 +328,7 @@ impl Recipe for OnPremisesRecipe {
             .map(|(name, password)| format!("CORP:{name}:{password}\n"))
             .concat();
         self.write(&data.join("users"), &users)?;
+        self.write(&data.join("basic"), BASIC_USER)?;
         self.write(&data.join("certificate.pem"), &self.certificate.certificate)?;
         self.write(&data.join("key.pem"), &self.certificate.key)?;
         self.write(&data.join("checker.py"), include_str!("checker.py"))?;
