@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::exit::CommandError;
+use crate::signals::UndoOnSignal;
 
 /// A file that is written beside its place and gets its name when it is complete. It is removed if that does not
-/// happen. Only its owner may read it.
+/// happen, also if a signal ends the command. Only its owner may read it.
 pub(crate) struct NewFile {
     target: PathBuf,
     folder: PathBuf,
     beside: NamedTempFile,
     overwrite: bool,
+    /// Ends after the file got its name.
+    _undo: UndoOnSignal,
 }
 
 impl NewFile {
@@ -41,11 +44,16 @@ impl NewFile {
             .map_err(|error| {
                 CommandError::settings(format!("{} cannot be written: {error}", folder.display()))
             })?;
+        let unfinished = beside.path().to_owned();
+        let undo = UndoOnSignal::new(move || {
+            std::fs::remove_file(unfinished).ok();
+        })?;
         Ok(Self {
             target: target.to_owned(),
             folder,
             beside,
             overwrite,
+            _undo: undo,
         })
     }
 

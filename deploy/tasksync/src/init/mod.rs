@@ -18,7 +18,6 @@ use tasksync_common::random::unique_id;
 use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
 use tasksync_common::settings::{self, ApiSettings, SettingOrigin, Settings};
 use tasksync_worker::http::{AddressRefusal, AddressRules};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use url::Url;
 
 use self::files::PlannedFile;
@@ -29,6 +28,7 @@ use self::settings_text::WantedSetting;
 use crate::cli::{ApiCommand, UserCommand};
 use crate::client::{ApiClient, pretty};
 use crate::exit::{self, CommandEnd, CommandError, print};
+use crate::signals::Interrupts;
 use crate::tenants::{self, StoreSteps};
 use crate::{commands, confirm, service, token};
 
@@ -331,32 +331,6 @@ async fn connect(
         }
     }
     commands::run(&client, ApiCommand::Doctor { tenant: Some(tenant) }).await
-}
-
-/// The signals that end the command.
-struct Interrupts {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Interrupts {
-    fn listen() -> Result<Self, CommandError> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| CommandError::settings(format!("signals cannot be received: {error}")))
-        };
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 fn interrupted() -> CommandError {

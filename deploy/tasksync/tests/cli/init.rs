@@ -1,8 +1,13 @@
-//! `tasksync init` by options, without a terminal.
+//! `tasksync init` by options, and at a terminal.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+
+use rustix::pty::OpenptFlags;
+use rustix::termios::{LocalModes, tcgetattr};
 
 use crate::harness::{Ended, run, tasksync};
 
@@ -227,4 +232,64 @@ fn a_tenant_with_other_credentials_than_the_questions_describe_is_left_alone() {
     );
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
     assert!(!outer.path().join("settings.toml").exists(), "nothing is written");
+}
+
+#[test]
+fn a_signal_at_the_question_for_the_password_gives_the_terminal_its_settings_back() {
+    for signal in ["-INT", "-TERM"] {
+        let outer = tempfile::tempdir().unwrap();
+        let (mut terminal, of_process) = pseudo_terminal();
+        let shows_input = || {
+            let modes = tcgetattr(&of_process).unwrap().local_modes;
+            modes.contains(LocalModes::ECHO)
+        };
+        assert!(shows_input());
+        let mut command = tasksync();
+        command
+            .args(["init", "--folder", outer.path().to_str().unwrap()])
+            .args(["--tenant", "contoso", "--name", "Contoso", "--time-zone", "UTC"])
+            .args(["--site", "https://sp.example/sites/a"])
+            .args(["--ews-url", "https://mail.example/EWS/Exchange.asmx"])
+            .args([
+                "--account",
+                "svc",
+                "--mailbox",
+                "a@b.example",
+                "--source-login",
+                "a",
+            ])
+            .stdin(of_process.try_clone().unwrap())
+            .stdout(of_process.try_clone().unwrap())
+            .stderr(of_process.try_clone().unwrap());
+        let mut process = command.spawn().unwrap();
+        let (mut shown, mut part) = (String::new(), [0; 256]);
+        while !shown.contains("Password of svc") {
+            let length = terminal.read(&mut part).unwrap();
+            shown.push_str(&String::from_utf8_lossy(&part[..length]));
+        }
+        while shows_input() {
+            std::thread::yield_now();
+        }
+        let id = process.id().to_string();
+        let sent = std::process::Command::new("kill").args([signal, &id]).status();
+        assert!(sent.unwrap().success());
+        assert!(!process.wait().unwrap().success(), "{signal}");
+        assert!(shows_input(), "{signal}: the terminal shows no input");
+        assert_eq!(std::fs::read_dir(outer.path()).unwrap().count(), 0);
+    }
+}
+
+/// Returns both ends of a new pseudo-terminal: the person's, and the one for a process.
+fn pseudo_terminal() -> (File, File) {
+    let person = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    rustix::pty::grantpt(&person).unwrap();
+    rustix::pty::unlockpt(&person).unwrap();
+    let name = rustix::pty::ptsname(&person, Vec::new()).unwrap();
+    let process = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(OpenptFlags::NOCTTY.bits().cast_signed())
+        .open(name.to_str().unwrap())
+        .unwrap();
+    (person.into(), process)
 }
