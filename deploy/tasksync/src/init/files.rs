@@ -25,7 +25,7 @@ pub(super) enum FileChange {
     Keep,
 }
 
-/// What a new file holds. All files are for their owner alone.
+/// What a file will hold. New files are for their owner alone.
 pub(super) enum FileContent {
     Text(String),
     Secret(SecretString),
@@ -113,22 +113,27 @@ impl PlannedFile {
         json!({ "path": self.path, "change": self.change.word() })
     }
 
-    /// Carries the plan out. A file appears complete or not at all.
+    /// Carries the plan out. A file appears complete or not at all. One that changes keeps its permissions, and the
+    /// symbolic link that leads to it.
     ///
     /// # Errors
     /// The file cannot be written.
     pub(super) fn carry_out(&self) -> Result<(), CommandError> {
-        let (content, overwrite) = match &self.change {
+        let (content, is_new) = match &self.change {
             FileChange::Keep => return Ok(()),
-            FileChange::Create(content) => (content, false),
-            FileChange::Replace(content, _) => (content, true),
+            FileChange::Create(content) => (content, true),
+            FileChange::Replace(content, _) => (content, false),
         };
         let text = match content {
             FileContent::Folder => return make_folder(&self.path),
             FileContent::Text(text) => text,
             FileContent::Secret(secret) => secret.expose_secret(),
         };
-        let file = NewFile::beside(&self.path, overwrite)?;
+        let file = if is_new {
+            NewFile::beside(&self.path, false)?
+        } else {
+            NewFile::in_place_of(&self.path)?
+        };
         file.file().write_all(text.as_bytes()).map_err(|error| {
             CommandError::settings(format!("{} cannot be written: {error}", self.path.display()))
         })?;
@@ -163,4 +168,36 @@ fn make_folder(path: &Path) -> Result<(), CommandError> {
     builder.create(path).map_err(|error| {
         CommandError::settings(format!("the folder {} cannot be made: {error}", path.display()))
     })
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_keeps_its_link_its_permissions_and_its_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, file) = (
+            folder.path().join("settings.toml"),
+            folder.path().join("kept.toml"),
+        );
+        std::fs::write(&file, "old").unwrap();
+        // Only root may give a file to any group.
+        chown(&file, None, Some(54_321)).ok();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("kept.toml", &link).unwrap();
+        let access = || {
+            let found = std::fs::metadata(&file).unwrap();
+            (found.mode(), found.uid(), found.gid())
+        };
+        let before = access();
+        let changes = vec!["~ a".to_owned()];
+        let planned = PlannedFile::text(link.clone(), Some("old"), "new".to_owned(), changes);
+        planned.carry_out().unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
+        assert_eq!(access(), before);
+    }
 }
