@@ -134,8 +134,14 @@ pub(crate) async fn run(arguments: InitArguments, json: bool) -> Result<CommandE
     if matches!(service, LocalService::Running) && planned.iter().take(3).any(PlannedFile::replaces) {
         exit::note("a service runs with the earlier settings; start it again, so that it reads the new ones");
     }
+    let working = async {
+        let url = format!("http://{}", service::reachable(settings.api.listen));
+        let client = ApiClient::with_token(&url, token::from_file(&token_file)?, json)?;
+        service.check_token(&settings, &client, &token_file).await?;
+        connect(&arguments, &client, first.as_ref()).await
+    };
     let worked = tokio::select! {
-        worked = Box::pin(connect(&arguments, &settings, &token_file, first.as_ref(), json)) => worked,
+        worked = Box::pin(working) => worked,
         () = interrupts.wait() => Err(interrupted()),
     };
     let was_running = matches!(service, LocalService::Running);
@@ -290,23 +296,18 @@ fn write_files(planned: &[PlannedFile], yes: bool, json: bool) -> Result<(), Com
 /// Connects the tenant, opts the person in, and lets the doctor look.
 async fn connect(
     arguments: &InitArguments,
-    settings: &Settings,
-    token_file: &Path,
+    client: &ApiClient,
     first: Option<&FirstTenant>,
-    json: bool,
 ) -> Result<CommandEnd, CommandError> {
-    let url = format!("http://{}", service::reachable(settings.api.listen));
-    let token = token::from_file(token_file)?;
-    let client = ApiClient::with_token(&url, token, json)?;
     let Some(first) = first else {
-        return commands::run(&client, ApiCommand::Doctor { tenant: None }).await;
+        return commands::run(client, ApiCommand::Doctor { tenant: None }).await;
     };
     let steps = StoreSteps {
         test: true,
         ask: false,
         store: true,
     };
-    tenants::store(&client, &first.tenant, steps).await?;
+    tenants::store(client, &first.tenant, steps).await?;
     let tenant = first.tenant.id.to_string();
     if let (Some(user), Some(mailbox), Some(source_login)) =
         (&arguments.person, &arguments.mailbox, &arguments.source_login)
@@ -320,17 +321,17 @@ async fn connect(
             unchecked: false,
             file: None,
         };
-        commands::run(&client, ApiCommand::User(opt_in)).await?;
+        commands::run(client, ApiCommand::User(opt_in)).await?;
         let sync = ApiCommand::SyncNow {
             tenant: tenant.clone(),
             user: user.clone(),
             wait: Some(FIRST_SYNC),
         };
-        if commands::run(&client, sync).await? != CommandEnd::Success {
+        if commands::run(client, sync).await? != CommandEnd::Success {
             return Ok(CommandEnd::BadAnswer);
         }
     }
-    commands::run(&client, ApiCommand::Doctor { tenant: Some(tenant) }).await
+    commands::run(client, ApiCommand::Doctor { tenant: Some(tenant) }).await
 }
 
 fn interrupted() -> CommandError {

@@ -1,7 +1,7 @@
 //! `tasksync init` by options, and at a terminal.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::pty::OpenptFlags;
 use rustix::termios::{LocalModes, tcgetattr};
 
-use crate::harness::{Ended, run, tasksync};
+use crate::harness::{Ended, Standalone, run, tasksync};
 
 const PASSWORD: &str = "Kanari-init-2c9a17";
 
@@ -232,6 +232,57 @@ fn a_tenant_with_other_credentials_than_the_questions_describe_is_left_alone() {
     );
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
     assert!(!outer.path().join("settings.toml").exists(), "nothing is written");
+}
+
+#[test]
+fn a_program_that_is_not_this_installation_s_service_is_not_taken_for_it() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("new");
+    // A program of somebody else that answers everything with success.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other_address = other.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in other.incoming() {
+            let mut stream = stream.unwrap();
+            let head = BufReader::new(&stream).lines().map_while(Result::ok);
+            head.take_while(|line| !line.is_empty()).for_each(drop);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+                .ok();
+        }
+    });
+    let refused = init(
+        &folder,
+        &["--listen", &free_address(), "--health-listen", &other_address],
+    );
+    let expected = format!("{other_address} (health.listen), but not tasksync");
+    assert!(
+        refused.code == 2 && refused.err.contains(&expected),
+        "{refused:?}"
+    );
+    assert!(refused.err.contains("--health-listen"), "{refused:?}");
+
+    // The service of another installation, with a token of its own.
+    let place = outer.path().join("other");
+    std::fs::create_dir(&place).unwrap();
+    let service = Standalone::start(&place);
+    let (listen, health) = (
+        service.url.trim_start_matches("http://"),
+        service.health.trim_start_matches("http://"),
+    );
+    let refused = init(&folder, &["--listen", listen, "--health-listen", health, "--yes"]);
+    let token = folder.join("token");
+    let secret = std::fs::read_to_string(&token).unwrap();
+    assert_eq!(refused.code, 2, "{refused:?}");
+    for part in [
+        &format!("refuses the token of {}", token.display()),
+        "--health-listen",
+        "run the command again",
+    ] {
+        assert!(refused.err.contains(part), "{part}: {refused:?}");
+    }
+    assert!(!refused.err.contains(secret.trim()), "{refused:?}");
+    assert_eq!(service.terminate(), Some(0));
 }
 
 #[test]
