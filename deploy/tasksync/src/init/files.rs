@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
+use tasksync_common::permissions::{Audience, open_to_others};
 
 use crate::exit::CommandError;
 use crate::new_file::NewFile;
@@ -13,6 +14,7 @@ use crate::new_file::NewFile;
 pub(super) struct PlannedFile {
     pub(super) path: PathBuf,
     pub(super) change: FileChange,
+    is_secret: bool,
 }
 
 /// What becomes of a file.
@@ -50,7 +52,11 @@ impl PlannedFile {
         } else {
             FileChange::Create(FileContent::Folder)
         };
-        Self { path, change }
+        Self {
+            path,
+            change,
+            is_secret: false,
+        }
     }
 
     /// Returns the plan for a file with a secret that is kept if it exists.
@@ -60,7 +66,20 @@ impl PlannedFile {
         } else {
             FileChange::Create(FileContent::Secret(new()))
         };
-        Self { path, change }
+        Self {
+            path,
+            change,
+            is_secret: true,
+        }
+    }
+
+    /// Returns the plan for a file with a secret that is there and stays.
+    pub(super) fn present_secret(path: PathBuf) -> Self {
+        Self {
+            path,
+            change: FileChange::Keep,
+            is_secret: true,
+        }
     }
 
     /// Returns the plan for a file with a secret that was given.
@@ -78,7 +97,11 @@ impl PlannedFile {
                 vec!["~ another password (it is not shown)".to_owned()],
             ),
         };
-        Ok(Self { path, change })
+        Ok(Self {
+            path,
+            change,
+            is_secret: true,
+        })
     }
 
     /// Returns the plan for a file with this text. `changes` says what differs from the present text.
@@ -88,12 +111,23 @@ impl PlannedFile {
             Some(_) if changes.is_empty() => FileChange::Keep,
             Some(_) => FileChange::Replace(FileContent::Text(text), changes),
         };
-        Self { path, change }
+        Self {
+            path,
+            change,
+            is_secret: false,
+        }
     }
 
     /// Returns whether something that is there would change.
     pub(super) fn replaces(&self) -> bool {
         matches!(self.change, FileChange::Replace(..))
+    }
+
+    /// Returns a remark if other people may read a file with a secret that is there, with the command that mends it.
+    pub(super) fn remark(&self) -> Option<String> {
+        self.is_secret
+            .then(|| open_to_others(&self.path, Audience::Owner))
+            .flatten()
     }
 
     /// Returns one line, and one more for each difference.

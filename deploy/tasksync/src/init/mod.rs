@@ -290,7 +290,11 @@ fn write_files(planned: &[PlannedFile], yes: bool, json: bool) -> Result<(), Com
     {
         return Err(CommandError::settings("nothing was changed"));
     }
-    planned.iter().try_for_each(PlannedFile::carry_out)
+    planned.iter().try_for_each(PlannedFile::carry_out)?;
+    for remark in planned.iter().filter_map(PlannedFile::remark) {
+        exit::note(&format!("warning: {remark}"));
+    }
+    Ok(())
 }
 
 /// Connects the tenant, opts the person in, and lets the doctor look.

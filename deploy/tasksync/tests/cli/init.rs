@@ -29,6 +29,10 @@ fn init(folder: &Path, more: &[&str]) -> Ended {
     run(command.env("PATH", std::env::var_os("PATH").unwrap()))
 }
 
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
@@ -69,8 +73,17 @@ fn an_installation_is_made_and_kept_and_a_change_is_shown_and_needs_a_yes() {
         "{made:?}"
     );
 
+    set_mode(&token, 0o644);
     let again = init(&folder, &options);
     assert!(again.code == 0 && !again.out.contains("created"), "{again:?}");
+    let mended = format!(
+        "(mode 0644); if that is not intended: chmod 600 {}",
+        token.display()
+    );
+    assert!(
+        again.err.contains(&mended) && !made.err.contains("chmod"),
+        "{again:?}"
+    );
     assert_eq!(std::fs::read_to_string(&settings).unwrap(), text);
     assert_eq!(std::fs::read_to_string(&token).unwrap(), secret);
 
@@ -132,16 +145,26 @@ fn a_tenant_whose_servers_do_not_answer_is_not_stored_and_its_files_stay() {
     );
     assert!(!folder.join("settings.toml").exists(), "nothing is written");
     let with_password = [&options[..], &["--password-file", password.to_str().unwrap()]].concat();
-    for _ in 0..2 {
-        let refused = init(folder, &with_password);
+    let secret = folder.join("secrets/contoso");
+    // The second run keeps the password, whose file is open to others by then.
+    for (options, remark) in [(&with_password[..], None), (&options[..], Some("chmod 600 "))] {
+        let refused = init(folder, options);
         assert_eq!(refused.code, 1, "{refused:?}");
         for part in ["contoso was not stored", "run the command again"] {
             assert!(refused.err.contains(part), "{part}: {refused:?}");
         }
         assert!(refused.out.contains("exchange-unreachable"), "{refused:?}");
         assert!(!format!("{refused:?}").contains("Kanari"), "{refused:?}");
+        let mended = remark.map(|command| format!("{command}{}", secret.display()));
+        assert_eq!(
+            mended.map(|command| refused.err.contains(&command)),
+            remark.map(|_| true),
+            "{refused:?}"
+        );
+        assert_eq!(refused.err.contains("chmod"), remark.is_some(), "{refused:?}");
+        set_mode(&secret, 0o640);
     }
-    let secret = folder.join("secrets/contoso");
+    set_mode(&secret, 0o600);
     assert_eq!(std::fs::read_to_string(&secret).unwrap(), PASSWORD);
     let tenant = folder.join("contoso.toml");
     assert_eq!([mode(&secret), mode(&tenant)], [0o600, 0o600]);
