@@ -18,7 +18,7 @@ pub use open::{open_for_backup, open_registry, open_to_fill};
 pub use recovery::enable;
 pub use sql::{
     FilledFrom, Occupancy, RegistryContents, RegistryFilling, RegistrySharing, RegistrySnapshot, SqlRegistry,
-    occupy,
+    occupy, sqlite_file, sqlite_url,
 };
 pub use tenant::{
     Access, Credentials, MailboxConnection, SecretRef, SecretRefError, SharePointConnection,

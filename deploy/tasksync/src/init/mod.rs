@@ -15,7 +15,7 @@ use clap::Args;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tasksync_common::random::unique_id;
-use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
+use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant, sqlite_url};
 use tasksync_common::settings::{self, ApiSettings, SettingOrigin, Settings};
 use tasksync_worker::http::{AddressRefusal, AddressRules};
 use url::Url;
@@ -184,7 +184,7 @@ fn new_settings(
         wanted(
             "registry",
             "url",
-            format!("sqlite:{}", folder.join("tasksync.sqlite").display()).into(),
+            sqlite_url(&folder.join("tasksync.sqlite")).into(),
             false,
         ),
         wanted("secrets", "folder", text(&folder.join("secrets")), false),

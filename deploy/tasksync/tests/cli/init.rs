@@ -40,7 +40,8 @@ fn mode(path: &Path) -> u32 {
 #[test]
 fn an_installation_is_made_and_kept_and_a_change_is_shown_and_needs_a_yes() {
     let outer = tempfile::tempdir().unwrap();
-    let folder = outer.path().join("tasksync");
+    // Signs that mean something else in the address of a registry.
+    let folder = outer.path().join("task%20sync #1?");
     let (listen, health) = (free_address(), free_address());
     let options = ["--listen", &listen, "--health-listen", &health];
     let made = init(&folder, &options);
@@ -72,6 +73,8 @@ fn an_installation_is_made_and_kept_and_a_change_is_shown_and_needs_a_yes() {
         !made.out.contains(secret.trim()) && secret.trim().len() == 64,
         "{made:?}"
     );
+
+    assert!(folder.join("tasksync.sqlite").is_file(), "{text}");
 
     set_mode(&token, 0o644);
     let again = init(&folder, &options);
