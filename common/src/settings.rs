@@ -40,7 +40,7 @@ pub use network::{Network, NetworkError};
 pub use problem::{SettingOrigin, SettingProblem, SettingsError};
 pub use ratio::Ratio;
 pub(crate) use secrets::SYSTEM_FOLDERS;
-pub use store_url::without_password;
+pub use store_url::{StoreAddress, without_password};
 pub(crate) use store_url::{kind_refusal, unsupported_url};
 pub use variables::variable_of;
 
