@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tasksync_common::random::unique_id;
 use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant, sqlite_url};
 use tasksync_common::settings::{self, ApiSettings, SettingOrigin, Settings};
+use tasksync_common::shell::shell_word;
 use tasksync_worker::http::{AddressRefusal, AddressRules};
 use url::Url;
 
@@ -392,32 +393,4 @@ fn next_steps(
     }
     add("tasksync status");
     text
-}
-
-/// Returns a path as one word of a shell.
-fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string();
-    if text
-        .chars()
-        .all(|sign| sign.is_ascii_alphanumeric() || "/._-".contains(sign))
-    {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_one_word_of_a_shell() {
-        assert_eq!(
-            shell_word(Path::new("/etc/tasksync/token")),
-            "/etc/tasksync/token"
-        );
-        assert_eq!(shell_word(Path::new("/tmp/a b")), "'/tmp/a b'");
-        assert_eq!(shell_word(Path::new("/tmp/a'b")), r"'/tmp/a'\''b'");
-    }
 }

@@ -80,7 +80,7 @@ fn an_installation_is_made_and_kept_and_a_change_is_shown_and_needs_a_yes() {
     let again = init(&folder, &options);
     assert!(again.code == 0 && !again.out.contains("created"), "{again:?}");
     let mended = format!(
-        "(mode 0644); if that is not intended: chmod 600 {}",
+        "(mode 0644); if that is not intended: chmod 600 '{}'",
         token.display()
     );
     assert!(
