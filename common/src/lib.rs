@@ -28,6 +28,7 @@ mod scope;
 pub mod seam;
 pub mod secrets;
 pub mod settings;
+pub mod shell;
 pub mod state;
 pub mod stores;
 pub mod tasks;

@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use crate::shell::shell_word;
+
 /// Who may read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
@@ -31,7 +33,7 @@ pub fn open_to_others(path: &Path, audience: Audience) -> Option<String> {
             "{who} may read or change {} (mode {:04o}); if that is not intended: chmod {command} {}",
             path.display(),
             mode & 0o7777,
-            path.display()
+            shell_word(path)
         )
     })
 }
@@ -106,6 +108,17 @@ mod tests {
             warning.contains("mode 0602") && warning.ends_with(&format!("chmod 600 {}", file.display())),
             "{warning}"
         );
+    }
+
+    #[test]
+    fn the_command_has_the_file_as_one_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a #b");
+        std::fs::write(&file, "").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let warning = open_to_others(&file, Audience::Owner).unwrap();
+        let command = format!("chmod 600 '{}'", file.display());
+        assert!(warning.ends_with(&command), "{warning}");
     }
 
     #[test]

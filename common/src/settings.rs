@@ -40,7 +40,7 @@ pub use network::{Network, NetworkError};
 pub use problem::{SettingOrigin, SettingProblem, SettingsError};
 pub use ratio::Ratio;
 pub(crate) use secrets::SYSTEM_FOLDERS;
-pub use store_url::without_password;
+pub use store_url::{StoreAddress, without_password};
 pub(crate) use store_url::{kind_refusal, unsupported_url};
 pub use variables::variable_of;
 
@@ -76,12 +76,12 @@ pub struct Settings {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrySettings {
-    /// `sqlite:PATH` for one machine, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` for many. The
-    /// PostgreSQL URL may also name `sslmode` (`disable`, `prefer`, `require`, `verify-ca` or `verify-full`;
-    /// the default is `verify-full` for other machines and if `sslrootcert` is named), `sslrootcert` (further
-    /// certificate authorities to trust, a PEM file), `sslcert`, `sslkey`, `application_name` and `options`.
-    /// Without a password, the one in `PGPASSWORD` or `PGPASSFILE` is used. A pooler in between must keep a
-    /// session per connection.
+    /// `sqlite:PATH` for one machine, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` for many. In a PATH, `%`
+    /// is written `%25`, and `?` is written `%3F`. The PostgreSQL URL may also name `sslmode` (`disable`,
+    /// `prefer`, `require`, `verify-ca` or `verify-full`; the default is `verify-full` for other machines and
+    /// if `sslrootcert` is named), `sslrootcert` (further certificate authorities to trust, a PEM file),
+    /// `sslcert`, `sslkey`, `application_name` and `options`. Without a password, the one in `PGPASSWORD` or
+    /// `PGPASSFILE` is used. A pooler in between must keep a session per connection.
     pub url: String,
     /// PostgreSQL: largest number of connections of one process.
     pub connections: u32,

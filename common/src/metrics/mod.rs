@@ -23,8 +23,22 @@ pub use counters::Counter;
 
 use crate::model::InstallationId;
 
-/// Label of every metric of the text format: the id of the installation.
-const INSTALLATION: &str = "installation";
+/// Label of every metric: the id of the installation.
+pub(crate) const INSTALLATION: &str = "installation";
+
+/// The id of the installation, once the registry has told it. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KnownInstallation(Arc<Mutex<Option<InstallationId>>>);
+
+impl KnownInstallation {
+    pub(crate) fn get(&self) -> Option<InstallationId> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set(&self, id: InstallationId) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+    }
+}
 
 /// Why metrics cannot be created or rendered.
 #[derive(Debug, thiserror::Error)]
@@ -40,20 +54,20 @@ pub struct Metrics {
     registry: prometheus::Registry,
     provider: SdkMeterProvider,
     meter: Meter,
-    /// `None` until the registry has told it.
-    installation: Arc<Mutex<Option<InstallationId>>>,
+    installation: KnownInstallation,
 }
 
 impl Metrics {
-    /// Returns instruments that Prometheus can read, and that `push` sends, if given. From now on [`record`]
-    /// records into the first ones created in a process.
+    /// Returns instruments that Prometheus can read, and that `push` sends, if given. `installation` gets the
+    /// installation's id once it is known. From now on [`record`] records into the first ones created in a process.
     ///
     /// # Errors
     /// The error of the exporter.
-    pub fn new<R: MetricReader>(
+    pub(crate) fn new<R: MetricReader>(
         role: &'static str,
         resource: Resource,
         push: Option<R>,
+        installation: KnownInstallation,
     ) -> Result<Self, MetricsError> {
         let registry = prometheus::Registry::new();
         // Units are part of the names already, and tasksync_build_info identifies the process.
@@ -75,7 +89,7 @@ impl Metrics {
             registry,
             meter: provider.meter("tasksync"),
             provider,
-            installation: Arc::default(),
+            installation,
         };
         metrics.observe(&catalogue::BUILD_INFO, move |sink| {
             sink.labelled(&[env!("CARGO_PKG_VERSION"), role], 1.0);
@@ -152,7 +166,7 @@ impl Metrics {
 
     /// Sets the installation that all metrics are labelled with from now on. One Prometheus may read several.
     pub fn set_installation(&self, id: InstallationId) {
-        *self.installation.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+        self.installation.set(id);
     }
 
     /// Returns all metrics in the Prometheus text format, version 0.0.4. Each has the label `installation` once
@@ -162,8 +176,7 @@ impl Metrics {
     /// The text cannot be rendered.
     pub fn render(&self) -> Result<String, MetricsError> {
         let mut families = self.registry.gather();
-        let installation = *self.installation.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(id) = installation {
+        if let Some(id) = self.installation.get() {
             let id = id.to_string();
             for metric in families.iter_mut().flat_map(MetricFamily::mut_metric) {
                 let mut label = LabelPair::default();
@@ -232,7 +245,8 @@ mod tests {
     use super::*;
 
     fn metrics() -> Metrics {
-        Metrics::new::<ManualReader>("test", Resource::builder_empty().build(), None).unwrap()
+        let resource = Resource::builder_empty().build();
+        Metrics::new::<ManualReader>("test", resource, None, KnownInstallation::default()).unwrap()
     }
 
     #[test]

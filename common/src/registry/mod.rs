@@ -20,7 +20,7 @@ pub use open::{open_for_backup, open_registry, open_to_fill};
 pub use recovery::enable;
 pub use sql::{
     FilledFrom, Occupancy, RegistryContents, RegistryFilling, RegistrySharing, RegistrySnapshot, SqlRegistry,
-    occupy,
+    occupy, sqlite_file, sqlite_url,
 };
 pub use tenant::{
     Access, MailboxConnection, SecretRef, SecretRefError, SharePointConnection, SourceConnection, Tenant,

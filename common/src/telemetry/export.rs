@@ -7,7 +7,9 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use opentelemetry_otlp::{MetricExporter, Protocol, SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{
+    MetricExporter, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
@@ -19,6 +21,8 @@ use opentelemetry_sdk::trace::{
 use url::Url;
 
 use super::TelemetryError;
+use super::labelled::WithInstallation;
+use crate::metrics::KnownInstallation;
 use crate::metrics::record::{self, Signal};
 use crate::settings::TelemetrySettings;
 
@@ -38,6 +42,7 @@ pub(super) fn exporting(
     endpoint: &str,
     settings: &TelemetrySettings,
     resource: &Resource,
+    installation: &KnownInstallation,
 ) -> Result<Exporting, TelemetryError> {
     let (traces, metrics) = addresses(endpoint)?;
     // The exporters' HTTP client uses the process's default provider. A second installation is refused and
@@ -55,8 +60,10 @@ pub(super) fn exporting(
         .with_timeout(TIMEOUT)
         .build()
         .map_err(|error| refused(&error))?;
+    let client = WithInstallation::new(client().map_err(|error| refused(&error))?, installation.clone());
     let metrics = MetricExporter::builder()
         .with_http()
+        .with_http_client(client)
         .with_temporality(Temporality::Cumulative)
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(metrics)
@@ -89,6 +96,18 @@ pub(super) fn exporting(
     .with_interval(settings.metrics_interval)
     .build();
     Ok((reader, provider))
+}
+
+/// Returns the HTTP client that the exporter of metrics would make for itself. It may only be made outside of the
+/// runtime's threads.
+fn client() -> std::io::Result<reqwest::blocking::Client> {
+    let making = std::thread::Builder::new()
+        .name("telemetry-client".to_owned())
+        .spawn(|| reqwest::blocking::Client::builder().timeout(TIMEOUT).build())?;
+    match making.join() {
+        Ok(made) => made.map_err(std::io::Error::other),
+        Err(_) => Err(std::io::Error::other("the HTTP client cannot be made")),
+    }
 }
 
 /// Returns the addresses of traces and metrics below a receiver's base address.

@@ -1,6 +1,7 @@
 //! The output of a process for its operator: log lines, metrics and traces.
 
 mod export;
+mod labelled;
 mod logs;
 pub mod spans;
 
@@ -15,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub(crate) use export::endpoint_refusal;
 
-use crate::metrics::{Metrics, MetricsError};
+use crate::metrics::{KnownInstallation, Metrics, MetricsError};
 use crate::random::unique_id;
 use crate::settings::{LogSettings, TelemetrySettings};
 
@@ -68,10 +69,11 @@ pub fn init(
 ) -> Result<Telemetry, TelemetryError> {
     let lines = logs::layer(log)?;
     let resource = resource(role);
+    let installation = KnownInstallation::default();
     let exporting = telemetry
         .otlp_endpoint
         .as_deref()
-        .map(|endpoint| export::exporting(endpoint, telemetry, &resource))
+        .map(|endpoint| export::exporting(endpoint, telemetry, &resource, &installation))
         .transpose()?;
     let (reader, tracer) = exporting.unzip();
     let spans = tracer.as_ref().map(|tracer| {
@@ -92,7 +94,7 @@ pub fn init(
         .try_init()
         .map_err(|error| TelemetryError::SetUp(error.to_string()))?;
     Ok(Telemetry {
-        metrics: Metrics::new(role, resource, reader)?,
+        metrics: Metrics::new(role, resource, reader, installation)?,
         tracer,
     })
 }

@@ -86,6 +86,15 @@ impl ApiClient {
         self.judge(status, value).map(Some)
     }
 
+    /// Returns whether the service takes the token.
+    ///
+    /// # Errors
+    /// Nothing answers, or something other than tasksync.
+    pub(crate) async fn token_is_taken(&self) -> Result<bool, CommandError> {
+        let (status, _) = self.send(Method::GET, &["installation"], &[], None).await?;
+        Ok(status != StatusCode::UNAUTHORIZED)
+    }
+
     pub(crate) async fn put(
         &self,
         path: &[&str],

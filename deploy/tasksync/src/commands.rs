@@ -259,23 +259,37 @@ pub(crate) async fn fetch_all_pages(
     path: &[&str],
     field: &str,
 ) -> Result<Value, CommandError> {
+    match fetch_entries(client, path, field, usize::MAX).await? {
+        Some(entries) => Ok(json!({ field: entries })),
+        None => Err(CommandError::Answer(format!("the list of {field} does not end"))),
+    }
+}
+
+/// Returns the entries of every page of a list; `None` if there are more than `maximum`, or the pages do not end.
+pub(crate) async fn fetch_entries(
+    client: &ApiClient,
+    path: &[&str],
+    field: &str,
+    maximum: usize,
+) -> Result<Option<Vec<Value>>, CommandError> {
     let mut entries = Vec::new();
     let mut after: Option<String> = None;
     for _ in 0..MAXIMUM_PAGES {
         let mut query = vec![("limit", PAGE)];
-        if let Some(after) = &after {
-            query.push(("after", after));
-        }
+        query.extend(after.as_deref().map(|after| ("after", after)));
         let mut page = client.get(path, &query).await?;
         if let Some(more) = page.get_mut(field).and_then(Value::as_array_mut) {
             entries.append(more);
         }
+        if entries.len() > maximum {
+            return Ok(None);
+        }
         match page.get("next").and_then(Value::as_str) {
             Some(next) => after = Some(next.to_owned()),
-            None => return Ok(json!({ field: entries })),
+            None => return Ok(Some(entries)),
         }
     }
-    Err(CommandError::Answer(format!("the list of {field} does not end")))
+    Ok(None)
 }
 
 pub(crate) fn show_answer(

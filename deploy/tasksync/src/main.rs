@@ -19,10 +19,12 @@ mod new_file;
 mod preview;
 mod service;
 mod show;
+mod signals;
 mod support;
 mod tenant_edit;
 mod tenant_file;
 mod tenants;
+mod terminal;
 mod token;
 mod watch;
 

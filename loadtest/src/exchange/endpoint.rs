@@ -74,7 +74,7 @@ async fn respond_to(exchange: &Exchange, request: &Request<Bytes>, tampers: &mut
     if !exchange.settings.ews_enabled {
         return plain(StatusCode::FORBIDDEN, "EWS is disabled for this organization.");
     }
-    if let Some(schemes) = exchange.offered_only() {
+    if let Some(schemes) = exchange.schemes.only() {
         exchange.stats.count_refused();
         return challenged(&schemes);
     }

@@ -35,6 +35,7 @@ use crate::accounts::ServiceAccount;
 use crate::sim::clock::SimClock;
 use crate::sim::conditions::Groups;
 use crate::sim::faults::Faults;
+use crate::sim::schemes::OfferedSchemes;
 
 use error::EwsError;
 use mailbox::Mailbox;
@@ -143,7 +144,7 @@ pub struct Exchange {
     directory: RwLock<Directory>,
     accounts: RwLock<HashMap<String, Arc<ServiceAccount>>>,
     validator: RwLock<Option<TokenValidator>>,
-    schemes: RwLock<Option<Vec<String>>>,
+    schemes: OfferedSchemes,
 }
 
 impl Exchange {
@@ -160,7 +161,7 @@ impl Exchange {
             directory: RwLock::default(),
             accounts: RwLock::default(),
             validator: RwLock::default(),
-            schemes: RwLock::default(),
+            schemes: OfferedSchemes::default(),
         })
     }
 
@@ -208,15 +209,7 @@ impl Exchange {
 
     /// Offers only these sign-in schemes and accepts no credentials; `None` offers what the server accepts.
     pub fn offer_only(&self, schemes: Option<&[&str]>) {
-        let schemes = schemes.map(|schemes| schemes.iter().map(|scheme| (*scheme).to_owned()).collect());
-        *self.schemes.write().unwrap_or_else(PoisonError::into_inner) = schemes;
-    }
-
-    pub(crate) fn offered_only(&self) -> Option<Vec<String>> {
-        self.schemes
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.schemes.offer_only(schemes);
     }
 
     /// Registers the observer of opened mailboxes. Only the first call has an effect.

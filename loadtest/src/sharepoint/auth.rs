@@ -46,7 +46,7 @@ pub(crate) struct AuthRefusal {
 impl SharePoint {
     /// Checks the `Authorization` header. Returns the identity of the caller.
     pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<CallerIdentity, AuthRefusal> {
-        if let Some(challenges) = self.offered_only() {
+        if let Some(challenges) = self.schemes.only() {
             return Err(AuthRefusal {
                 challenges,
                 diagnostics: None,

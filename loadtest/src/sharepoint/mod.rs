@@ -45,6 +45,7 @@ use crate::sim::conditions::Groups;
 use crate::sim::dice::mix;
 use crate::sim::faults::Faults;
 use crate::sim::http::Listener;
+use crate::sim::schemes::OfferedSchemes;
 use crate::sim::tls::SimTls;
 use crate::sim::token::TokenValidator;
 use model::Site;
@@ -104,7 +105,7 @@ pub struct SharePoint {
     silent_expiry: AtomicBool,
     ids: AtomicU64,
     account_level: RwLock<AccountLevel>,
-    schemes: RwLock<Option<Vec<String>>>,
+    schemes: OfferedSchemes,
     version: RwLock<String>,
 }
 
@@ -126,7 +127,7 @@ impl SharePoint {
             silent_expiry: AtomicBool::new(false),
             ids: AtomicU64::new(0),
             account_level: RwLock::default(),
-            schemes: RwLock::default(),
+            schemes: OfferedSchemes::default(),
             version: RwLock::new(VERSION.to_owned()),
         })
     }

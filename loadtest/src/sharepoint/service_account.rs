@@ -52,15 +52,7 @@ impl SharePoint {
 
     /// Offers only these sign-in schemes and accepts no credentials; `None` offers what the server accepts.
     pub fn offer_only(&self, schemes: Option<&[&str]>) {
-        let schemes = schemes.map(|schemes| schemes.iter().map(|scheme| (*scheme).to_owned()).collect());
-        *self.schemes.write().unwrap_or_else(PoisonError::into_inner) = schemes;
-    }
-
-    pub(crate) fn offered_only(&self) -> Option<Vec<String>> {
-        self.schemes
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.schemes.offer_only(schemes);
     }
 
     /// Sets the version that every answer names.

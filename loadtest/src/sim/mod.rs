@@ -6,6 +6,7 @@ pub mod conditions;
 pub(crate) mod dice;
 pub mod faults;
 pub mod http;
+pub(crate) mod schemes;
 pub mod tls;
 pub mod token;
 pub(crate) mod vec_map;

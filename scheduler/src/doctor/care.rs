@@ -6,7 +6,9 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use tasksync_common::permissions::{Audience, open_to_others};
 use tasksync_common::registry::EnrolmentCounts;
-use tasksync_common::settings::{GuardSettings, Network, OutboundSettings, Settings, read_authorities};
+use tasksync_common::settings::{
+    GuardSettings, Network, OutboundSettings, Settings, StoreAddress, read_authorities,
+};
 use tasksync_common::x509::certificate_facts;
 
 use super::catalogue::installation as check;
@@ -65,13 +67,10 @@ fn judged(definition: &Definition, problems: &[String], well: &str) -> DoctorFin
     }
 }
 
-/// A store in another place than this process.
+/// A store on another machine.
 struct RemoteStore<'s> {
     setting: &'static str,
-    scheme: &'s str,
-    /// What stands before the host: user and password.
-    login: &'s str,
-    rest: &'s str,
+    address: StoreAddress<'s>,
 }
 
 /// Returns the stores that are reached over a network.
@@ -83,19 +82,8 @@ fn remote_stores(settings: &Settings) -> Vec<RemoteStore<'_>> {
     ]
     .into_iter()
     .filter_map(|(setting, url)| {
-        let (scheme, rest) = url.split_once("://")?;
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (login, hosts) = rest[..end].rsplit_once('@').unwrap_or(("", &rest[..end]));
-        let is_here = hosts.split(',').all(|host| {
-            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-            name.is_empty() || name == "localhost" || name.starts_with("127.") || name == "[::1]"
-        });
-        (!is_here).then_some(RemoteStore {
-            setting,
-            scheme,
-            login,
-            rest: &rest[end..],
-        })
+        let address = StoreAddress::parse(url)?;
+        (!address.is_on_this_machine()).then_some(RemoteStore { setting, address })
     })
     .collect()
 }
@@ -119,11 +107,11 @@ fn judge_stores(
 }
 
 fn unencrypted(store: &RemoteStore<'_>) -> Option<String> {
-    let is_plain = match store.scheme {
+    let query = store.address.query.unwrap_or_default();
+    let is_plain = match store.address.scheme {
         // Without a mode, a store on another machine is reached with verify-full.
         "postgres" | "postgresql" => ["disable", "allow", "prefer"].iter().any(|mode| {
-            store.rest.contains(&format!("sslmode={mode}"))
-                || store.rest.contains(&format!("ssl-mode={mode}"))
+            query.contains(&format!("sslmode={mode}")) || query.contains(&format!("ssl-mode={mode}"))
         }),
         scheme => !(scheme.starts_with("rediss") || scheme == "amqps"),
     };
@@ -131,9 +119,13 @@ fn unencrypted(store: &RemoteStore<'_>) -> Option<String> {
 }
 
 fn without_own_password(store: &RemoteStore<'_>) -> Option<String> {
-    let password = store.login.split_once(':').map_or("", |(_, password)| password);
-    let in_query = store.rest.contains("password=");
-    if store.login == "guest:guest" {
+    let login = store.address.login.unwrap_or_default();
+    let password = login.split_once(':').map_or("", |(_, password)| password);
+    let in_query = store
+        .address
+        .query
+        .is_some_and(|query| query.contains("password="));
+    if login == "guest:guest" {
         Some(format!(
             "{} uses the account that every RabbitMQ has",
             store.setting

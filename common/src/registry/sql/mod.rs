@@ -31,6 +31,7 @@ use sqlx::SqlitePool;
 pub use self::backup::{FilledFrom, RegistryContents, RegistryFilling, RegistrySnapshot};
 pub use self::occupancy::{Occupancy, RegistrySharing, occupy};
 pub(super) use self::postgres::{postgres_file_refusal, postgres_url_refusal};
+pub use self::sqlite::{sqlite_file, sqlite_url};
 pub(super) use self::sqlite::{sqlite_folder_refusal, sqlite_url_refusal};
 
 use self::connection::{Readable, Sql, SqlConnection};

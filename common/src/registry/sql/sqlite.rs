@@ -97,9 +97,26 @@ fn is_in_memory(url: &str) -> bool {
     url.contains(":memory:") || url.contains("mode=memory")
 }
 
-/// Returns the file that `sqlite:PATH` names; `None` for a registry in memory or a URL that names none.
-pub(super) fn sqlite_file(url: &str) -> Option<PathBuf> {
-    if is_in_memory(url) {
+/// Returns the URL of the registry in this file, `sqlite:PATH`. Signs that mean something else in a URL are encoded.
+#[must_use]
+pub fn sqlite_url(file: &Path) -> String {
+    let mut url = "sqlite:".to_owned();
+    for sign in file.to_string_lossy().chars() {
+        match sign {
+            '%' => url.push_str("%25"),
+            '?' => url.push_str("%3F"),
+            '#' => url.push_str("%23"),
+            _ => url.push(sign),
+        }
+    }
+    url
+}
+
+/// Returns the file that `sqlite:PATH` names; `None` for a registry in memory, in another database, or a URL that names
+/// no file.
+#[must_use]
+pub fn sqlite_file(url: &str) -> Option<PathBuf> {
+    if !url.starts_with("sqlite:") || is_in_memory(url) {
         return None;
     }
     let options = SqliteConnectOptions::from_str(url).ok()?;

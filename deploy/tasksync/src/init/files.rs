@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
+use tasksync_common::permissions::{Audience, open_to_others};
 
 use crate::exit::CommandError;
 use crate::new_file::NewFile;
@@ -13,6 +14,7 @@ use crate::new_file::NewFile;
 pub(super) struct PlannedFile {
     pub(super) path: PathBuf,
     pub(super) change: FileChange,
+    is_secret: bool,
 }
 
 /// What becomes of a file.
@@ -25,7 +27,7 @@ pub(super) enum FileChange {
     Keep,
 }
 
-/// What a new file holds. All files are for their owner alone.
+/// What a file will hold. New files are for their owner alone.
 pub(super) enum FileContent {
     Text(String),
     Secret(SecretString),
@@ -50,7 +52,11 @@ impl PlannedFile {
         } else {
             FileChange::Create(FileContent::Folder)
         };
-        Self { path, change }
+        Self {
+            path,
+            change,
+            is_secret: false,
+        }
     }
 
     /// Returns the plan for a file with a secret that is kept if it exists.
@@ -60,7 +66,20 @@ impl PlannedFile {
         } else {
             FileChange::Create(FileContent::Secret(new()))
         };
-        Self { path, change }
+        Self {
+            path,
+            change,
+            is_secret: true,
+        }
+    }
+
+    /// Returns the plan for a file with a secret that is there and stays.
+    pub(super) fn present_secret(path: PathBuf) -> Self {
+        Self {
+            path,
+            change: FileChange::Keep,
+            is_secret: true,
+        }
     }
 
     /// Returns the plan for a file with a secret that was given.
@@ -78,7 +97,11 @@ impl PlannedFile {
                 vec!["~ another password (it is not shown)".to_owned()],
             ),
         };
-        Ok(Self { path, change })
+        Ok(Self {
+            path,
+            change,
+            is_secret: true,
+        })
     }
 
     /// Returns the plan for a file with this text. `changes` says what differs from the present text.
@@ -88,12 +111,23 @@ impl PlannedFile {
             Some(_) if changes.is_empty() => FileChange::Keep,
             Some(_) => FileChange::Replace(FileContent::Text(text), changes),
         };
-        Self { path, change }
+        Self {
+            path,
+            change,
+            is_secret: false,
+        }
     }
 
     /// Returns whether something that is there would change.
     pub(super) fn replaces(&self) -> bool {
         matches!(self.change, FileChange::Replace(..))
+    }
+
+    /// Returns a remark if other people may read a file with a secret that is there, with the command that mends it.
+    pub(super) fn remark(&self) -> Option<String> {
+        self.is_secret
+            .then(|| open_to_others(&self.path, Audience::Owner))
+            .flatten()
     }
 
     /// Returns one line, and one more for each difference.
@@ -113,22 +147,27 @@ impl PlannedFile {
         json!({ "path": self.path, "change": self.change.word() })
     }
 
-    /// Carries the plan out. A file appears complete or not at all.
+    /// Carries the plan out. A file appears complete or not at all. One that changes keeps its permissions, and the
+    /// symbolic link that leads to it.
     ///
     /// # Errors
     /// The file cannot be written.
     pub(super) fn carry_out(&self) -> Result<(), CommandError> {
-        let (content, overwrite) = match &self.change {
+        let (content, is_new) = match &self.change {
             FileChange::Keep => return Ok(()),
-            FileChange::Create(content) => (content, false),
-            FileChange::Replace(content, _) => (content, true),
+            FileChange::Create(content) => (content, true),
+            FileChange::Replace(content, _) => (content, false),
         };
         let text = match content {
             FileContent::Folder => return make_folder(&self.path),
             FileContent::Text(text) => text,
             FileContent::Secret(secret) => secret.expose_secret(),
         };
-        let file = NewFile::beside(&self.path, overwrite)?;
+        let file = if is_new {
+            NewFile::beside(&self.path, false)?
+        } else {
+            NewFile::in_place_of(&self.path)?
+        };
         file.file().write_all(text.as_bytes()).map_err(|error| {
             CommandError::settings(format!("{} cannot be written: {error}", self.path.display()))
         })?;
@@ -163,4 +202,36 @@ fn make_folder(path: &Path) -> Result<(), CommandError> {
     builder.create(path).map_err(|error| {
         CommandError::settings(format!("the folder {} cannot be made: {error}", path.display()))
     })
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_keeps_its_link_its_permissions_and_its_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, file) = (
+            folder.path().join("settings.toml"),
+            folder.path().join("kept.toml"),
+        );
+        std::fs::write(&file, "old").unwrap();
+        // Only root may give a file to any group.
+        chown(&file, None, Some(54_321)).ok();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("kept.toml", &link).unwrap();
+        let access = || {
+            let found = std::fs::metadata(&file).unwrap();
+            (found.mode(), found.uid(), found.gid())
+        };
+        let before = access();
+        let changes = vec!["~ a".to_owned()];
+        let planned = PlannedFile::text(link.clone(), Some("old"), "new".to_owned(), changes);
+        planned.carry_out().unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
+        assert_eq!(access(), before);
+    }
 }

@@ -185,7 +185,7 @@ pub(super) fn plan_tenant(
     let secret = settings.secrets.folder.join(first.tenant.id.as_str());
     match first.password.take() {
         Some(password) => planned.push(PlannedFile::secret(secret, password)?),
-        None if secret.is_file() => {}
+        None if secret.is_file() => planned.push(PlannedFile::present_secret(secret)),
         None => {
             return Err(CommandError::settings(format!(
                 "missing: --password-file; {} does not exist",

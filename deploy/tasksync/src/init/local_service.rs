@@ -10,6 +10,7 @@ use tasksync_common::settings::Settings;
 use tempfile::NamedTempFile;
 use tokio::process::{Child, Command};
 
+use crate::client::ApiClient;
 use crate::exit::CommandError;
 use crate::service;
 
@@ -38,13 +39,14 @@ impl LocalService {
     /// Returns the service of these settings, started if nothing answers at `health.listen`.
     ///
     /// # Errors
-    /// It does not start, with the last lines of its log; or is not ready within a minute.
+    /// Something else answers at `health.listen`. The service does not start, with the last lines of its log; or is not
+    /// ready within a minute.
     pub(super) async fn find_or_start(
         settings: &Settings,
         file: &Path,
         token: &Path,
     ) -> Result<Self, CommandError> {
-        if service::ask_local(settings, "livez").await?.is_ok() {
+        if service::find_local(settings).await?.is_some() {
             return Ok(Self::Running);
         }
         let failed =
@@ -67,7 +69,8 @@ impl LocalService {
         let began = monotonic();
         loop {
             let ended = process.try_wait().map_err(failed)?;
-            if let Ok((true, _)) = service::ask_local(settings, "readyz").await? {
+            let found = service::find_local(settings).await?;
+            if found.is_some_and(|found| found.is_ready) {
                 return Ok(Self::Started {
                     process: Box::new(process),
                     _log: log,
@@ -86,6 +89,30 @@ impl LocalService {
                 )));
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Checks that the service takes this token, if it was not started here with it.
+    ///
+    /// # Errors
+    /// It refuses the token, or the API cannot be reached.
+    pub(super) async fn check_token(
+        &self,
+        settings: &Settings,
+        client: &ApiClient,
+        token: &Path,
+    ) -> Result<(), CommandError> {
+        match self {
+            Self::Started { .. } => Ok(()),
+            Self::Running if client.token_is_taken().await? => Ok(()),
+            Self::Running => Err(CommandError::settings(format!(
+                "a service of tasksync runs already (health.listen {}), and its API at {} refuses the token of {}. If it is this \
+                 installation's, it was started with another token: write that one into the file, or end the service. If it is \
+                 another installation's, choose other addresses with --listen and --health-listen",
+                settings.health.listen,
+                settings.api.listen,
+                token.display()
+            ))),
         }
     }
 

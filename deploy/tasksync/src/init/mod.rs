@@ -15,10 +15,10 @@ use clap::Args;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tasksync_common::random::unique_id;
-use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant};
+use tasksync_common::registry::{MailboxConnection, SourceConnection, Tenant, sqlite_url};
 use tasksync_common::settings::{self, ApiSettings, SettingOrigin, Settings};
+use tasksync_common::shell::shell_word;
 use tasksync_worker::http::{AddressRefusal, AddressRules};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use url::Url;
 
 use self::files::PlannedFile;
@@ -29,6 +29,7 @@ use self::settings_text::WantedSetting;
 use crate::cli::{ApiCommand, UserCommand};
 use crate::client::{ApiClient, pretty};
 use crate::exit::{self, CommandEnd, CommandError, print};
+use crate::signals::Interrupts;
 use crate::tenants::{self, StoreSteps};
 use crate::{commands, confirm, service, token};
 
@@ -134,8 +135,14 @@ pub(crate) async fn run(arguments: InitArguments, json: bool) -> Result<CommandE
     if matches!(service, LocalService::Running) && planned.iter().take(3).any(PlannedFile::replaces) {
         exit::note("a service runs with the earlier settings; start it again, so that it reads the new ones");
     }
+    let working = async {
+        let url = format!("http://{}", service::reachable(settings.api.listen));
+        let client = ApiClient::with_token(&url, token::from_file(&token_file)?, json)?;
+        service.check_token(&settings, &client, &token_file).await?;
+        connect(&arguments, &client, first.as_ref()).await
+    };
     let worked = tokio::select! {
-        worked = Box::pin(connect(&arguments, &settings, &token_file, first.as_ref(), json)) => worked,
+        worked = Box::pin(working) => worked,
         () = interrupts.wait() => Err(interrupted()),
     };
     let was_running = matches!(service, LocalService::Running);
@@ -178,7 +185,7 @@ fn new_settings(
         wanted(
             "registry",
             "url",
-            format!("sqlite:{}", folder.join("tasksync.sqlite").display()).into(),
+            sqlite_url(&folder.join("tasksync.sqlite")).into(),
             false,
         ),
         wanted("secrets", "folder", text(&folder.join("secrets")), false),
@@ -284,29 +291,28 @@ fn write_files(planned: &[PlannedFile], yes: bool, json: bool) -> Result<(), Com
     {
         return Err(CommandError::settings("nothing was changed"));
     }
-    planned.iter().try_for_each(PlannedFile::carry_out)
+    planned.iter().try_for_each(PlannedFile::carry_out)?;
+    for remark in planned.iter().filter_map(PlannedFile::remark) {
+        exit::note(&format!("warning: {remark}"));
+    }
+    Ok(())
 }
 
 /// Connects the tenant, opts the person in, and lets the doctor look.
 async fn connect(
     arguments: &InitArguments,
-    settings: &Settings,
-    token_file: &Path,
+    client: &ApiClient,
     first: Option<&FirstTenant>,
-    json: bool,
 ) -> Result<CommandEnd, CommandError> {
-    let url = format!("http://{}", service::reachable(settings.api.listen));
-    let token = token::from_file(token_file)?;
-    let client = ApiClient::with_token(&url, token, json)?;
     let Some(first) = first else {
-        return commands::run(&client, ApiCommand::Doctor { tenant: None }).await;
+        return commands::run(client, ApiCommand::Doctor { tenant: None }).await;
     };
     let steps = StoreSteps {
         test: true,
         ask: false,
         store: true,
     };
-    tenants::store(&client, &first.tenant, steps).await?;
+    tenants::store(client, &first.tenant, steps).await?;
     let tenant = first.tenant.id.to_string();
     if let (Some(user), Some(mailbox), Some(source_login)) =
         (&arguments.person, &arguments.mailbox, &arguments.source_login)
@@ -320,43 +326,17 @@ async fn connect(
             unchecked: false,
             file: None,
         };
-        commands::run(&client, ApiCommand::User(opt_in)).await?;
+        commands::run(client, ApiCommand::User(opt_in)).await?;
         let sync = ApiCommand::SyncNow {
             tenant: tenant.clone(),
             user: user.clone(),
             wait: Some(FIRST_SYNC),
         };
-        if commands::run(&client, sync).await? != CommandEnd::Success {
+        if commands::run(client, sync).await? != CommandEnd::Success {
             return Ok(CommandEnd::BadAnswer);
         }
     }
-    commands::run(&client, ApiCommand::Doctor { tenant: Some(tenant) }).await
-}
-
-/// The signals that end the command.
-struct Interrupts {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Interrupts {
-    fn listen() -> Result<Self, CommandError> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| CommandError::settings(format!("signals cannot be received: {error}")))
-        };
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
+    commands::run(client, ApiCommand::Doctor { tenant: Some(tenant) }).await
 }
 
 fn interrupted() -> CommandError {
@@ -413,32 +393,4 @@ fn next_steps(
     }
     add("tasksync status");
     text
-}
-
-/// Returns a path as one word of a shell.
-fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string();
-    if text
-        .chars()
-        .all(|sign| sign.is_ascii_alphanumeric() || "/._-".contains(sign))
-    {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_one_word_of_a_shell() {
-        assert_eq!(
-            shell_word(Path::new("/etc/tasksync/token")),
-            "/etc/tasksync/token"
-        );
-        assert_eq!(shell_word(Path::new("/tmp/a b")), "'/tmp/a b'");
-        assert_eq!(shell_word(Path::new("/tmp/a'b")), r"'/tmp/a'\''b'");
-    }
 }

@@ -1,12 +1,11 @@
 //! What `tasksync init` has to know about the first tenant, and how a person at a terminal is asked for it.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
-
 use secrecy::{ExposeSecret as _, SecretString};
 use tasksync_common::model::{MailboxAddress, TenantId, zone_named};
 use url::Url;
 
 use crate::exit::CommandError;
+use crate::terminal;
 
 /// One fact about the tenant.
 struct Fact {
@@ -112,33 +111,22 @@ pub(super) struct Terminal(());
 impl Terminal {
     /// Returns the terminal, if standard input is one.
     pub(super) fn find() -> Option<Self> {
-        std::io::stdin().is_terminal().then_some(Self(()))
+        terminal::has_person().then_some(Self(()))
     }
 }
 
 impl Respondent for Terminal {
     fn ask(&mut self, question: &str) -> Result<String, CommandError> {
-        let mut out = std::io::stderr().lock();
-        out.write_all(question.as_bytes())
-            .and_then(|()| out.flush())
-            .map_err(|error| terminal_error(&error))?;
-        let mut answer = String::new();
-        match std::io::stdin().lock().read_line(&mut answer) {
-            Ok(0) => Err(CommandError::settings("ended by the person; nothing was written")),
-            Ok(_) => Ok(answer.trim().to_owned()),
-            Err(error) => Err(terminal_error(&error)),
-        }
+        terminal::ask(question)?.ok_or_else(ended)
     }
 
     fn ask_secretly(&mut self, question: &str) -> Result<SecretString, CommandError> {
-        rpassword::prompt_password(question)
-            .map(SecretString::from)
-            .map_err(|error| terminal_error(&error))
+        terminal::ask_secretly(question)?.ok_or_else(ended)
     }
 }
 
-fn terminal_error(error: &std::io::Error) -> CommandError {
-    CommandError::settings(format!("the terminal: {error}"))
+fn ended() -> CommandError {
+    CommandError::settings("ended by the person; nothing was written")
 }
 
 /// Returns the facts: those that were given, those that the person answers, and for the others what an earlier run

@@ -19,6 +19,12 @@ use crate::token;
 /// Timeout of the query. The service answers within 5 seconds, whatever its stores do.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
+/// A process of tasksync on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LocalProcess {
+    pub(crate) is_ready: bool,
+}
+
 /// Returns the router of `/livez`, `/readyz` and `more`. It needs no token, so nothing about a tenant belongs here.
 pub(super) fn router(health: Health, more: Router) -> Router {
     probes(health, Detail::Shown).merge(more)
@@ -93,6 +99,32 @@ pub(crate) async fn ask_local(
         .map_err(|error| format!("nothing answers at {address} (health.listen): {}", reason(&error))))
 }
 
+/// Returns whether the process of these settings on this machine is a tasksync that runs; `None` if nothing answers at
+/// `health.listen`.
+///
+/// # Errors
+/// Something other than tasksync answers there, or the HTTP client cannot be created.
+pub(crate) async fn find_local(settings: &Settings) -> Result<Option<LocalProcess>, CommandError> {
+    match ask_local(settings, "readyz").await? {
+        Err(_) => Ok(None),
+        Ok((_, text)) => process_of(&text).map(Some).ok_or_else(|| {
+            CommandError::settings(format!(
+                "something answers at {} (health.listen), but not tasksync; end it, or choose another address for the probes \
+                 with health.listen or --health-listen",
+                reachable(settings.health.listen)
+            ))
+        }),
+    }
+}
+
+/// Returns what an answer of `/readyz` shows; `None` if it is not tasksync's.
+fn process_of(answer: &str) -> Option<LocalProcess> {
+    let answer: Value = serde_json::from_str(answer).ok()?;
+    let is_ready = answer.get("ready")?.as_bool()?;
+    answer.get("missing")?.as_array()?;
+    Some(LocalProcess { is_ready })
+}
+
 /// Returns the address of the service on the same machine, also if the service listens on every address.
 pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
@@ -147,6 +179,26 @@ mod tests {
             ("10.1.2.3:8481", "10.1.2.3:8481"),
         ] {
             assert_eq!(reachable(listen.parse().unwrap()), asked.parse().unwrap());
+        }
+    }
+
+    #[test]
+    fn only_an_answer_of_tasksync_shows_a_process() {
+        let ready = |answer| process_of(answer).map(|process| process.is_ready);
+        assert_eq!(ready(r#"{"missing":[],"ready":true}"#), Some(true));
+        assert_eq!(
+            ready(r#"{"missing":[{"what":"queue"}],"ready":false}"#),
+            Some(false)
+        );
+        for foreign in [
+            "",
+            "ok",
+            "alive\n",
+            "{}",
+            r#"{"ready":true}"#,
+            r#"{"status":"UP"}"#,
+        ] {
+            assert_eq!(ready(foreign), None, "{foreign}");
         }
     }
 

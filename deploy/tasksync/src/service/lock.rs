@@ -5,6 +5,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use tasksync_common::permissions::make_private_file;
+use tasksync_common::registry::sqlite_file;
 
 use crate::exit::CommandError;
 
@@ -63,13 +64,9 @@ fn lock_taken_error(path: &Path, file: &mut File) -> CommandError {
 }
 
 fn lock_path(registry_url: &str) -> Option<PathBuf> {
-    let path = registry_url.strip_prefix("sqlite:")?;
-    let path = path.split_once('?').map_or(path, |(path, _)| path);
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path == ":memory:" {
-        return None;
-    }
-    Some(PathBuf::from(format!("{path}.lock")))
+    let mut name = sqlite_file(registry_url)?.into_os_string();
+    name.push(".lock");
+    Some(name.into())
 }
 
 #[cfg(test)]
@@ -84,6 +81,7 @@ mod tests {
             path("sqlite:///var/lib/t.sqlite?mode=rwc").as_deref(),
             Some("/var/lib/t.sqlite.lock")
         );
+        assert_eq!(path("sqlite:/a%3Fb/t").as_deref(), Some("/a?b/t.lock"));
         assert_eq!(path("postgres://tasksync@db/sqlite:x"), None);
         assert_eq!(path("sqlite::memory:"), None);
         assert_eq!(path("sqlite://:memory:"), None);

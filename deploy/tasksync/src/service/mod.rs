@@ -34,7 +34,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use combination::ServiceRole;
-pub(crate) use health::{ask_local, probe, reachable};
+pub(crate) use health::{ask_local, find_local, probe, reachable};
 pub(crate) use place::LonePlace;
 pub(crate) use startup_settings::{NamedFiles, load_settings};
 

@@ -138,19 +138,20 @@ async fn refuse_moved(registry: &dyn Registry) -> Result<(), CommandError> {
 /// Logs a warning if the registry has no tenant while a shared schedule has: the registry was lost, or the settings
 /// name another one than before.
 async fn warn_if_only_the_registry_is_empty(registry: &dyn Registry, schedule: &dyn Schedule) {
-    let Ok(tenants) = registry.tenants(None, 1).await else {
-        return;
-    };
-    // If the schedule does not answer, the leader finds the same later, when it brings it in step.
-    if let Ok(page) = schedule.tenants(None, 1).await
-        && tenants.is_empty()
-        && !page.names.is_empty()
-    {
+    // If a store does not answer, the leader finds the same later, when it brings the schedule in step.
+    if let Ok(true) = only_the_registry_is_empty(registry, schedule).await {
         tracing::warn!(
             "the registry is empty, but the schedule has users: the registry was lost, or registry.url names another one than \
              before. No user is synced until a backup is restored (tasksync restore FILE)"
         );
     }
+}
+
+async fn only_the_registry_is_empty(
+    registry: &dyn Registry,
+    schedule: &dyn Schedule,
+) -> Result<bool, Failure> {
+    Ok(registry.tenants(None, 1).await?.is_empty() && !schedule.tenants(None, 1).await?.names.is_empty())
 }
 
 /// How to wait for one store.
@@ -235,6 +236,13 @@ fn start(failure: &Failure) -> CommandError {
 
 #[cfg(test)]
 mod tests {
+    use tasksync_common::clock::{Clock as _, SystemClock};
+    use tasksync_common::model::UserKey;
+    use tasksync_common::registry::SqlRegistry;
+    use tasksync_common::registry::topics::*;
+    use tasksync_common::schedule::MemorySchedule;
+    use tasksync_common::schedule::topics::*;
+
     use super::*;
 
     fn waiting<'a>(retries: bool, health: &'a Health, stop: &'a CancellationToken) -> StoreWait<'a> {
@@ -246,6 +254,23 @@ mod tests {
             health,
             stop,
         }
+    }
+
+    #[tokio::test]
+    async fn an_empty_registry_beside_a_filled_schedule_is_noticed_and_no_other_pair() {
+        let registry = SqlRegistry::open_sqlite("sqlite::memory:").await.unwrap();
+        let schedule = MemorySchedule::new(Arc::new(SystemClock), Duration::from_mins(5));
+        let ana = UserKey::new("contoso".parse().unwrap(), "ana".parse().unwrap());
+        let tenant =
+            crate::tenant_file::parse(include_str!("../../examples/tenant.toml"), "example").unwrap();
+        let noticed = async || only_the_registry_is_empty(&registry, &schedule).await.unwrap();
+        assert!(!noticed().await, "both are empty");
+        schedule.enrol(&ana, SystemClock.now(), None).await.unwrap();
+        assert!(noticed().await);
+        registry.put_tenant(&tenant).await.unwrap();
+        assert!(!noticed().await, "both have a tenant");
+        schedule.withdraw(&ana).await.unwrap();
+        assert!(!noticed().await, "only the schedule is empty");
     }
 
     fn refusal_failure() -> Failure {

@@ -16,7 +16,7 @@ use tasksync_common::clock::{Clock as _, SystemClock};
 use tasksync_common::settings::{self, LoadedSettings};
 
 use self::archive::BundleFile;
-use self::names::{NameSearch, PeopleNames, Privacy};
+use self::names::{KnownNames, Privacy};
 use crate::cli::Config;
 use crate::client::{ApiClient, pretty};
 use crate::exit::{self, CommandEnd, CommandError};
@@ -27,8 +27,6 @@ use crate::{commands, effective, service, show, token};
 const TENANTS: usize = 100;
 /// Most people whose names are looked for in text. With more, free text is left out.
 const PEOPLE: usize = 20_000;
-/// Entries of one page.
-const PAGE: &str = "1000";
 
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
@@ -239,44 +237,33 @@ async fn tenants(client: &ApiClient, tenant: Option<&str>) -> Result<Vec<Value>,
     Ok(tenants)
 }
 
-/// Returns how names are replaced, from the people of these tenants.
+/// Returns how names are replaced, from the people and the accounts of these tenants.
 async fn without_names(client: &ApiClient, tenants: Option<&Vec<Value>>) -> Privacy {
-    let mut people = PeopleNames::default();
-    let complete = learn_people(client, tenants, &mut people).await.is_some();
-    let search = NameSearch::of(&people);
-    Privacy::WithoutNames {
-        people,
-        search,
-        complete,
+    let mut names = KnownNames::default();
+    let all_known = learn_people(client, tenants, &mut names).await.is_some();
+    // Later, so that a person whose name is an account's stays a person.
+    for tenant in tenants.into_iter().flatten() {
+        names.learn_accounts(tenant);
     }
+    Privacy::without_names(names, all_known)
 }
 
 /// Returns `None` if not all people could be learned.
 async fn learn_people(
     client: &ApiClient,
     tenants: Option<&Vec<Value>>,
-    people: &mut PeopleNames,
+    names: &mut KnownNames,
 ) -> Option<()> {
-    let mut count = 0;
+    let mut room = PEOPLE;
     for tenant in tenants? {
         let id = tenant.get("id").and_then(Value::as_str)?;
-        let mut after: Option<String> = None;
-        loop {
-            let mut query = vec![("limit", PAGE)];
-            query.extend(after.as_deref().map(|after| ("after", after)));
-            let page = client.get(&["tenants", id, "users"], &query).await.ok()?;
-            let users = show::entries(&page, "users");
-            count += users.len();
-            if count > PEOPLE {
-                return None;
-            }
-            for user in users {
-                people.learn(user);
-            }
-            match page.get("next").and_then(Value::as_str) {
-                Some(next) => after = Some(next.to_owned()),
-                None => break,
-            }
+        let path = ["tenants", id, "users"];
+        let users = commands::fetch_entries(client, &path, "users", room)
+            .await
+            .ok()??;
+        room -= users.len();
+        for user in &users {
+            names.learn_person(user);
         }
     }
     Some(())
@@ -294,10 +281,10 @@ fn readme(now: Timestamp, url: &str, arguments: &SupportBundleArguments, parts: 
         if arguments.with_names {
             "People's names are in it, as --with-names asked for."
         } else {
-            "Numbers stand for people (person-1): one number for one person, in this bundle only. A name of one or two \
-             characters, or of digits alone, is replaced only where a field holds nothing else. Text that may name people \
-             is left out if there are more than 100 tenants or 20,000 people; --tenant TENANT makes a smaller bundle, and \
-             --with-names keeps all text."
+            "Numbers stand for people (person-1) and for service accounts (account-1): one number for each, in this bundle \
+             only. A name of one or two characters, or of digits alone, is replaced only where a field holds nothing else. \
+             Text that may name people is left out if there are more than 100 tenants or 20,000 people; --tenant TENANT makes \
+             a smaller bundle, and --with-names keeps all text."
         },
     );
     for file in &parts.files {

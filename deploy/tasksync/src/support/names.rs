@@ -1,4 +1,4 @@
-//! Replaces people's names in what a support bundle shows.
+//! Replaces the names of people and of service accounts in what a support bundle shows.
 
 use std::collections::HashMap;
 
@@ -7,6 +7,8 @@ use serde_json::Value;
 
 /// Fields whose text is the name of a person, in the service's answers.
 const PERSON_FIELDS: [&str; 4] = ["user", "users", "mailbox", "source_login"];
+/// The object in which `user` is a service account.
+const CREDENTIALS: &str = "credentials";
 /// Fields with the content of tasks, or with what may hold it.
 const TASK_FIELDS: [&str; 6] = ["title", "list", "before", "after", "evidence", "task"];
 /// Fields of free text, which may name a person that is not known here.
@@ -16,54 +18,95 @@ const SHORTEST: usize = 3;
 /// Stands for text that was left out.
 const LEFT_OUT: &str = "(left out)";
 
-/// The people's names, each with a number. The same name has the same number in the whole bundle, and the bundle does
-/// not say which name it was.
-#[derive(Debug, Default)]
-pub(super) struct PeopleNames {
-    numbers: HashMap<String, usize>,
-    people: usize,
+/// Whom a name names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Person,
+    /// The account with which tasksync signs in at a tenant's server.
+    Account,
 }
 
-impl PeopleNames {
+impl Named {
+    const ALL: [Self; 2] = [Self::Person, Self::Account];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Account => "account",
+        }
+    }
+}
+
+/// What stands for a name: a kind, and a number that counts within the kind.
+type Alias = (Named, usize);
+
+/// The names of people and of service accounts, each with a number. The same name has the same number in the whole
+/// bundle, and the bundle does not say which name it was.
+#[derive(Debug, Default)]
+pub(super) struct KnownNames {
+    aliases: HashMap<String, Alias>,
+    people: usize,
+    accounts: usize,
+}
+
+impl KnownNames {
     /// Learns a person by all names that an enrolment has.
-    pub(super) fn learn(&mut self, enrolment: &Value) {
-        let names: Vec<&str> = PERSON_FIELDS
+    pub(super) fn learn_person(&mut self, enrolment: &Value) {
+        let names = PERSON_FIELDS
             .iter()
-            .filter_map(|field| enrolment.get(field).and_then(Value::as_str))
-            .collect();
-        let known = names
-            .iter()
-            .find_map(|name| self.numbers.get(&folded(name)).copied());
-        let number = known.unwrap_or_else(|| self.next());
-        for name in names {
-            self.numbers.insert(folded(name), number);
-            // The last part of a sign-in name, such as `ana` of `i:0#.w|contoso\ana`.
-            if let Some((_, last)) = name.rsplit_once(['|', '\\']) {
-                self.numbers.entry(folded(last)).or_insert(number);
+            .filter_map(|field| enrolment.get(field).and_then(Value::as_str));
+        self.learn(Named::Person, &names.collect::<Vec<_>>());
+    }
+
+    /// Learns the accounts with which a tenant's settings sign in.
+    pub(super) fn learn_accounts(&mut self, tenant: &Value) {
+        for side in ["source", "mailbox"] {
+            let user = tenant
+                .pointer(&format!("/{side}/{CREDENTIALS}/user"))
+                .and_then(Value::as_str);
+            if let Some(user) = user {
+                self.learn(Named::Account, &[user]);
             }
         }
     }
 
-    fn next(&mut self) -> usize {
-        self.people += 1;
-        self.people
-    }
-
-    fn number_of(&mut self, name: &str) -> usize {
-        if let Some(number) = self.numbers.get(&folded(name)) {
-            return *number;
+    /// Learns one person or account by its names. What is known already keeps its number.
+    fn learn(&mut self, named: Named, all: &[&str]) {
+        let known = all
+            .iter()
+            .find_map(|name| self.aliases.get(&folded(name)).copied());
+        let alias = known.unwrap_or_else(|| self.next(named));
+        for name in all {
+            self.aliases.insert(folded(name), alias);
+            // The last part of a sign-in name, such as `ana` of `i:0#.w|contoso\ana`.
+            if let Some((_, last)) = name.rsplit_once(['|', '\\']) {
+                self.aliases.entry(folded(last)).or_insert(alias);
+            }
         }
-        let number = self.next();
-        self.numbers.insert(folded(name), number);
-        number
     }
 
-    /// Returns what stands for a person's name. The domain of an address stays: it is an organisation's.
-    fn replaced(&mut self, name: &str) -> String {
-        let number = self.number_of(name);
+    fn next(&mut self, named: Named) -> Alias {
+        let count = match named {
+            Named::Person => &mut self.people,
+            Named::Account => &mut self.accounts,
+        };
+        *count += 1;
+        (named, *count)
+    }
+
+    /// Returns what stands for a name; `named` counts only if the name is new. The domain of an address stays: it is an
+    /// organisation's.
+    fn replaced(&mut self, named: Named, name: &str) -> String {
+        let known = self.aliases.get(&folded(name)).copied();
+        let alias = known.unwrap_or_else(|| {
+            let alias = self.next(named);
+            self.aliases.insert(folded(name), alias);
+            alias
+        });
+        let (word, number) = (alias.0.word(), alias.1);
         match name.rsplit_once('@') {
-            Some((_, domain)) => format!("person-{number}@{domain}"),
-            None => format!("person-{number}"),
+            Some((_, domain)) => format!("{word}-{number}@{domain}"),
+            None => format!("{word}-{number}"),
         }
     }
 }
@@ -72,45 +115,51 @@ impl PeopleNames {
 pub(super) enum Privacy {
     /// People's names stay, free text too.
     WithNames,
-    /// People's names are replaced.
+    /// The names of people and accounts are replaced.
     WithoutNames {
-        people: PeopleNames,
-        search: NameSearch,
-        /// False if not every person's name is known. Free text is then left out.
+        names: KnownNames,
+        /// Finds the known names in text; `None` if the search cannot be made.
+        search: Option<AhoCorasick>,
+        /// False if not every person's name is known, or names cannot be found in text. Free text is then left out.
         complete: bool,
     },
 }
 
-/// Finds known names in text.
-pub(super) struct NameSearch(Option<AhoCorasick>);
-
-impl NameSearch {
-    /// Returns the search for all known names that are not too short, and not only digits: those stand for numbers as
-    /// well.
-    pub(super) fn of(people: &PeopleNames) -> Self {
-        let mut names: Vec<&String> = people
-            .numbers
-            .keys()
-            .filter(|name| {
-                name.chars().count() >= SHORTEST && !name.bytes().all(|byte| byte.is_ascii_digit())
-            })
-            .collect();
-        names.sort();
-        // Names are short and few enough for the automaton's limits.
-        let automaton = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(&names)
-            .ok();
-        Self(automaton)
-    }
+/// Returns the search for all known names that are not too short, and not only digits: those stand for numbers as
+/// well. `None` if there are more than a search can have.
+fn search_of(names: &KnownNames) -> Option<AhoCorasick> {
+    let mut names: Vec<&String> = names
+        .aliases
+        .keys()
+        .filter(|name| name.chars().count() >= SHORTEST && !name.bytes().all(|byte| byte.is_ascii_digit()))
+        .collect();
+    names.sort();
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .match_kind(MatchKind::LeftmostLongest)
+        .build(&names)
+        .ok()
 }
 
 impl Privacy {
+    /// Returns a privacy that replaces these names. `all_known` tells whether every person's name is among them.
+    pub(super) fn without_names(names: KnownNames, all_known: bool) -> Self {
+        let search = search_of(&names);
+        Self::with_search(names, search, all_known)
+    }
+
+    fn with_search(names: KnownNames, search: Option<AhoCorasick>, all_known: bool) -> Self {
+        Self::WithoutNames {
+            complete: all_known && search.is_some(),
+            names,
+            search,
+        }
+    }
+
     /// Returns an answer as it may leave the company: without content of tasks, and without people's names unless they
     /// were asked for.
     pub(super) fn cleaned(&mut self, mut answer: Value) -> Value {
-        self.clean(&mut answer, None);
+        self.clean(&mut answer, None, None);
         answer
     }
 
@@ -118,25 +167,29 @@ impl Privacy {
     pub(super) fn cleaned_text(&mut self, text: &str) -> String {
         match self {
             Self::WithNames => text.to_owned(),
-            Self::WithoutNames { people, search, .. } => without_names(text, people, search),
+            Self::WithoutNames { names, search, .. } => without_names(text, names, search.as_ref()),
         }
     }
 
-    fn clean(&mut self, value: &mut Value, field: Option<&str>) {
+    /// `field` is the name of the field that has the value as its text or list, and `owner` that of the object around
+    /// it.
+    fn clean(&mut self, value: &mut Value, owner: Option<&str>, field: Option<&str>) {
         match value {
             Value::Object(fields) => {
                 for (name, value) in fields {
                     let is_text = value.is_string() || value.is_array();
                     if TASK_FIELDS.contains(&name.as_str()) && !value.is_null() {
                         *value = LEFT_OUT.into();
+                    } else if is_text {
+                        self.clean(value, owner, Some(name));
                     } else {
-                        self.clean(value, is_text.then_some(name.as_str()));
+                        self.clean(value, Some(name), None);
                     }
                 }
             }
             Value::Array(values) => {
                 for value in values {
-                    self.clean(value, field);
+                    self.clean(value, owner, field);
                 }
             }
             Value::String(text) => match self {
@@ -146,11 +199,15 @@ impl Privacy {
                 {
                     LEFT_OUT.clone_into(text);
                 }
-                Self::WithoutNames { people, search, .. } => {
+                Self::WithoutNames { names, search, .. } => {
                     *text = if field.is_some_and(|field| PERSON_FIELDS.contains(&field)) && !text.is_empty() {
-                        people.replaced(text)
+                        let named = match owner {
+                            Some(CREDENTIALS) => Named::Account,
+                            Some(_) | None => Named::Person,
+                        };
+                        names.replaced(named, text)
                     } else {
-                        without_names(text, people, search)
+                        without_names(text, names, search.as_ref())
                     };
                 }
             },
@@ -160,24 +217,24 @@ impl Privacy {
 }
 
 /// Returns the text with every known name, and every mail address, replaced.
-fn without_names(text: &str, people: &mut PeopleNames, search: &NameSearch) -> String {
+fn without_names(text: &str, names: &mut KnownNames, search: Option<&AhoCorasick>) -> String {
     let mut known = String::with_capacity(text.len());
     let mut end = 0;
-    for found in search.0.iter().flat_map(|automaton| automaton.find_iter(text)) {
+    for found in search.into_iter().flat_map(|search| search.find_iter(text)) {
         let inside_a_word =
             text[..found.start()].ends_with(is_of_a_word) || text[found.end()..].starts_with(is_of_a_word);
         if inside_a_word {
             continue;
         }
         known.push_str(&text[end..found.start()]);
-        known.push_str(&people.replaced(&text[found.range()]));
+        known.push_str(&names.replaced(Named::Person, &text[found.range()]));
         end = found.end();
     }
     known.push_str(&text[end..]);
-    without_addresses(&known, people)
+    without_addresses(&known, names)
 }
 
-fn without_addresses(text: &str, people: &mut PeopleNames) -> String {
+fn without_addresses(text: &str, names: &mut KnownNames) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('@') {
@@ -198,7 +255,7 @@ fn without_addresses(text: &str, people: &mut PeopleNames) -> String {
             clean.push_str(address);
         } else {
             let trimmed = address.trim_end_matches(['.', '-']);
-            clean.push_str(&people.replaced(trimmed));
+            clean.push_str(&names.replaced(Named::Person, trimmed));
             clean.push_str(&address[trimmed.len()..]);
         }
         rest = &rest[domain..];
@@ -210,9 +267,10 @@ fn without_addresses(text: &str, people: &mut PeopleNames) -> String {
 /// Returns whether a mail address is one that stands for a name already.
 fn is_replaced(address: &str) -> bool {
     let local = address.split('@').next().unwrap_or_default();
-    local
-        .strip_prefix("person-")
-        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    local.split_once('-').is_some_and(|(word, number)| {
+        let is_word = Named::ALL.iter().any(|named| named.word() == word);
+        is_word && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 fn is_of_a_word(sign: char) -> bool {
@@ -230,17 +288,54 @@ mod tests {
     use super::*;
 
     fn privacy(complete: bool) -> Privacy {
-        let mut people = PeopleNames::default();
-        people.learn(&json!({
+        let mut names = KnownNames::default();
+        names.learn_person(&json!({
             "user": "ana", "mailbox": "Ana.Silva@contoso.example", "source_login": r"i:0#.w|contoso\asilva",
         }));
-        people.learn(&json!({ "user": "b1", "mailbox": "ben@contoso.example", "source_login": "ben" }));
-        let search = NameSearch::of(&people);
-        Privacy::WithoutNames {
-            people,
-            search,
-            complete,
-        }
+        names.learn_person(&json!({ "user": "b1", "mailbox": "ben@contoso.example", "source_login": "ben" }));
+        names.learn_accounts(&tenant());
+        Privacy::without_names(names, complete)
+    }
+
+    fn tenant() -> Value {
+        json!({
+            "id": "contoso",
+            "source": { "credentials": { "user": r"contoso\svc-tasksync", "password": "file:sp" } },
+            "mailbox": { "credentials": { "user": "svc@contoso.example", "password": "file:ews" } },
+        })
+    }
+
+    #[test]
+    fn a_service_account_is_no_person_and_has_one_number_in_settings_and_in_text() {
+        let mut privacy = privacy(true);
+        let cleaned = privacy.cleaned(json!({
+            "tenants": [tenant()],
+            "detail": r"contoso\svc-tasksync is refused, and so is SVC@contoso.example; ana is well",
+        }));
+        assert_eq!(
+            cleaned,
+            json!({
+                "tenants": [{
+                    "id": "contoso",
+                    "source": { "credentials": { "user": "account-1", "password": "file:sp" } },
+                    "mailbox": { "credentials": { "user": "account-2@contoso.example", "password": "file:ews" } },
+                }],
+                "detail": "account-1 is refused, and so is account-2@contoso.example; person-1 is well",
+            })
+        );
+        // One that was not learned before.
+        let other = privacy.cleaned(json!({ "credentials": { "user": "svc-2" }, "user": "zoe" }));
+        assert_eq!(
+            other,
+            json!({ "credentials": { "user": "account-3" }, "user": "person-3" })
+        );
+    }
+
+    #[test]
+    fn without_a_search_for_names_free_text_is_left_out() {
+        let mut privacy = Privacy::with_search(KnownNames::default(), None, true);
+        let cleaned = privacy.cleaned(json!({ "detail": "zoe is refused", "user": "zoe" }));
+        assert_eq!(cleaned, json!({ "detail": LEFT_OUT, "user": "person-1" }));
     }
 
     #[test]

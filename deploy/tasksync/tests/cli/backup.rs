@@ -6,21 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Ended, Standalone, example, run, tasksync};
-
-/// Starts a service with one tenant and one person.
-fn with_ana(folder: &Path) -> Standalone {
-    let service = Standalone::start(folder);
-    let tenant = example("tenant.toml");
-    assert_eq!(
-        service
-            .ask(&["tenant", "add", "--no-test", tenant.to_str().unwrap()])
-            .code,
-        0
-    );
-    assert_eq!(service.opt_in_ana().code, 0);
-    service
-}
+use crate::harness::{Ended, Standalone, run, tasksync};
 
 /// Returns a command that works on the registry in the folder itself.
 fn command(folder: &Path, arguments: &[&str]) -> Command {
@@ -49,7 +35,7 @@ fn installation(service: &Standalone) -> Value {
 fn a_backup_of_a_running_service_is_restored_whole() {
     let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let [old, new] = [folders[0].path(), folders[1].path()];
-    let service = with_ana(old);
+    let service = Standalone::start_with_ana(old);
     let file = old.join("backup.jsonl");
     let name = file.to_str().unwrap();
     let written = json(&local(old, &["backup", name, "--json"]));
@@ -120,7 +106,7 @@ fn a_backup_of_a_running_service_is_restored_whole() {
 #[test]
 fn a_damaged_backup_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let service = with_ana(folder.path());
+    let service = Standalone::start_with_ana(folder.path());
     let file = folder.path().join("backup.jsonl");
     let name = file.to_str().unwrap();
     assert_eq!(local(folder.path(), &["backup", name]).code, 0);
@@ -144,7 +130,7 @@ fn a_damaged_backup_changes_nothing() {
 fn a_copy_has_an_id_of_its_own_and_its_tenants_are_disabled() {
     let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let [old, new] = [folders[0].path(), folders[1].path()];
-    let service = with_ana(old);
+    let service = Standalone::start_with_ana(old);
     // A pipe, as between two machines.
     let mut export = command(old, &["export", "-"])
         .stdout(Stdio::piped())
@@ -170,7 +156,7 @@ fn a_copy_has_an_id_of_its_own_and_its_tenants_are_disabled() {
 fn a_registry_that_moved_away_starts_no_service() {
     let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let [old, new] = [folders[0].path(), folders[1].path()];
-    let service = with_ana(old);
+    let service = Standalone::start_with_ana(old);
     let file = old.join("move.jsonl");
     let name = file.to_str().unwrap();
     let running = local(old, &["export", "--move", name]);

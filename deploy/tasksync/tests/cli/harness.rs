@@ -153,6 +153,17 @@ impl Standalone {
         run(&mut self.command(arguments))
     }
 
+    /// Starts one with the tenant `contoso` and its user `ana`.
+    pub(crate) fn start_with_ana(folder: &Path) -> Self {
+        let service = Self::start(folder);
+        let tenant = example("tenant.toml");
+        let added = service.ask(&["tenant", "add", "--no-test", tenant.to_str().unwrap()]);
+        assert_eq!(added.code, 0, "{added:?}");
+        let opted_in = service.opt_in_ana();
+        assert_eq!(opted_in.code, 0, "{opted_in:?}");
+        service
+    }
+
     /// Waits until a leader is elected and the worker has reported itself.
     pub(crate) fn wait_until_well(&self) {
         while self.ask(&["status"]).code != 0 {

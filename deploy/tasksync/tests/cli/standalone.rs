@@ -1,24 +1,11 @@
 //! Start and end of the standalone service.
 
-use crate::harness::{Running, Standalone, TOKEN, example, run};
+use crate::harness::{Running, Standalone, TOKEN, run};
 
 #[test]
 fn it_ends_in_order_and_remembers_everything_when_it_starts_again() {
     let folder = tempfile::tempdir().unwrap();
-    let service = Standalone::start(folder.path());
-    assert_eq!(
-        service
-            .ask(&[
-                "tenant",
-                "add",
-                "--no-test",
-                example("tenant.toml").to_str().unwrap()
-            ])
-            .code,
-        0
-    );
-    let opted_in = service.opt_in_ana();
-    assert_eq!(opted_in.code, 0, "{opted_in:?}");
+    let service = Standalone::start_with_ana(folder.path());
     assert_eq!(service.terminate(), Some(0));
     let service = Standalone::start(folder.path());
     assert_eq!(service.json(&["status"])["summary"]["users"], 1);
@@ -72,15 +59,7 @@ fn the_registry_is_private_and_wider_permissions_are_reported_with_the_command_t
 fn after_a_clean_end_the_registry_s_file_alone_is_complete() {
     let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let [old, new] = [folders[0].path(), folders[1].path()];
-    let service = Standalone::start(old);
-    let tenant = example("tenant.toml");
-    assert_eq!(
-        service
-            .ask(&["tenant", "add", "--no-test", tenant.to_str().unwrap()])
-            .code,
-        0
-    );
-    assert_eq!(service.opt_in_ana().code, 0);
+    let service = Standalone::start_with_ana(old);
     assert!(std::fs::metadata(old.join("registry.sqlite-wal")).unwrap().len() > 0);
     assert_eq!(service.terminate(), Some(0));
     // SQLite removes the log if its last connection is closed before the process ends.

@@ -1,5 +1,6 @@
 //! Support bundles that lack parts.
 
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -60,14 +61,40 @@ fn a_bundle_is_private_and_replaces_no_file_and_without_a_service_it_says_what_i
         "{readme}"
     );
     assert!(contents(&partial, "settings.txt").contains("registry.url = "));
-    // Nothing is left beside the archives.
-    let beside = std::fs::read_dir(folder.path()).unwrap().filter(|entry| {
-        entry
-            .as_ref()
-            .unwrap()
-            .file_name()
-            .to_string_lossy()
-            .starts_with(".tasksync-new")
-    });
-    assert_eq!(beside.count(), 0);
+    assert_eq!(unfinished(folder.path()), 0);
+}
+
+/// Returns how many unfinished files are in the folder.
+fn unfinished(folder: &Path) -> usize {
+    let names = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    names
+        .filter(|name| name.to_string_lossy().starts_with(".tasksync-new"))
+        .count()
+}
+
+#[test]
+fn a_command_that_a_signal_ends_leaves_no_unfinished_file() {
+    let folder = tempfile::tempdir().unwrap();
+    // A service that accepts connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    for signal in ["-INT", "-TERM"] {
+        let mut process = tasksync()
+            .args(["support-bundle", "bundle.tar.gz"])
+            .current_dir(folder.path())
+            .env("TASKSYNC_URL", &url)
+            .env("TASKSYNC_TOKEN", TOKEN)
+            .env("TASKSYNC_HEALTH__LISTEN", "127.0.0.1:9")
+            .spawn()
+            .unwrap();
+        let _asked = silent.accept().unwrap();
+        assert_eq!(unfinished(folder.path()), 1);
+        let id = process.id().to_string();
+        let sent = std::process::Command::new("kill").args([signal, &id]).status();
+        assert!(sent.unwrap().success());
+        assert!(!process.wait().unwrap().success(), "{signal}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{signal}");
+    }
 }

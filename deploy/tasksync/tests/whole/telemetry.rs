@@ -11,7 +11,7 @@ use tasksync_common::clock::monotonic;
 use tasksync_common::metrics::catalogue::{self, MetricKind};
 use tasksync_loadtest::trial::{Ledger, Service};
 
-use crate::rig::{PATIENCE, farm, service, wait_until_settled};
+use crate::rig::{PATIENCE, ask, farm, service, wait_until_settled};
 
 #[path = "../../../../loadtest/tests/foreign/python.rs"]
 mod python;
@@ -145,6 +145,9 @@ async fn one_trace_reaches_from_the_tick_to_the_exchange_request_and_every_metri
         assert!(!text.contains("?$") && !text.contains("_api"), "{text}");
     }
 
+    let installation: Value =
+        serde_json::from_str(&ask(&service, &["installation", "show", "--json"]).out).unwrap();
+    let installation = serde_json::json!([installation["id"]]);
     // Everything on the metrics page is sent, and Prometheus sees it with the documented type.
     eventually("every metric", async || {
         let sent: BTreeMap<String, Value> = receiver
@@ -170,7 +173,13 @@ async fn one_trace_reaches_from_the_tick_to_the_exchange_request_and_every_metri
             };
             assert_eq!(metric["form"], expected, "{metric}");
         }
-        Ok(())
+        // What was sent before the process knew the installation names none.
+        let mut installations = sent.values().map(|metric| &metric["installations"]);
+        if installations.all(|found| *found == installation) {
+            Ok(())
+        } else {
+            Err("OTLP: the label installation is missing".to_owned())
+        }
     })
     .await;
     let families = eventually("every metric", async || {

@@ -77,7 +77,7 @@ fn each_setting_that_takes_a_protection_away_is_named_by_its_check() {
 #[test]
 fn stores_of_this_machine_need_neither_tls_nor_password() {
     let mut settings = Settings::default();
-    settings.schedule.url = "redis://127.0.0.1:6379/0".to_owned();
+    settings.schedule.url = "redis://[::1]".to_owned();
     settings.queue.url = "amqp://guest:guest@localhost:5672/%2f".to_owned();
     settings.registry.url = "postgres:///tasksync".to_owned();
     for id in ["stores-encrypted", "stores-passwords"] {

@@ -2,6 +2,7 @@
 
 use crate::registry::topics::*;
 use crate::tasks::spawn;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::super::enrolments::OWNERS;
@@ -9,7 +10,9 @@ use super::super::{Pools, SqlConnection};
 use super::{ana, with_ana};
 use crate::contract::{RegistryBench, key};
 use crate::error::{Code, ErrorClass};
-use crate::registry::{Enrolment, EnrolmentResult, Registry, SaveResult, SqlRegistry, Tenant};
+use crate::registry::{
+    Enrolment, EnrolmentResult, Registry, SaveResult, SqlRegistry, Tenant, sqlite_file, sqlite_url,
+};
 
 struct Bench {
     registry: Arc<SqlRegistry>,
@@ -24,6 +27,18 @@ impl RegistryBench for Bench {
 
 fn url(folder: &tempfile::TempDir) -> String {
     format!("sqlite:{}", folder.path().join("registry.sqlite").display())
+}
+
+#[test]
+fn the_url_of_a_file_names_this_file_whatever_signs_its_name_has() {
+    for name in ["/var/lib/t.sqlite", "/a b/100%/50%25/#1?/é&=t.sqlite", "t.sqlite"] {
+        let url = sqlite_url(Path::new(name));
+        assert_eq!(sqlite_file(&url).as_deref(), Some(Path::new(name)), "{url}");
+    }
+    assert_eq!(sqlite_url(Path::new("/srv/a b/t")), "sqlite:/srv/a b/t");
+    for other in ["sqlite::memory:", "sqlite:", "postgres://db/t"] {
+        assert_eq!(sqlite_file(other), None, "{other}");
+    }
 }
 
 async fn in_file() -> Bench {

@@ -72,6 +72,9 @@ def take_metrics(body):
                     form=metric.WhichOneof("data"),
                     monotonic=getattr(data, "is_monotonic", None),
                     points=len(data.data_points),
+                    installations=sorted(
+                        {attributes(point.attributes).get("installation", "") for point in data.data_points}
+                    ),
                 )
     return ExportMetricsServiceResponse()
 
