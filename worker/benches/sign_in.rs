@@ -101,8 +101,8 @@ async fn run() -> Result<(), String> {
         clock,
         tenant: "contoso".parse().map_err(|_| "a tenant's id".to_owned())?,
     };
-    let way = |name, mut value: Value, url| {
-        value["password"] = json!(format!("file:{}", password.display()));
+    let secret = json!(format!("file:{}", password.display()));
+    let way = |name, value: Value, url| {
         Ok::<_, String>(Way {
             name,
             credentials: Arc::new(serde_json::from_value(value).map_err(|error| text(&error))?),
@@ -111,23 +111,11 @@ async fn run() -> Result<(), String> {
             opened: Vec::new(),
         })
     };
-    let realm = json!({ "user": "svc", "realm": REALM, "kdc": [servers.kdc()] });
-    let with_kind = |kind: &str| {
-        let mut value = realm.clone();
-        value["kind"] = json!(kind);
-        value
-    };
+    let with_kind = |kind: &str| json!({ "kind": kind, "user": "svc", "password": secret, "realm": REALM, "kdc": [servers.kdc()] });
+    let account = |kind: &str, user: &str| json!({ "kind": kind, "user": user, "password": secret });
     let mut ways = [
-        way(
-            "basic",
-            json!({ "kind": "basic", "user": "svc" }),
-            servers.basic(),
-        )?,
-        way(
-            "ntlm",
-            json!({ "kind": "ntlm", "user": "CORP\\svc" }),
-            servers.ntlm(),
-        )?,
+        way("basic", account("basic", "svc"), servers.basic())?,
+        way("ntlm", account("ntlm", "CORP\\svc"), servers.ntlm())?,
         way("kerberos", with_kind("kerberos"), servers.negotiate())?,
         way("negotiate", with_kind("negotiate"), servers.negotiate())?,
     ];
