@@ -1,5 +1,6 @@
 //! What servers said about an account's password. A password that was refused is not tried again and again: each
-//! attempt counts towards the lockout of the account. Pure: nothing here waits or does I/O.
+//! attempt counts towards the lockout of the account. A password that the server accepted before is doubted first: some
+//! servers answer 401 where another would say that the account has no right. Pure: nothing here waits or does I/O.
 
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -9,6 +10,9 @@ const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(1);
 
 /// … up to this.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(30);
+
+/// Refusals in a row after which a password that was accepted before counts as refused.
+const DOUBTS: u32 = 3;
 
 /// A refusal that still holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +25,8 @@ pub(super) struct StandingRefusal {
 /// What one server said about one account's passwords.
 #[derive(Default)]
 pub(super) struct PasswordHistory {
-    proven: Option<SecretString>,
+    /// The password that was accepted last, and how often it was refused since.
+    proven: Option<(SecretString, u32)>,
     refused: Option<(SecretString, StandingRefusal)>,
 }
 
@@ -35,19 +40,28 @@ impl PasswordHistory {
         holds.then(|| refusal.clone())
     }
 
-    /// Returns whether the server accepted this password.
+    /// Returns whether the server accepted this password, and refused it never since.
     pub(super) fn is_proven(&self, password: &SecretString) -> bool {
-        self.proven.as_ref().is_some_and(|proven| same(proven, password))
+        let proven = self.proven.as_ref();
+        proven.is_some_and(|(proven, doubts)| *doubts == 0 && same(proven, password))
     }
 
     /// Records that the server accepted the password.
     pub(super) fn accept(&mut self, password: SecretString) {
-        self.proven = Some(password);
+        self.proven = Some((password, 0));
         self.refused = None;
     }
 
     /// Records that the server refused the password, and why.
     pub(super) fn refuse(&mut self, password: SecretString, why: String, now: Timestamp) {
+        if let Some((proven, doubts)) = &mut self.proven
+            && same(proven, &password)
+        {
+            *doubts += 1;
+            if *doubts < DOUBTS {
+                return;
+            }
+        }
         let before = match &self.refused {
             Some((refused, refusal)) if same(refused, &password) => refusal.times,
             Some(_) | None => 0,
@@ -107,8 +121,20 @@ mod tests {
         history.accept(secret("right"));
         assert!(history.is_proven(&secret("right")) && !history.is_proven(&secret("other")));
         assert_eq!(history.refusal(&secret("right"), at(0)), None);
-        history.refuse(secret("right"), "expired".to_owned(), at(100));
+        // One request is refused, then another one is not.
+        history.refuse(secret("right"), "no right on this site".to_owned(), at(100));
         assert!(!history.is_proven(&secret("right")));
+        assert_eq!(history.refusal(&secret("right"), at(100)), None);
+        history.accept(secret("right"));
+        // The password expires.
+        for doubted in 1..=2 {
+            history.refuse(secret("right"), "expired".to_owned(), at(200 + doubted));
+            assert_eq!(history.refusal(&secret("right"), at(210)), None);
+        }
+        history.refuse(secret("right"), "expired".to_owned(), at(210));
+        assert_eq!(history.refusal(&secret("right"), at(211)).unwrap().times, 1);
+        history.refuse(secret("right"), "expired".to_owned(), at(300));
+        assert_eq!(history.refusal(&secret("right"), at(301)).unwrap().times, 2);
     }
 
     #[test]

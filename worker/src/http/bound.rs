@@ -237,21 +237,21 @@ impl BoundConnections {
                     reason: error.to_string(),
                 })?;
             let sent = request(call, Some(authorization), token.may_complete);
-            let response = match connection.send(sent, host).await {
-                Ok(response) => response,
-                Err(Unanswered::Failed(error)) => return Err(error),
-                Err(Unanswered::NotSent) => {
-                    return Err(CallError::NotConnected {
-                        host: host.to_owned(),
-                        reason: "the server closed the connection during the sign-in".to_owned(),
-                    });
+            let response = match (connection.send(sent, host).await, token.may_complete) {
+                (Ok(response), _) => response,
+                (Err(Unanswered::Failed(error)), true) => return Err(error),
+                (Err(Unanswered::Failed(error)), false) => return Err(interrupted(host, &error.to_string())),
+                (Err(Unanswered::NotSent), _) => {
+                    return Err(interrupted(host, "the server closed the connection"));
                 }
             };
             let next = given_token(scheme, response.headers()).map(str::to_owned);
             match next_step(response.status().as_u16(), next, token.may_complete) {
                 NextStep::Continue(next) => {
                     given = Some(next);
-                    drain(response, host).await?;
+                    drain(response, host)
+                        .await
+                        .map_err(|error| interrupted(host, &error.to_string()))?;
                 }
                 NextStep::Refused => {
                     handshake.end(false);
@@ -455,9 +455,14 @@ async fn drain(response: Response<hyper::body::Incoming>, host: &str) -> Result<
 }
 
 fn unexpected(host: &str, status: u16) -> CallError {
+    interrupted(host, &format!("the server answered with HTTP {status}"))
+}
+
+/// Returns the error of a sign-in that ended before the request was carried out.
+fn interrupted(host: &str, why: &str) -> CallError {
     CallError::NotConnected {
         host: host.to_owned(),
-        reason: format!("the server answered a step of the sign-in with HTTP {status}"),
+        reason: format!("the sign-in was not completed: {why}"),
     }
 }
 

@@ -221,6 +221,8 @@ async fn a_server_with_other_schemes_refuses_before_it_saw_a_password_and_a_stra
         assert!(matches!(error, CallError::NotConnected { .. }), "{error:?}");
         assert!(error.to_string().contains(&status.to_string()), "{error}");
     }
+    let cut = Server::plain(|_, _| Reply::SendAndClose(Vec::new())).await;
+    assert!(!client.post(cut.url("/")).await.unwrap_err().may_have_happened());
     let endless = Server::plain(|_, _| Reply::answer(401, CHALLENGE, "")).await;
     assert!(
         !client
