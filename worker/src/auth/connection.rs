@@ -12,9 +12,27 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::Authenticator;
 use super::password_history::PasswordHistory;
-use super::security_context::{ContextError, SecurityContext};
+use super::security_context::SecurityContext;
 use crate::http::service::{self, Intent, sign_in_refused};
 use crate::http::{CallError, ConnectionSignIn, Handshake, SignInToken};
+
+/// Why a sign-in cannot go on.
+pub(super) enum ContextError {
+    /// This build has no NTLM and Kerberos.
+    #[cfg_attr(
+        feature = "sspi",
+        expect(dead_code, reason = "builds without the feature make it")
+    )]
+    NotBuilt,
+    /// The credentials are not in a form that the protocol has.
+    Credentials(String),
+    /// No key distribution centre answered a question.
+    KdcUnreachable(String),
+    /// A key distribution centre gave no ticket.
+    KdcRefused(String),
+    /// The server's token cannot be used.
+    Token(String),
+}
 
 /// An account at a server, as all its connections share it.
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! The channel binding inside a Kerberos token. Version 0.23 of the `sspi` crate writes the announcement of a binding
-//! (`KERB_AP_OPTIONS_CBT`, [MS-KILE] 3.2.5.8) with two bytes in place of four, and MIT's library refuses such a token as
-//! an "invalid message type". This module opens the token with its session key and writes the announcement anew.
+//! (`KERB_AP_OPTIONS_CBT`, [MS-KILE] 3.2.5.8) with two bytes in place of four. MIT's library refuses such a token as an
+//! "invalid message type". This module opens the token with its session key and writes the announcement anew.
 
 use picky_asn1::wrapper::{
     ExplicitContextTag0, ExplicitContextTag1, ExplicitContextTag2, ExplicitContextTag8, IntegerAsn1,

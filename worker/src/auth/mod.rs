@@ -1,5 +1,5 @@
-//! Signing in: Basic; OAuth 2.0 client credentials with a secret or a certificate; and NTLM, Kerberos and Negotiate, which
-//! sign connections in instead of requests.
+//! Signing in: Basic; OAuth 2.0 client credentials with a secret or a certificate; and NTLM, Kerberos and Negotiate,
+//! which sign connections in instead of requests.
 
 mod assertion;
 mod check;

@@ -1,5 +1,5 @@
-//! The tokens of NTLM, Kerberos and SPNEGO. The protocols are those of the `sspi` crate; this module chooses among them,
-//! and gives the crate a way to the key distribution centres that obeys the operator's rules for addresses.
+//! The tokens of NTLM, Kerberos and SPNEGO. The protocols are those of the `sspi` crate; this module chooses among
+//! them, and gives the crate a way to the key distribution centres that obeys the operator's rules for addresses.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,7 @@ use tasksync_common::registry::{ChannelBinding, Credentials, KDC_PORT, KdcAddres
 use tasksync_common::x509::{BindingHash, binding_hash};
 use tokio::runtime::Handle;
 
+use super::connection::ContextError;
 use super::kerberos_binding;
 use crate::http::{CallError, Http, SignInToken, for_message};
 
@@ -32,32 +33,14 @@ const NTLM_NEGOTIATE_MESSAGE: &[u8] = b"NTLMSSP\0\x01\0\0\0";
 /// Characters of the library's reasons that are shown.
 const REASON_SHOWN: usize = 160;
 
-/// Why a sign-in cannot go on.
-pub(super) enum ContextError {
-    /// This build has no NTLM and Kerberos.
-    #[cfg_attr(
-        feature = "sspi",
-        expect(dead_code, reason = "builds without the feature make it")
-    )]
-    NotBuilt,
-    /// The credentials are not in a form that the protocol has.
-    Credentials(String),
-    /// No key distribution centre answered a question.
-    KdcUnreachable(String),
-    /// A key distribution centre gave no ticket.
-    KdcRefused(String),
-    /// The server's token cannot be used.
-    Token(String),
-}
-
 /// The client's side of one sign-in.
 pub(super) struct SecurityContext {
     /// Absent while a step runs, and after a step that was given up.
-    parts: Option<Box<Parts>>,
+    parts: Option<Box<ContextParts>>,
 }
 
 /// Everything that a step needs on the thread where it runs.
-struct Parts {
+struct ContextParts {
     protocol: Protocol,
     target: String,
     binding: ChannelBinding,
@@ -124,7 +107,7 @@ impl SecurityContext {
             }
         };
         Ok(Self {
-            parts: Some(Box::new(Parts {
+            parts: Some(Box::new(ContextParts {
                 protocol,
                 target: choice
                     .service
@@ -162,7 +145,7 @@ impl SecurityContext {
     }
 }
 
-impl Parts {
+impl ContextParts {
     fn step(&mut self, given: Option<&str>, certificate: Option<&[u8]>) -> Result<SignInToken, ContextError> {
         let given = match given {
             None => Vec::new(),
@@ -327,8 +310,8 @@ fn other_credentials() -> ContextError {
     ContextError::Credentials("they do not sign connections in".to_owned())
 }
 
-/// Returns the account's name. In a realm it is a plain principal: an enterprise name (`name@domain`) is known to Active
-/// Directory only.
+/// Returns the account's name. In a realm it is a plain principal: an enterprise name (`name@domain`) is known to
+/// Active Directory only.
 fn username(choice: &Choice<'_>) -> Result<Username, ContextError> {
     match choice.realm {
         Some(realm) => Username::new(choice.user, Some(realm)),

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use url::Url;
 
-use super::dial::Dialer;
+use super::dial::OutboundDialer;
 use super::explain::reason_of;
 use super::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use super::schemes::given_token;
@@ -79,7 +79,7 @@ pub struct SignInToken {
 
 /// Opens connections, and keeps those that are signed in and carry no request.
 pub(super) struct BoundConnections {
-    dialer: Dialer,
+    dialer: OutboundDialer,
     most_idle: usize,
     idle: Arc<IdleConnections>,
 }
@@ -184,7 +184,7 @@ enum Unanswered {
 
 impl BoundConnections {
     /// Returns no connection yet. At most `most_idle` unused connections are kept for an identity at a server.
-    pub(super) fn new(dialer: Dialer, most_idle: usize) -> Self {
+    pub(super) fn new(dialer: OutboundDialer, most_idle: usize) -> Self {
         Self {
             dialer,
             most_idle,

@@ -16,7 +16,7 @@ use super::answer_memory::AnswerMemory;
 use super::body::{BodyReader, BodyRefusal};
 use super::bound::{BoundAnswer, BoundConnections};
 use super::budget;
-use super::dial::Dialer;
+use super::dial::OutboundDialer;
 use super::explain::{call_error, reason_of};
 use super::header_times::clock_offset;
 use super::resolver::{CheckedResolver, Lookup, SystemLookup};
@@ -42,7 +42,7 @@ pub struct Http {
 struct HttpInner {
     current: RwLock<Current>,
     settings: OutboundSettings,
-    dialer: Dialer,
+    dialer: OutboundDialer,
     clock: SharedClock,
     answer_memory: AnswerMemory,
 }
@@ -81,7 +81,7 @@ impl Http {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let rules = AddressRules::new(&settings.allowed_networks, settings.allow_plain_http)
             .map_err(|error| HttpSetupError(format!("outbound.allowed_networks: {error}")))?;
-        let dialer = Dialer {
+        let dialer = OutboundDialer {
             rules: Arc::new(rules),
             lookup,
             tls: Arc::new(tls_config(&settings)?),
@@ -116,7 +116,7 @@ impl Http {
         &self.inner.dialer.rules
     }
 
-    pub(super) fn dialer(&self) -> &Dialer {
+    pub(super) fn dialer(&self) -> &OutboundDialer {
         &self.inner.dialer
     }
 
@@ -341,20 +341,20 @@ fn tls_config(settings: &OutboundSettings) -> Result<rustls::ClientConfig, HttpS
     Ok(config)
 }
 
-fn build(settings: &OutboundSettings, dialer: &Dialer) -> Result<reqwest::Client, HttpSetupError> {
+fn build(settings: &OutboundSettings, dialer: &OutboundDialer) -> Result<reqwest::Client, HttpSetupError> {
     builder(settings, dialer)
         .build()
         .map_err(|error| HttpSetupError(reason_of(&error)))
 }
 
-fn bound_connections(settings: &OutboundSettings, dialer: &Dialer) -> Arc<BoundConnections> {
+fn bound_connections(settings: &OutboundSettings, dialer: &OutboundDialer) -> Arc<BoundConnections> {
     Arc::new(BoundConnections::new(
         dialer.clone(),
         settings.requests_per_server,
     ))
 }
 
-fn builder(settings: &OutboundSettings, dialer: &Dialer) -> reqwest::ClientBuilder {
+fn builder(settings: &OutboundSettings, dialer: &OutboundDialer) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tls_backend_preconfigured((*dialer.tls).clone())
         .dns_resolver(CheckedResolver {

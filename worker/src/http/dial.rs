@@ -21,14 +21,14 @@ const NOT_IN_TIME: &str = "the connection did not open in time";
 
 /// Opens connections.
 #[derive(Clone)]
-pub(super) struct Dialer {
+pub(super) struct OutboundDialer {
     pub(super) rules: Arc<AddressRules>,
     pub(super) lookup: Arc<dyn Lookup>,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) connect_timeout: Duration,
 }
 
-impl Dialer {
+impl OutboundDialer {
     /// Opens a TCP connection to the first address of the host that answers and that the rules allow.
     ///
     /// # Errors

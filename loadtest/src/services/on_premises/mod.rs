@@ -116,7 +116,8 @@ impl OnPremises {
         format!("https://localhost:{}/", self.recipe().ports.basic)
     }
 
-    /// Returns the address at which Apache offers NTLM, alone and inside Negotiate, over TLS. It answers with what it received.
+    /// Returns the address at which Apache offers NTLM, alone and inside Negotiate, over TLS. It answers with what it
+    /// received.
     #[must_use]
     pub fn ntlm(&self) -> String {
         format!("https://localhost:{}/", self.recipe().ports.ntlm)
