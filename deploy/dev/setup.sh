@@ -27,7 +27,7 @@ present '/usr/lib/apache2/modules/mod_auth_gssapi.so' || missing+=(libapache2-mo
 present '/usr/lib/*/gssntlmssp/gssntlmssp.so' || missing+=(gss-ntlmssp)
 command -v krb5kdc >/dev/null || missing+=(krb5-kdc)
 command -v kadmin.local >/dev/null || missing+=(krb5-admin-server)
-python3 -c 'import gssapi' >/dev/null 2>&1 || missing+=(python3-gssapi)
+present '/usr/lib/python3/dist-packages/gssapi/__init__.py' || missing+=(python3-gssapi)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null; then
