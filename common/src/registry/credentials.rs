@@ -98,7 +98,8 @@ pub enum Credentials {
         /// The server's service principal name, if it is not `HTTP/` and the host of its address.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
-        /// Whether NTLM may be used inside SPNEGO: instead of Kerberos without a realm, or if Kerberos does not work.
+        /// Whether NTLM may be used inside SPNEGO: without a realm; and with one, if no key distribution centre answers,
+        /// it does not know the server, the clocks differ too much, or the server chooses NTLM.
         #[serde(default = "yes")]
         ntlm: bool,
         /// Whether the sign-in is bound to the server's TLS certificate.
@@ -190,9 +191,14 @@ impl Credentials {
                 service,
                 ..
             } => check_realm(user, realm, kdc).and_then(|()| check_service(service.as_deref())),
-            Self::Negotiate { realm: None, kdc, .. } if !kdc.is_empty() => Err(CredentialsError(
-                "realm: is missing; kdc names key distribution centres, and a realm says whose they are",
-            )),
+            Self::Negotiate {
+                realm: None,
+                kdc,
+                service,
+                ..
+            } if !kdc.is_empty() || service.is_some() => {
+                Err(CredentialsError("realm: is needed with kdc and service"))
+            }
             Self::Negotiate { ntlm: false, .. } => Err(CredentialsError(
                 "ntlm: is false, and without realm and kdc nothing else can be used",
             )),
@@ -207,22 +213,22 @@ impl Credentials {
 pub struct CredentialsError(&'static str);
 
 fn check_account(user: &str) -> Result<(), CredentialsError> {
-    let is_mixed = user.contains('\\') && user.contains('@');
-    if user.is_empty() || is_mixed {
-        return Err(CredentialsError(
-            "user: write DOMAIN\\name or name@domain, not both forms in one",
-        ));
+    let parts: Vec<&str> = user.split(['\\', '@']).collect();
+    if parts.len() > 2 || parts.iter().any(|part| part.is_empty()) || user.contains(char::is_control) {
+        return Err(CredentialsError("user: write DOMAIN\\name or name@domain"));
     }
     Ok(())
 }
 
 fn check_realm(user: &str, realm: &str, kdc: &[KdcAddress]) -> Result<(), CredentialsError> {
-    if user.is_empty() || user.contains(['\\', '@', '/']) {
+    let is_plain = |letter: char| letter.is_ascii_graphic() && !matches!(letter, '\\' | '@' | '/');
+    if user.is_empty() || !user.chars().all(is_plain) {
         return Err(CredentialsError(
-            "user: write the account's name in the realm alone, without a domain",
+            "user: write the account's name in the realm alone, without a domain, in ASCII without blanks",
         ));
     }
-    if realm.is_empty() || realm.len() > 255 || !realm.chars().all(is_of_host_name) {
+    let is_label = |label: &str| !label.is_empty() && label.chars().all(is_of_host_name);
+    if realm.len() > 255 || !realm.split('.').all(is_label) {
         return Err(CredentialsError(
             "realm: is not the DNS name of a domain, for example CORP.CONTOSO.EXAMPLE",
         ));
@@ -242,7 +248,9 @@ fn check_service(service: Option<&str>) -> Result<(), CredentialsError> {
             !host.is_empty()
                 && class.chars().all(|letter| letter.is_ascii_alphanumeric())
                 && !class.is_empty()
-        }) && !name.contains(['@', ' ', '\\'])
+        }) && name
+            .chars()
+            .all(|letter| letter.is_ascii_graphic() && !matches!(letter, '@' | '\\'))
     };
     match service {
         Some(name) if !is_name(name) => Err(CredentialsError(
@@ -374,6 +382,10 @@ mod tests {
                 "service:",
             ),
             (format!("{negotiate}kdc = [\"dc1\"]"), "realm:"),
+            (format!("{negotiate}service = \"HTTP/mail\""), "realm:"),
+            (kerberos.replace("\"svc\"", "\"sv\u{e7}\""), "user:"),
+            (kerberos.replace("CORP.TEST", "."), "realm:"),
+            (negotiate.replace("\"svc\"", "'corp\\'"), "user:"),
             (format!("{negotiate}ntlm = false"), "ntlm:"),
             (format!("{negotiate}realm = \"CORP.TEST\""), "kdc:"),
             (

@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use tasksync_common::error::{Code, ErrorClass, Failure, Scope};
 use tasksync_common::metrics::record::Server;
+use tasksync_common::model::TenantId;
 use tasksync_common::registry::{Credentials, SecretRef};
 use tokio::sync::OwnedMutexGuard;
 
 use super::Authenticator;
-use super::password_history::PasswordHistory;
+use super::password_history::{Attempt, PasswordHistory};
 use super::security_context::SecurityContext;
 use crate::http::service::{self, Intent, sign_in_refused};
 use crate::http::{CallError, ConnectionSignIn, Handshake, SignInToken};
@@ -28,8 +29,8 @@ pub(super) enum ContextError {
     Credentials(String),
     /// No key distribution centre answered a question.
     KdcUnreachable(String),
-    /// A key distribution centre gave no ticket.
-    KdcRefused(String),
+    /// A key distribution centre gave no ticket, because of the account or its password, or for another reason.
+    KdcRefused { reason: String, account: bool },
     /// The server's token cannot be used.
     Token(String),
 }
@@ -55,6 +56,7 @@ impl Account {
 #[derive(Clone)]
 pub(super) struct AccountSignIn {
     pub(super) auth: Authenticator,
+    pub(super) tenant: TenantId,
     pub(super) credentials: Arc<Credentials>,
     pub(super) password: SecretRef,
     pub(super) server: Server,
@@ -73,14 +75,13 @@ impl AccountSignIn {
                     1 => "once".to_owned(),
                     times => format!("{times} times in a row"),
                 };
-                Err(sign_in_refused(
-                    self.server,
-                    format!(
-                        "{}: not tried again before {}, so that the account is not locked out; the present password was \
-                         refused {often}: {}",
-                        self.host, refusal.until, refusal.why
-                    ),
-                ))
+                let mut failure = refusal.failure;
+                failure.detail = format!(
+                    "not tried again before {}, because repeated attempts lock an account out; the present password was \
+                     refused {often}: {}",
+                    refusal.until, failure.detail
+                );
+                Err(failure)
             }
         }
     }
@@ -108,12 +109,15 @@ impl ConnectionSignIn for AccountSignIn {
             &password,
             self.auth.inner.http.clone(),
             Arc::clone(&self.account.kdc),
+            Arc::clone(&self.auth.inner.handshakes),
         )
         .map_err(|error| self.failure(error))?;
         Ok(Box::new(AccountHandshake {
             sign_in: self.clone(),
+            attempt: self.account.history().begin(),
             password,
             context,
+            shown: false,
             _trial: trial,
         }))
     }
@@ -140,16 +144,16 @@ impl AccountSignIn {
                 format!("{host}: no ticket: {reason}"),
             )
             .about(Scope::Server),
-            ContextError::KdcRefused(reason) => Failure::new(
+            ContextError::KdcRefused { reason, .. } => Failure::new(
                 ErrorClass::Refused,
                 Code::KdcRefused,
                 format!("{host}: the key distribution centre gives no ticket: {reason}"),
             )
             .about(Scope::Server),
             ContextError::Token(reason) => {
-                let error = CallError::NotConnected {
+                let error = CallError::NotSignedIn {
                     host: host.clone(),
-                    reason: format!("the server's part of the sign-in cannot be used: {reason}"),
+                    reason: format!("the server's part cannot be used: {reason}"),
                 };
                 service::no_answer(self.server, &error, Intent::Read)
             }
@@ -160,8 +164,11 @@ impl AccountSignIn {
 /// The sign-in of one connection.
 struct AccountHandshake {
     sign_in: AccountSignIn,
+    attempt: Attempt,
     password: SecretString,
     context: SecurityContext,
+    /// Whether a token that proves the password by NTLM was given. Domain controllers count its refusals.
+    shown: bool,
     _trial: Option<OwnedMutexGuard<()>>,
 }
 
@@ -176,42 +183,64 @@ impl Handshake for AccountHandshake {
         given: Option<String>,
         certificate: Option<Vec<u8>>,
     ) -> Result<SignInToken, Failure> {
-        self.context.step(given, certificate).await.map_err(|error| {
-            let refused = match &error {
-                ContextError::KdcRefused(reason) => Some(reason.clone()),
-                ContextError::NotBuilt
-                | ContextError::Credentials(_)
-                | ContextError::KdcUnreachable(_)
-                | ContextError::Token(_) => None,
-            };
-            if let Some(why) = refused {
-                self.record_refusal(format!("the key distribution centre gave no ticket: {why}"));
+        match self.context.step(given, certificate).await {
+            Ok(token) => {
+                self.shown |= token.may_complete && self.context.uses_ntlm();
+                Ok(token)
             }
-            self.sign_in.failure(error)
-        })
+            Err(error) => {
+                let is_of_the_account = match &error {
+                    ContextError::KdcRefused { account, .. } => *account,
+                    // A server may refuse a password with a token that says so.
+                    ContextError::Token(_) => self.shown,
+                    ContextError::NotBuilt
+                    | ContextError::Credentials(_)
+                    | ContextError::KdcUnreachable(_) => false,
+                };
+                let failure = match &error {
+                    ContextError::Token(reason) if self.shown => {
+                        let detail =
+                            format!("{}: refused after {}: {reason}", self.sign_in.host, self.scheme());
+                        sign_in_refused(self.sign_in.server, detail)
+                    }
+                    ContextError::Token(_)
+                    | ContextError::NotBuilt
+                    | ContextError::Credentials(_)
+                    | ContextError::KdcUnreachable(_)
+                    | ContextError::KdcRefused { .. } => self.sign_in.failure(error),
+                };
+                if is_of_the_account {
+                    self.record_refusal(failure.clone());
+                }
+                Err(failure)
+            }
+        }
     }
 
     fn end(self: Box<Self>, accepted: bool) {
         if accepted {
             self.sign_in.account.history().accept(self.password.clone());
-        } else {
-            self.record_refusal(format!("HTTP 401 after {}", self.scheme()));
+        } else if self.shown {
+            let detail = format!("{}: HTTP 401 after {}", self.sign_in.host, self.scheme());
+            self.record_refusal(sign_in_refused(self.sign_in.server, detail));
         }
     }
 }
 
 impl AccountHandshake {
-    fn record_refusal(&self, why: String) {
-        let now = self.sign_in.auth.now();
+    fn record_refusal(&self, failure: Failure) {
+        let sign_in = &self.sign_in;
         tracing::warn!(
-            host = self.sign_in.host,
-            scheme = self.scheme(),
-            why,
+            tenant = %sign_in.tenant,
+            host = sign_in.host,
+            code = %failure.code,
+            detail = failure.detail,
             "a sign-in was refused"
         );
-        self.sign_in
+        let now = sign_in.auth.now();
+        sign_in
             .account
             .history()
-            .refuse(self.password.clone(), why, now);
+            .refuse(self.attempt, self.password.clone(), failure, now);
     }
 }

@@ -30,6 +30,7 @@ use tasksync_common::metrics::record::{self, Server};
 use tasksync_common::model::TenantId;
 use tasksync_common::registry::{Credentials, SecretRef};
 use tasksync_common::settings::SecretsSettings;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::http::service::{self, Intent};
@@ -52,6 +53,9 @@ pub enum SignIn {
     Connection(Arc<dyn ConnectionSignIn>),
 }
 
+/// Steps of handshakes at the same time. Each holds a thread of the runtime's blocking pool (512 threads).
+const HANDSHAKES_AT_ONCE: usize = 64;
+
 /// Accounts at servers whose passwords' history is kept. Beyond this number those that are not in use are forgotten.
 const MAXIMUM_ACCOUNTS: usize = 10_000;
 
@@ -59,7 +63,8 @@ const MAXIMUM_ACCOUNTS: usize = 10_000;
 /// requested again when it is needed.
 const MAXIMUM_APPLICATIONS: usize = 10_000;
 
-/// Makes `Authorization` headers; keeps tokens until shortly before they expire. Cheap to clone; clones share tokens.
+/// Signs requests and connections in: makes `Authorization` headers, keeps tokens until shortly before they expire, and
+/// leads the handshakes of connections. Cheap to clone; clones share tokens.
 #[derive(Clone)]
 pub struct Authenticator {
     inner: Arc<AuthenticatorInner>,
@@ -73,6 +78,8 @@ struct AuthenticatorInner {
     applications: Mutex<HashMap<String, Arc<Application>>>,
     /// Accounts that sign connections in, by [`ConnectionSignIn::identity`] and host.
     accounts: Mutex<HashMap<String, Arc<Account>>>,
+    /// Places for steps of handshakes, each of which holds a thread while it asks a key distribution centre.
+    handshakes: Arc<Semaphore>,
 }
 
 /// One application at one token endpoint with one scope.
@@ -190,6 +197,7 @@ impl Authenticator {
                 secrets: Secrets::new(secrets),
                 applications: Mutex::default(),
                 accounts: Mutex::default(),
+                handshakes: Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE)),
             }),
         }
     }
@@ -216,6 +224,7 @@ impl Authenticator {
                 let identity = format!("{tenant}\0{credentials:?}");
                 Ok(SignIn::Connection(Arc::new(AccountSignIn {
                     auth: self.clone(),
+                    tenant: tenant.clone(),
                     credentials: Arc::clone(credentials),
                     password: password.clone(),
                     server,

@@ -15,6 +15,9 @@ const MARK: &str = "\0";
 /// secret.
 const SHORTEST_PART: usize = 4;
 
+/// How every NTLM message begins in base64.
+const NTLM_IN_BASE64: &str = "TlRMTVNTUA";
+
 /// Characters after the name of a scheme that may be a token. Words of a sentence are shorter.
 const SHORTEST_TOKEN: usize = 16;
 
@@ -44,38 +47,35 @@ pub(super) fn hide(mut text: String, secrets: &[&str]) -> String {
     parts.concat().replace(MARK, HIDDEN)
 }
 
-/// Returns the text without the tokens of NTLM and Negotiate, which prove a password: from the scheme's name to the end
-/// of the base64 that follows it.
+/// Returns the text without the tokens of NTLM and Negotiate, which prove a password: from the scheme's name, or from
+/// the beginning of an NTLM message, to the end of the base64 that follows, in any form in which a server may write it.
 pub(super) fn hide_connection_tokens(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some((before, scheme, after)) = next_scheme(rest) {
-        let token = after
-            .find(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '+' | '/' | '=')))
-            .unwrap_or(after.len());
+    while let Some((before, after)) = split_at_token(rest) {
+        // Base64, and the signs with which JSON, HTML and URLs write it.
+        let is_of_token = |letter: char| {
+            letter.is_ascii_alphanumeric()
+                || matches!(letter, '+' | '/' | '=' | '\\' | '%' | '-' | '_' | '&' | '#' | ';')
+        };
+        let length = after.find(|letter| !is_of_token(letter)).unwrap_or(after.len());
+        let (token, following) = after.split_at(length);
         shown.push_str(before);
-        shown.push_str(scheme);
-        shown.push_str(if token >= SHORTEST_TOKEN {
-            HIDDEN
-        } else {
-            &after[..token]
-        });
-        rest = &after[token..];
+        shown.push_str(if length >= SHORTEST_TOKEN { HIDDEN } else { token });
+        rest = following;
     }
     shown.push_str(rest);
     shown
 }
 
-/// Splits the text at the first scheme that signs connections in: what is before it, it with the blank after it, the
-/// rest.
-fn next_scheme(text: &str) -> Option<(&str, &str, &str)> {
-    let (at, scheme) = ["NTLM ", "Negotiate "]
+/// Splits the text where a token of a connection may begin.
+fn split_at_token(text: &str) -> Option<(&str, &str)> {
+    let lower = text.to_ascii_lowercase();
+    let after_schemes = ["ntlm ", "negotiate "]
         .iter()
-        .filter_map(|scheme| Some((text.find(scheme)?, scheme)))
-        .min_by_key(|(at, _)| *at)?;
-    let (before, after) = text.split_at(at);
-    let (scheme, after) = after.split_at(scheme.len());
-    Some((before, scheme, after))
+        .filter_map(|scheme| Some(lower.find(scheme)? + scheme.len()));
+    let messages = text.find(NTLM_IN_BASE64);
+    after_schemes.chain(messages).min().map(|at| text.split_at(at))
 }
 
 fn forms(secret: &str) -> Vec<String> {
@@ -146,6 +146,11 @@ mod tests {
             (
                 format!("<p>Negotiate {token}</p> and NTLM {token}"),
                 "<p>Negotiate [secret]</p> and NTLM [secret]".to_owned(),
+            ),
+            (
+                "ntlm TlRMTVNTUAADAAAA\\u002BGAAY\\/AGYAAAB and %54: TlRMTVNTUAADAAAA%2BGAAYAGYAAAB."
+                    .to_owned(),
+                "ntlm [secret] and %54: [secret].".to_owned(),
             ),
             (
                 "NTLM authentication failed; Negotiate works".to_owned(),

@@ -1,8 +1,9 @@
 //! The tokens of NTLM, Kerberos and SPNEGO. The protocols are those of the `sspi` crate; this module chooses among
 //! them, and gives the crate a way to the key distribution centres that obeys the operator's rules for addresses.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,9 +17,12 @@ use sspi::{
     KerberosConfig, Negotiate, NegotiateConfig, Ntlm, SecurityBuffer, SecurityStatus, Sspi, SspiImpl,
     Username,
 };
+use tasksync_common::clock::monotonic;
 use tasksync_common::registry::{ChannelBinding, Credentials, KDC_PORT, KdcAddress};
 use tasksync_common::x509::{BindingHash, binding_hash};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::connection::ContextError;
 use super::kerberos_binding;
@@ -27,14 +31,35 @@ use crate::http::{CallError, Http, SignInToken, for_message};
 /// The name under which tasksync signs in as a computer. Servers write it into their logs.
 const COMPUTER: &str = "TASKSYNC";
 
+/// How every NTLM message begins ([MS-NLMP] 2.2.1).
+const NTLM_MESSAGE: &[u8] = b"NTLMSSP\0";
+
 /// How an NTLM message begins that asks for a challenge and proves nothing ([MS-NLMP] 2.2.1.1).
 const NTLM_NEGOTIATE_MESSAGE: &[u8] = b"NTLMSSP\0\x01\0\0\0";
+
+/// What the library says when a key distribution centre refuses the account or its password.
+const ABOUT_THE_ACCOUNT: &[&str] = &[
+    "pre-authentication information was invalid",
+    "client not found in Kerberos database",
+    "credentials have been revoked",
+    "password has expired",
+    "client's entry in database has expired",
+];
+
+/// Time that one step may spend with key distribution centres; less than a request may take.
+const KDC_TIME: Duration = Duration::from_secs(15);
+
+/// Time that one key distribution centre may take for an answer.
+const ONE_KDC_TIME: Duration = Duration::from_secs(5);
 
 /// Characters of the library's reasons that are shown.
 const REASON_SHOWN: usize = 160;
 
 /// The client's side of one sign-in.
 pub(super) struct SecurityContext {
+    places: Arc<Semaphore>,
+    /// Set when the sign-in is given up, so that a running step asks no further key distribution centre.
+    given_up: Arc<AtomicBool>,
     /// Absent while a step runs, and after a step that was given up.
     parts: Option<Box<ContextParts>>,
 }
@@ -45,6 +70,8 @@ struct ContextParts {
     target: String,
     binding: ChannelBinding,
     kdc: Arc<KdcClient>,
+    /// Whether the last token was NTLM's.
+    ntlm: bool,
 }
 
 enum Protocol {
@@ -74,7 +101,9 @@ impl SecurityContext {
         password: &SecretString,
         http: Http,
         first_kdc: Arc<AtomicUsize>,
+        places: Arc<Semaphore>,
     ) -> Result<Self, ContextError> {
+        let given_up = Arc::new(AtomicBool::new(false));
         let choice = choice(credentials)?;
         let identity = AuthIdentity {
             username: username(&choice)?,
@@ -107,18 +136,22 @@ impl SecurityContext {
             }
         };
         Ok(Self {
+            places,
+            given_up: Arc::clone(&given_up),
             parts: Some(Box::new(ContextParts {
                 protocol,
                 target: choice
                     .service
                     .map_or_else(|| format!("HTTP/{host}"), str::to_owned),
                 binding: choice.binding,
+                ntlm: false,
                 kdc: Arc::new(KdcClient {
                     http,
                     own: choice.kdc.to_vec(),
                     first: first_kdc,
+                    given_up,
                     runtime: Handle::current(),
-                    traffic: Mutex::default(),
+                    traffic: Mutex::new(KdcTraffic::new()),
                 }),
             })),
         })
@@ -135,13 +168,30 @@ impl SecurityContext {
     ) -> Result<SignInToken, ContextError> {
         let lost = || ContextError::Token("an earlier step was interrupted".to_owned());
         let mut parts = self.parts.take().ok_or_else(lost)?;
+        let place = Arc::clone(&self.places)
+            .acquire_owned()
+            .await
+            .map_err(|_| lost())?;
         let stepped = tokio::task::spawn_blocking(move || {
+            let _place = place;
             let result = parts.step(given.as_deref(), certificate.as_deref());
             (parts, result)
         });
-        let (parts, result) = stepped.await.map_err(|_| lost())?;
+        let panicked = |_| ContextError::Token("the step panicked".to_owned());
+        let (parts, result) = stepped.await.map_err(panicked)?;
         self.parts = Some(parts);
         result
+    }
+
+    /// Returns whether the last token was NTLM's, alone or inside SPNEGO.
+    pub(super) fn uses_ntlm(&self) -> bool {
+        self.parts.as_ref().is_some_and(|parts| parts.ntlm)
+    }
+}
+
+impl Drop for SecurityContext {
+    fn drop(&mut self) {
+        self.given_up.store(true, Ordering::Relaxed);
     }
 }
 
@@ -160,7 +210,7 @@ impl ContextParts {
             input.push(SecurityBuffer::new(bindings, BufferType::ChannelBindings));
         }
         let kdc = &*self.kdc;
-        *kdc.traffic() = KdcTraffic::default();
+        *kdc.traffic() = KdcTraffic::new();
         let result = match &mut self.protocol {
             Protocol::Ntlm(ntlm, handle) => advance(&mut **ntlm, handle, &self.target, &mut input, kdc),
             Protocol::Kerberos(kerberos, handle) => {
@@ -176,6 +226,7 @@ impl ContextParts {
             token = kerberos_binding::announced(&token, key.as_ref())
                 .map_err(|error| ContextError::Token(for_message(&error, REASON_SHOWN)))?;
         }
+        self.ntlm = contains(&token, NTLM_MESSAGE);
         Ok(SignInToken {
             may_complete: !contains(&token, NTLM_NEGOTIATE_MESSAGE),
             value: STANDARD.encode(token),
@@ -198,7 +249,10 @@ impl ContextParts {
         let traffic = self.kdc.traffic();
         match (&traffic.failure, traffic.answered) {
             (Some(failure), _) => ContextError::KdcUnreachable(failure.to_string()),
-            (None, true) => ContextError::KdcRefused(reason),
+            (None, true) => ContextError::KdcRefused {
+                account: ABOUT_THE_ACCOUNT.iter().any(|about| reason.contains(about)),
+                reason,
+            },
             (None, false) => ContextError::Token(reason),
         }
     }
@@ -377,15 +431,27 @@ struct KdcClient {
     own: Vec<KdcAddress>,
     /// The position of the one that is asked first.
     first: Arc<AtomicUsize>,
+    given_up: Arc<AtomicBool>,
     runtime: Handle,
     traffic: Mutex<KdcTraffic>,
 }
 
 /// What became of the library's questions in one step.
-#[derive(Default)]
 struct KdcTraffic {
+    began: Instant,
     answered: bool,
     failure: Option<CallError>,
+}
+
+impl KdcTraffic {
+    /// Returns the traffic of a step that begins now.
+    fn new() -> Self {
+        Self {
+            began: monotonic(),
+            answered: false,
+            failure: None,
+        }
+    }
 }
 
 impl KdcClient {
@@ -407,13 +473,21 @@ impl KdcClient {
                 return Err(last);
             };
             let port = request.url.port().unwrap_or(KDC_PORT);
-            return self.http.exchange_framed(host, port, &request.data).await;
+            return self
+                .http
+                .exchange_framed(host, port, &request.data, ONE_KDC_TIME)
+                .await;
         }
         let first = self.first.load(Ordering::Relaxed);
         for (position, kdc) in in_turn(&self.own, first) {
+            let left = KDC_TIME.saturating_sub(self.traffic().began.elapsed());
+            if left.is_zero() || self.given_up.load(Ordering::Relaxed) {
+                break;
+            }
+            let time = left.min(ONE_KDC_TIME);
             match self
                 .http
-                .exchange_framed(&kdc.host, kdc.port, &request.data)
+                .exchange_framed(&kdc.host, kdc.port, &request.data, time)
                 .await
             {
                 Ok(answer) => {

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 
 use secrecy::SecretString;
 use tasksync_common::registry::Credentials;
+use tokio::sync::Semaphore;
 
 use super::connection::ContextError;
 use crate::http::{Http, SignInToken};
@@ -21,8 +22,13 @@ impl AbsentContext {
         _password: &SecretString,
         _http: Http,
         _first_kdc: Arc<AtomicUsize>,
+        _places: Arc<Semaphore>,
     ) -> Result<Self, ContextError> {
         Err(ContextError::NotBuilt)
+    }
+
+    pub(super) fn uses_ntlm(&self) -> bool {
+        match *self {}
     }
 
     #[expect(clippy::unused_async, reason = "as in builds with the feature")]

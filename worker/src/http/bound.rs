@@ -121,7 +121,9 @@ impl IdleConnections {
     /// Returns the connection of this name that was used last, if one is still open.
     fn take(&self, name: &str) -> Option<BoundConnection> {
         let now = monotonic();
-        let connections = &mut self.lock().connections;
+        let mut idle = self.lock();
+        idle.sweep(now);
+        let connections = &mut idle.connections;
         let own = connections.get_mut(name)?;
         let found =
             std::iter::from_fn(|| own.pop()).find(|(connection, since)| connection.is_usable(*since, now));
@@ -266,6 +268,7 @@ impl BoundConnections {
                 NextStep::Unexpected => return Err(unexpected(host, response.status().as_u16())),
             }
         }
+        handshake.end(false);
         Err(unexpected(host, hyper::StatusCode::UNAUTHORIZED.as_u16()))
     }
 
@@ -331,7 +334,7 @@ fn next_step(status: u16, token: Option<String>, may_complete: bool) -> NextStep
         (401, Some(token), _) => NextStep::Continue(token),
         (401, None, true) => NextStep::Refused,
         // A busy server asks for a pause whatever it is asked.
-        (401, None, false) | (429 | 502..=504, _, false) => NextStep::NotSignedIn,
+        (401, None, false) | (429 | 503, _, false) => NextStep::NotSignedIn,
         (_, _, false) => NextStep::Unexpected,
         (200..=399, _, true) => NextStep::Accepted,
         (_, _, true) => NextStep::Answered,
@@ -460,9 +463,9 @@ fn unexpected(host: &str, status: u16) -> CallError {
 
 /// Returns the error of a sign-in that ended before the request was carried out.
 fn interrupted(host: &str, why: &str) -> CallError {
-    CallError::NotConnected {
+    CallError::NotSignedIn {
         host: host.to_owned(),
-        reason: format!("the sign-in was not completed: {why}"),
+        reason: why.to_owned(),
     }
 }
 
@@ -489,6 +492,7 @@ mod tests {
             (404, None, true, NextStep::Answered),
             (500, None, true, NextStep::Answered),
             (503, None, false, NextStep::NotSignedIn),
+            (504, None, false, NextStep::Unexpected),
             (200, None, false, NextStep::Unexpected),
             (404, None, false, NextStep::Unexpected),
             (403, None, false, NextStep::Unexpected),

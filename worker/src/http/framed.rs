@@ -7,15 +7,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::dial::broken;
 use super::{CallError, Http};
 
-/// Timeout of one exchange, the connection included.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
 /// The largest answer. A ticket with many groups has some tens of kilobytes.
 const ANSWER_BYTES: usize = 1024 * 1024;
 
 impl Http {
     /// Sends a message that begins with its length (4 bytes, the highest first), and returns the answer in the same
-    /// form (RFC 4120, section 7.2.2). The address obeys the operator's rules.
+    /// form (RFC 4120, section 7.2.2). The address obeys the operator's rules. `timeout` is that of the whole exchange.
     ///
     /// # Errors
     /// The error tells whether a connection was made.
@@ -24,6 +21,7 @@ impl Http {
         host: &str,
         port: u16,
         message: &[u8],
+        timeout: Duration,
     ) -> Result<Vec<u8>, CallError> {
         let server = format!("{host}:{port}");
         let exchange = async {
@@ -43,10 +41,10 @@ impl Http {
             stream.read_exact(&mut answer).await.map_err(failed)?;
             Ok([length.as_slice(), &answer].concat())
         };
-        tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| {
+        tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| {
             Err(CallError::TimedOut {
                 host: server.clone(),
-                seconds: TIMEOUT.as_secs(),
+                seconds: timeout.as_secs(),
             })
         })
     }

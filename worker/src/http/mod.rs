@@ -132,6 +132,14 @@ pub enum CallError {
     /// The connection could not be signed in; the request was not sent.
     #[error("{0}")]
     SignIn(Failure),
+    /// The sign-in of a connection was not completed; the request was not carried out.
+    #[error("the sign-in at {host} was not completed: {reason}")]
+    NotSignedIn {
+        /// Host and port.
+        host: String,
+        /// Why.
+        reason: String,
+    },
     /// No connection was made (name, TCP, TLS); nothing was sent.
     #[error("no connection to {host}: {reason}")]
     NotConnected {
@@ -188,7 +196,10 @@ impl CallError {
     #[must_use]
     pub fn may_have_happened(&self) -> bool {
         match self {
-            Self::AddressRefused(_) | Self::SignIn(_) | Self::NotConnected { .. } => false,
+            Self::AddressRefused(_)
+            | Self::SignIn(_)
+            | Self::NotSignedIn { .. }
+            | Self::NotConnected { .. } => false,
             Self::TimedOut { .. }
             | Self::Broken { .. }
             | Self::TooLarge { .. }
@@ -201,7 +212,7 @@ impl CallError {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::AddressRefused(_) => Outcome::AddressRefused,
-            Self::SignIn(_) | Self::NotConnected { .. } => Outcome::NotConnected,
+            Self::SignIn(_) | Self::NotSignedIn { .. } | Self::NotConnected { .. } => Outcome::NotConnected,
             Self::TimedOut { .. } => Outcome::TimedOut,
             Self::Broken { .. } => Outcome::Broken,
             Self::TooLarge { .. } | Self::Inflates { .. } | Self::OverBudget { .. } => Outcome::TooLarge,

@@ -96,7 +96,9 @@ pub(crate) fn no_answer(server: Server, error: &CallError, intent: Intent) -> Fa
     let code = match error {
         CallError::SignIn(failure) => return failure.clone(),
         CallError::AddressRefused(_) => Code::AddressRefused,
-        CallError::NotConnected { .. } | CallError::Broken { .. } => codes.unreachable,
+        CallError::NotConnected { .. } | CallError::NotSignedIn { .. } | CallError::Broken { .. } => {
+            codes.unreachable
+        }
         CallError::TimedOut { .. } => codes.timeout,
         CallError::TooLarge { .. } | CallError::Inflates { .. } => codes.too_large,
         CallError::OverBudget { .. } => Code::BudgetExhausted,

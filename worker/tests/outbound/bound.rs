@@ -218,7 +218,7 @@ async fn a_server_with_other_schemes_refuses_before_it_saw_a_password_and_a_stra
     for status in [200, 204, 404, 500] {
         let strange = Server::plain(move |_, _| Reply::answer(status, "", "")).await;
         let error = client.post(strange.url("/")).await.unwrap_err();
-        assert!(matches!(error, CallError::NotConnected { .. }), "{error:?}");
+        assert!(matches!(error, CallError::NotSignedIn { .. }), "{error:?}");
         assert!(error.to_string().contains(&status.to_string()), "{error}");
     }
     let cut = Server::plain(|_, _| Reply::SendAndClose(Vec::new())).await;

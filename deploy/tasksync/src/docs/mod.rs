@@ -5,6 +5,7 @@ mod declared;
 mod man;
 mod settings;
 mod tenant;
+mod tenant_examples;
 
 use std::path::Path;
 
