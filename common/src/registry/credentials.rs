@@ -98,8 +98,8 @@ pub enum Credentials {
         /// The server's service principal name, if it is not `HTTP/` and the host of its address.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
-        /// Whether NTLM may be used inside SPNEGO: without a realm; and with one, if no key distribution centre answers,
-        /// it does not know the server, the clocks differ too much, or the server chooses NTLM.
+        /// Whether NTLM may be used inside SPNEGO: without a realm; and with one, if no key distribution centre
+        /// answers or knows the server, if the clocks differ too much, or if the server chooses NTLM.
         #[serde(default = "yes")]
         ntlm: bool,
         /// Whether the sign-in is bound to the server's TLS certificate.
