@@ -10,12 +10,72 @@ use tasksync_common::metrics::record::Server;
 use tasksync_common::model::TenantId;
 use tasksync_common::registry::{Credentials, SecretRef};
 use tokio::sync::OwnedMutexGuard;
+use url::Url;
 
 use super::Authenticator;
 use super::password_history::{Attempt, PasswordHistory};
 use super::security_context::SecurityContext;
+use crate::http::header::HeaderValue;
 use crate::http::service::{self, Intent, sign_in_refused};
-use crate::http::{CallError, ConnectionSignIn, Handshake, SignInToken};
+use crate::http::{CallError, ConnectionSignIn, Handshake, SignInToken, host_of};
+
+/// How a request is signed in.
+pub enum SignIn {
+    /// By this `Authorization` header.
+    Header(HeaderValue),
+    /// By its connection.
+    Connection(Arc<dyn ConnectionSignIn>),
+}
+
+/// Steps of handshakes at the same time. Each holds a thread of the runtime's blocking pool (512 threads).
+pub(super) const HANDSHAKES_AT_ONCE: usize = 64;
+
+/// Accounts at servers whose passwords' history is kept. Beyond this number those that are not in use are forgotten.
+const MAXIMUM_ACCOUNTS: usize = 10_000;
+
+impl Authenticator {
+    /// Returns how requests of the tenant to `url` are signed in with these credentials.
+    ///
+    /// # Errors
+    /// Those of [`Self::header`]. The sign-in of a connection fails only when a connection is opened.
+    pub async fn sign_in(
+        &self,
+        tenant: &TenantId,
+        credentials: &Arc<Credentials>,
+        server: Server,
+        url: &Url,
+    ) -> Result<SignIn, Failure> {
+        match &**credentials {
+            Credentials::Basic { .. }
+            | Credentials::OauthSecret { .. }
+            | Credentials::OauthCertificate { .. } => self.header(credentials).await.map(SignIn::Header),
+            Credentials::Ntlm { password, .. }
+            | Credentials::Kerberos { password, .. }
+            | Credentials::Negotiate { password, .. } => {
+                // Everything that the credentials say, so that no two identities share a connection.
+                let identity = format!("{tenant}\0{credentials:?}");
+                Ok(SignIn::Connection(Arc::new(AccountSignIn {
+                    auth: self.clone(),
+                    tenant: tenant.clone(),
+                    credentials: Arc::clone(credentials),
+                    password: password.clone(),
+                    server,
+                    host: url.host_str().unwrap_or_default().to_owned(),
+                    account: self.account(format!("{identity}\0{}", host_of(url))),
+                    identity,
+                })))
+            }
+        }
+    }
+
+    fn account(&self, name: String) -> Arc<Account> {
+        let mut accounts = self.inner.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if accounts.len() >= MAXIMUM_ACCOUNTS && !accounts.contains_key(&name) {
+            accounts.retain(|_, account| Arc::strong_count(account) > 1);
+        }
+        Arc::clone(accounts.entry(name).or_default())
+    }
+}
 
 /// Why a sign-in cannot go on.
 pub(super) enum ContextError {
@@ -54,15 +114,15 @@ impl Account {
 
 /// An account that signs connections to one host in.
 #[derive(Clone)]
-pub(super) struct AccountSignIn {
-    pub(super) auth: Authenticator,
-    pub(super) tenant: TenantId,
-    pub(super) credentials: Arc<Credentials>,
-    pub(super) password: SecretRef,
-    pub(super) server: Server,
-    pub(super) host: String,
-    pub(super) identity: String,
-    pub(super) account: Arc<Account>,
+struct AccountSignIn {
+    auth: Authenticator,
+    tenant: TenantId,
+    credentials: Arc<Credentials>,
+    password: SecretRef,
+    server: Server,
+    host: String,
+    identity: String,
+    account: Arc<Account>,
 }
 
 impl AccountSignIn {

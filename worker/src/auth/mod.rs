@@ -6,6 +6,8 @@ mod check;
 mod connection;
 mod endpoint;
 #[cfg(feature = "sspi")]
+mod kdc;
+#[cfg(feature = "sspi")]
 mod kerberos_binding;
 mod password_history;
 mod scrub;
@@ -27,37 +29,23 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use tasksync_common::error::{Code, ErrorClass, Failure};
 use tasksync_common::metrics::record::{self, Server};
-use tasksync_common::model::TenantId;
 use tasksync_common::registry::{Credentials, SecretRef};
 use tasksync_common::settings::SecretsSettings;
 use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::http::service::{self, Intent};
-use crate::http::{ConnectionSignIn, Http, HttpRequest, host_of, secret_header};
+use crate::http::{Http, HttpRequest, host_of, secret_header};
 use crate::throttle::{ServerLimits, Servers};
 use assertion::KeyError;
-use connection::{Account, AccountSignIn};
+pub use connection::SignIn;
+use connection::{Account, HANDSHAKES_AT_ONCE};
 use endpoint::Proof;
 use secret::{Secrets, unavailable};
 use token::{AccessToken, TokenState, TokenStep};
 
 /// Timeout of a request to a token endpoint.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// How a request is signed in.
-pub enum SignIn {
-    /// By this `Authorization` header.
-    Header(HeaderValue),
-    /// By its connection.
-    Connection(Arc<dyn ConnectionSignIn>),
-}
-
-/// Steps of handshakes at the same time. Each holds a thread of the runtime's blocking pool (512 threads).
-const HANDSHAKES_AT_ONCE: usize = 64;
-
-/// Accounts at servers whose passwords' history is kept. Beyond this number those that are not in use are forgotten.
-const MAXIMUM_ACCOUNTS: usize = 10_000;
 
 /// Applications whose tokens are kept. Beyond this number the token that expires first is dropped, and
 /// requested again when it is needed.
@@ -200,48 +188,6 @@ impl Authenticator {
                 handshakes: Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE)),
             }),
         }
-    }
-
-    /// Returns how requests of the tenant to `url` are signed in with these credentials.
-    ///
-    /// # Errors
-    /// Those of [`Self::header`]. The sign-in of a connection fails only when a connection is opened.
-    pub async fn sign_in(
-        &self,
-        tenant: &TenantId,
-        credentials: &Arc<Credentials>,
-        server: Server,
-        url: &Url,
-    ) -> Result<SignIn, Failure> {
-        match &**credentials {
-            Credentials::Basic { .. }
-            | Credentials::OauthSecret { .. }
-            | Credentials::OauthCertificate { .. } => self.header(credentials).await.map(SignIn::Header),
-            Credentials::Ntlm { password, .. }
-            | Credentials::Kerberos { password, .. }
-            | Credentials::Negotiate { password, .. } => {
-                // Everything that the credentials say, so that no two identities share a connection.
-                let identity = format!("{tenant}\0{credentials:?}");
-                Ok(SignIn::Connection(Arc::new(AccountSignIn {
-                    auth: self.clone(),
-                    tenant: tenant.clone(),
-                    credentials: Arc::clone(credentials),
-                    password: password.clone(),
-                    server,
-                    host: url.host_str().unwrap_or_default().to_owned(),
-                    account: self.account(format!("{identity}\0{}", host_of(url))),
-                    identity,
-                })))
-            }
-        }
-    }
-
-    fn account(&self, name: String) -> Arc<Account> {
-        let mut accounts = self.inner.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if accounts.len() >= MAXIMUM_ACCOUNTS && !accounts.contains_key(&name) {
-            accounts.retain(|_, account| Arc::strong_count(account) > 1);
-        }
-        Arc::clone(accounts.entry(name).or_default())
     }
 
     /// Returns the `Authorization` header for these credentials. One request is made, however many calls need

@@ -1,32 +1,27 @@
 //! The tokens of NTLM, Kerberos and SPNEGO. The protocols are those of the `sspi` crate; this module chooses among
 //! them, and gives the crate a way to the key distribution centres that obeys the operator's rules for addresses.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest;
 use secrecy::{ExposeSecret as _, SecretString};
-use sspi::generator::NetworkRequest;
-use sspi::network_client::{NetworkClient, NetworkProtocol};
 use sspi::ntlm::NtlmConfig;
 use sspi::{
-    AuthIdentity, BufferType, ClientRequestFlags, CredentialUse, DataRepresentation, ErrorKind, Kerberos,
+    AuthIdentity, BufferType, ClientRequestFlags, CredentialUse, DataRepresentation, Kerberos,
     KerberosConfig, Negotiate, NegotiateConfig, Ntlm, SecurityBuffer, SecurityStatus, Sspi, SspiImpl,
     Username,
 };
-use tasksync_common::clock::monotonic;
-use tasksync_common::registry::{ChannelBinding, Credentials, KDC_PORT, KdcAddress};
+use tasksync_common::registry::{ChannelBinding, Credentials, KdcAddress};
 use tasksync_common::x509::{BindingHash, binding_hash};
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use super::connection::ContextError;
+use super::kdc::{KdcClient, home_url};
 use super::kerberos_binding;
-use crate::http::{CallError, Http, SignInToken, for_message};
+use crate::http::{Http, SignInToken, for_message};
 
 /// The name under which tasksync signs in as a computer. Servers write it into their logs.
 const COMPUTER: &str = "TASKSYNC";
@@ -46,12 +41,6 @@ const ABOUT_THE_ACCOUNT: &[&str] = &[
     "client's entry in database has expired",
 ];
 
-/// Time that one step may spend with key distribution centres; less than a request may take.
-const KDC_TIME: Duration = Duration::from_secs(15);
-
-/// Time that one key distribution centre may take for an answer.
-const ONE_KDC_TIME: Duration = Duration::from_secs(5);
-
 /// Characters of the library's reasons that are shown.
 const REASON_SHOWN: usize = 160;
 
@@ -69,7 +58,7 @@ struct ContextParts {
     protocol: Protocol,
     target: String,
     binding: ChannelBinding,
-    kdc: Arc<KdcClient>,
+    kdc: KdcClient,
     /// Whether the last token was NTLM's.
     ntlm: bool,
 }
@@ -145,14 +134,7 @@ impl SecurityContext {
                     .map_or_else(|| format!("HTTP/{host}"), str::to_owned),
                 binding: choice.binding,
                 ntlm: false,
-                kdc: Arc::new(KdcClient {
-                    http,
-                    own: choice.kdc.to_vec(),
-                    first: first_kdc,
-                    given_up,
-                    runtime: Handle::current(),
-                    traffic: Mutex::new(KdcTraffic::new()),
-                }),
+                kdc: KdcClient::new(http, choice.kdc, first_kdc, given_up),
             })),
         })
     }
@@ -209,8 +191,8 @@ impl ContextParts {
             let bindings = channel_bindings(certificate).map_err(ContextError::Token)?;
             input.push(SecurityBuffer::new(bindings, BufferType::ChannelBindings));
         }
-        let kdc = &*self.kdc;
-        *kdc.traffic() = KdcTraffic::new();
+        let kdc = &self.kdc;
+        kdc.begin_step();
         let result = match &mut self.protocol {
             Protocol::Ntlm(ntlm, handle) => advance(&mut **ntlm, handle, &self.target, &mut input, kdc),
             Protocol::Kerberos(kerberos, handle) => {
@@ -246,14 +228,13 @@ impl ContextParts {
     /// Returns the meaning of the library's error.
     fn error(&self, error: &sspi::Error) -> ContextError {
         let reason = for_message(&error.description, REASON_SHOWN);
-        let traffic = self.kdc.traffic();
-        match (&traffic.failure, traffic.answered) {
-            (Some(failure), _) => ContextError::KdcUnreachable(failure.to_string()),
-            (None, true) => ContextError::KdcRefused {
+        match self.kdc.outcome() {
+            (_, Some(failure)) => ContextError::KdcUnreachable(failure),
+            (true, None) => ContextError::KdcRefused {
                 account: ABOUT_THE_ACCOUNT.iter().any(|about| reason.contains(about)),
                 reason,
             },
-            (None, false) => ContextError::Token(reason),
+            (false, None) => ContextError::Token(reason),
         }
     }
 }
@@ -379,16 +360,6 @@ fn kerberos_config(choice: &Choice<'_>) -> KerberosConfig {
     KerberosConfig::new_with_kdc_url(&first, COMPUTER.to_owned())
 }
 
-/// Returns the address by which the library names the account's own realm.
-fn home_url(kdc: &KdcAddress) -> String {
-    let host = if kdc.host.contains(':') {
-        format!("[{}]", kdc.host)
-    } else {
-        kdc.host.clone()
-    };
-    format!("tcp://{host}:{}", kdc.port)
-}
-
 #[expect(clippy::needless_pass_by_value, reason = "it is the argument of map_err")]
 fn credentials_error(error: sspi::Error) -> ContextError {
     ContextError::Credentials(for_message(&error.description, REASON_SHOWN))
@@ -414,131 +385,9 @@ fn channel_bindings(certificate: &[u8]) -> Result<Vec<u8>, String> {
     Ok(header.chain(data).collect())
 }
 
-/// Returns all values with their positions, beginning with position `first`.
-fn in_turn<T>(values: &[T], first: usize) -> impl Iterator<Item = (usize, &T)> {
-    values
-        .iter()
-        .enumerate()
-        .cycle()
-        .skip(first.checked_rem(values.len()).unwrap_or(0))
-        .take(values.len())
-}
-
-/// The library's way to key distribution centres.
-struct KdcClient {
-    http: Http,
-    /// Those of the account's realm. They are asked in turn until one answers.
-    own: Vec<KdcAddress>,
-    /// The position of the one that is asked first.
-    first: Arc<AtomicUsize>,
-    given_up: Arc<AtomicBool>,
-    runtime: Handle,
-    traffic: Mutex<KdcTraffic>,
-}
-
-/// What became of the library's questions in one step.
-struct KdcTraffic {
-    began: Instant,
-    answered: bool,
-    failure: Option<CallError>,
-}
-
-impl KdcTraffic {
-    /// Returns the traffic of a step that begins now.
-    fn new() -> Self {
-        Self {
-            began: monotonic(),
-            answered: false,
-            failure: None,
-        }
-    }
-}
-
-impl KdcClient {
-    fn traffic(&self) -> MutexGuard<'_, KdcTraffic> {
-        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn ask(&self, request: &NetworkRequest) -> Result<Vec<u8>, CallError> {
-        let is_own = self
-            .own
-            .first()
-            .is_some_and(|kdc| home_url(kdc) == request.url.as_str());
-        let mut last = CallError::NotConnected {
-            host: request.url.to_string(),
-            reason: "it is no address of a key distribution centre".to_owned(),
-        };
-        if !is_own {
-            let Some(host) = request.url.host_str() else {
-                return Err(last);
-            };
-            let port = request.url.port().unwrap_or(KDC_PORT);
-            return self
-                .http
-                .exchange_framed(host, port, &request.data, ONE_KDC_TIME)
-                .await;
-        }
-        let first = self.first.load(Ordering::Relaxed);
-        for (position, kdc) in in_turn(&self.own, first) {
-            let left = KDC_TIME.saturating_sub(self.traffic().began.elapsed());
-            if left.is_zero() || self.given_up.load(Ordering::Relaxed) {
-                break;
-            }
-            let time = left.min(ONE_KDC_TIME);
-            match self
-                .http
-                .exchange_framed(&kdc.host, kdc.port, &request.data, time)
-                .await
-            {
-                Ok(answer) => {
-                    self.first.store(position, Ordering::Relaxed);
-                    return Ok(answer);
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-}
-
-impl NetworkClient for KdcClient {
-    fn send(&self, request: &NetworkRequest) -> sspi::Result<Vec<u8>> {
-        let answer = match request.protocol {
-            NetworkProtocol::Tcp => self.runtime.block_on(self.ask(request)),
-            NetworkProtocol::Udp | NetworkProtocol::Http | NetworkProtocol::Https => {
-                Err(CallError::NotConnected {
-                    host: request.url.to_string(),
-                    reason: "key distribution centres are asked over TCP only".to_owned(),
-                })
-            }
-        };
-        let mut traffic = self.traffic();
-        match answer {
-            Ok(answer) => {
-                traffic.answered = true;
-                Ok(answer)
-            }
-            Err(error) => {
-                let shown = error.to_string();
-                traffic.failure = Some(error);
-                Err(sspi::Error::new(ErrorKind::NoAuthenticatingAuthority, shown))
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_centre_that_answered_last_is_asked_first_and_each_one_once() {
-        let of = |first| in_turn(&["a", "b", "c"], first).collect::<Vec<_>>();
-        assert_eq!(of(0), [(0, &"a"), (1, &"b"), (2, &"c")]);
-        assert_eq!(of(2), [(2, &"c"), (0, &"a"), (1, &"b")]);
-        assert_eq!(of(7), [(1, &"b"), (2, &"c"), (0, &"a")]);
-        assert_eq!(in_turn::<u8>(&[], 3).count(), 0);
-    }
 
     #[test]
     fn the_binding_is_the_hash_of_the_signature_and_sha_256_at_least() {

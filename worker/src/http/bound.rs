@@ -1,35 +1,24 @@
 //! Requests on connections that are signed in themselves, as NTLM and Negotiate do (RFC 4559). A connection belongs to
 //! one identity at one server, is signed in by a handshake of its own, and carries one request at a time.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use tasksync_common::clock::monotonic;
 use tasksync_common::error::Failure;
-use tasksync_common::tasks::{AbortOnDropHandle, spawn};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 use url::Url;
 
+use super::bound_connection::{BoundConnection, IdleConnections, Unanswered};
 use super::dial::OutboundDialer;
-use super::explain::reason_of;
 use super::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use super::schemes::given_token;
-use super::{CallError, HEADER_LINES, HttpRequest, IDLE_CONNECTION, Method, secret_header};
+use super::{CallError, HttpRequest, Method, secret_header};
 
 /// Requests of one handshake. NTLM needs two, NTLM inside Negotiate after a refused Kerberos ticket three.
 const MOST_STEPS: usize = 5;
-
-/// Shortest time between two looks through all unused connections.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Bytes of an answer between the steps of a handshake that are read. The answer is an error page.
 const STEP_ANSWER_BYTES: usize = 256 * 1024;
@@ -84,74 +73,6 @@ pub(super) struct BoundConnections {
     idle: Arc<IdleConnections>,
 }
 
-#[derive(Default)]
-struct IdleConnections(Mutex<Idle>);
-
-#[derive(Default)]
-struct Idle {
-    /// By the name of the identity and the server, with the time since which each is unused.
-    connections: HashMap<String, Vec<(BoundConnection, Instant)>>,
-    /// When the unused connections of all identities were last looked through.
-    swept: Option<Instant>,
-}
-
-impl Idle {
-    /// Closes every connection that was unused for [`IDLE_CONNECTION`]. Looks through them at most once in
-    /// [`SWEEP_INTERVAL`].
-    fn sweep(&mut self, now: Instant) {
-        if self
-            .swept
-            .is_some_and(|swept| now.duration_since(swept) < SWEEP_INTERVAL)
-        {
-            return;
-        }
-        self.swept = Some(now);
-        self.connections.retain(|_, own| {
-            own.retain(|(connection, since)| connection.is_usable(*since, now));
-            !own.is_empty()
-        });
-    }
-}
-
-impl IdleConnections {
-    fn lock(&self) -> MutexGuard<'_, Idle> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the connection of this name that was used last, if one is still open.
-    fn take(&self, name: &str) -> Option<BoundConnection> {
-        let now = monotonic();
-        let mut idle = self.lock();
-        idle.sweep(now);
-        let connections = &mut idle.connections;
-        let own = connections.get_mut(name)?;
-        let found =
-            std::iter::from_fn(|| own.pop()).find(|(connection, since)| connection.is_usable(*since, now));
-        if own.is_empty() {
-            connections.remove(name);
-        }
-        found.map(|(connection, _)| connection)
-    }
-
-    /// Keeps a connection for the next request.
-    fn put(&self, name: String, connection: BoundConnection, most_idle: usize) {
-        let now = monotonic();
-        let mut idle = self.lock();
-        idle.sweep(now);
-        let own = idle.connections.entry(name).or_default();
-        if own.len() < most_idle {
-            own.push((connection, now));
-        }
-    }
-}
-
-/// An open connection. It is closed when dropped.
-struct BoundConnection {
-    sender: SendRequest<Full<Bytes>>,
-    certificate: Option<Vec<u8>>,
-    _driver: AbortOnDropHandle<()>,
-}
-
 /// An answer whose body is not read yet, and its connection.
 pub(super) struct BoundAnswer {
     pub(super) response: reqwest::Response,
@@ -171,17 +92,10 @@ pub(super) struct UsedConnection {
 impl UsedConnection {
     /// Makes the connection available for the next request if it is signed in. The body of the answer has been read.
     pub(super) fn release(self) {
-        if self.is_signed_in && !self.connection.sender.is_closed() {
+        if self.is_signed_in && !self.connection.is_closed() {
             self.idle.put(self.name, self.connection, self.most_idle);
         }
     }
-}
-
-/// Why a request on a connection has no answer.
-enum Unanswered {
-    /// The connection was closed before anything was sent.
-    NotSent,
-    Failed(CallError),
 }
 
 impl BoundConnections {
@@ -341,60 +255,6 @@ fn next_step(status: u16, token: Option<String>, may_complete: bool) -> NextStep
     }
 }
 
-impl BoundConnection {
-    async fn over(
-        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        certificate: Option<Vec<u8>>,
-        host: &str,
-    ) -> Result<Self, CallError> {
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(HEADER_LINES)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| CallError::NotConnected {
-                host: host.to_owned(),
-                reason: reason_of(&error),
-            })?;
-        let driver = spawn(async move {
-            // Its error is that of the request.
-            let _ = connection.await;
-        });
-        Ok(Self {
-            sender,
-            certificate,
-            _driver: driver,
-        })
-    }
-
-    /// Returns whether the connection, unused since `since`, is still open and not about to be closed by the server.
-    fn is_usable(&self, since: Instant, now: Instant) -> bool {
-        now.duration_since(since) < IDLE_CONNECTION && !self.sender.is_closed()
-    }
-
-    async fn send(
-        &mut self,
-        request: Request<Full<Bytes>>,
-        host: &str,
-    ) -> Result<Response<hyper::body::Incoming>, Unanswered> {
-        if self.sender.ready().await.is_err() {
-            return Err(Unanswered::NotSent);
-        }
-        self.sender
-            .try_send_request(request)
-            .await
-            .map_err(|mut refused| {
-                if refused.take_message().is_some() {
-                    Unanswered::NotSent
-                } else {
-                    Unanswered::Failed(CallError::Broken {
-                        host: host.to_owned(),
-                        reason: reason_of(refused.error()),
-                    })
-                }
-            })
-    }
-}
-
 /// Returns the request in the form that a server (not a proxy) receives; without its body if `whole` is false.
 fn request(call: &HttpRequest, authorization: Option<HeaderValue>, whole: bool) -> Request<Full<Bytes>> {
     let body = if whole { call.body.clone() } else { Bytes::new() };
@@ -477,6 +337,8 @@ impl fmt::Debug for BoundConnections {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -5,6 +5,7 @@ mod address;
 mod answer_memory;
 mod body;
 mod bound;
+mod bound_connection;
 pub(crate) mod budget;
 mod client;
 mod dial;
