@@ -64,7 +64,7 @@ struct AuthenticatorInner {
     servers: Option<Servers>,
     secrets: Secrets,
     applications: Mutex<HashMap<String, Arc<Application>>>,
-    /// Accounts that sign connections in, by [`ConnectionSignIn::identity`] and host.
+    /// Accounts that sign connections in, by [`crate::http::ConnectionSignIn::identity`] and host.
     accounts: Mutex<HashMap<String, Arc<Account>>>,
     /// Places for steps of handshakes, each of which holds a thread while it asks a key distribution centre.
     handshakes: Arc<Semaphore>,
