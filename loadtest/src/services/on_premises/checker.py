@@ -35,6 +35,9 @@ BINDING = b"tls-server-end-point:" + hashlib.sha256(CERTIFICATE).digest()
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body of an answer leave together; two small packets would wait for each other.
+    wbufsize = 64 * 1024
+    disable_nagle_algorithm = True
 
     def log_message(self, *_):
         pass
