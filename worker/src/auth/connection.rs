@@ -249,25 +249,18 @@ impl Handshake for AccountHandshake {
                 Ok(token)
             }
             Err(error) => {
-                let is_of_the_account = match &error {
-                    ContextError::KdcRefused { account, .. } => *account,
+                let (failure, is_of_the_account) = match error {
                     // A server may refuse a password with a token that says so.
-                    ContextError::Token(_) => self.shown,
-                    ContextError::NotBuilt
-                    | ContextError::Credentials(_)
-                    | ContextError::KdcUnreachable(_) => false,
-                };
-                let failure = match &error {
                     ContextError::Token(reason) if self.shown => {
                         let detail =
                             format!("{}: refused after {}: {reason}", self.sign_in.host, self.scheme());
-                        sign_in_refused(self.sign_in.server, detail)
+                        (sign_in_refused(self.sign_in.server, detail), true)
                     }
+                    ContextError::KdcRefused { account, .. } => (self.sign_in.failure(error), account),
                     ContextError::Token(_)
                     | ContextError::NotBuilt
                     | ContextError::Credentials(_)
-                    | ContextError::KdcUnreachable(_)
-                    | ContextError::KdcRefused { .. } => self.sign_in.failure(error),
+                    | ContextError::KdcUnreachable(_) => (self.sign_in.failure(error), false),
                 };
                 if is_of_the_account {
                     self.record_refusal(failure.clone());

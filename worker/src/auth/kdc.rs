@@ -22,12 +22,7 @@ const ONE_KDC_TIME: Duration = Duration::from_secs(5);
 
 /// Returns the address by which the library names the account's own realm.
 pub(super) fn home_url(kdc: &KdcAddress) -> String {
-    let host = if kdc.host.contains(':') {
-        format!("[{}]", kdc.host)
-    } else {
-        kdc.host.clone()
-    };
-    format!("tcp://{host}:{}", kdc.port)
+    format!("tcp://{kdc}")
 }
 
 /// Returns all values with their positions, beginning with position `first`.
@@ -178,6 +173,15 @@ impl NetworkClient for KdcClient {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_library_repeats_the_address_by_which_the_realm_is_known() {
+        for text in ["dc1.corp.example", "dc1:8800", "10.0.0.5", "[fd00::5]:750"] {
+            let named = home_url(&text.parse().unwrap());
+            let config = sspi::KerberosConfig::new_with_kdc_url(&named, String::new());
+            assert_eq!(config.get_kdc_url("CORP.TEST").unwrap().as_str(), named);
+        }
+    }
 
     #[test]
     fn the_centre_that_answered_last_is_asked_first_and_each_one_once() {

@@ -69,8 +69,19 @@ enum Protocol {
     Negotiate(Box<Negotiate>, <Negotiate as SspiImpl>::CredentialsHandle),
 }
 
-/// The parts of credentials that choose a protocol.
+/// The protocol that credentials choose.
+enum Kind {
+    Ntlm,
+    Kerberos,
+    /// SPNEGO, which may hold NTLM if `ntlm` is true.
+    Negotiate {
+        ntlm: bool,
+    },
+}
+
+/// What credentials say about a sign-in.
 struct Choice<'c> {
+    kind: Kind,
     user: &'c str,
     realm: Option<&'c str>,
     kdc: &'c [KdcAddress],
@@ -99,14 +110,18 @@ impl SecurityContext {
             password: password.expose_secret().to_owned().into(),
         };
         let config = kerberos_config(&choice);
-        let protocol = match credentials {
-            Credentials::Ntlm { .. } => ntlm(&identity)?,
-            Credentials::Kerberos { .. } => {
+        let protocol = match choice.kind {
+            Kind::Ntlm => {
+                let mut ntlm = Ntlm::with_config(NtlmConfig::new(COMPUTER.to_owned()));
+                let handle = acquire(&mut ntlm, &identity)?;
+                Protocol::Ntlm(Box::new(ntlm), handle)
+            }
+            Kind::Kerberos => {
                 let mut kerberos = Kerberos::new_client_from_config(config).map_err(credentials_error)?;
                 let handle = acquire(&mut kerberos, &sspi::Credentials::AuthIdentity(identity))?;
                 Protocol::Kerberos(Box::new(kerberos), handle)
             }
-            Credentials::Negotiate { ntlm, .. } => {
+            Kind::Negotiate { ntlm } => {
                 let (packages, inner): (_, Box<dyn sspi::negotiate::ProtocolConfig>) =
                     match (choice.realm.is_some(), ntlm) {
                         (true, true) => ("kerberos,ntlm", Box::new(config)),
@@ -117,11 +132,6 @@ impl SecurityContext {
                 let mut negotiate = Negotiate::new_client(config).map_err(credentials_error)?;
                 let handle = acquire(&mut negotiate, &sspi::Credentials::AuthIdentity(identity))?;
                 Protocol::Negotiate(Box::new(negotiate), handle)
-            }
-            Credentials::Basic { .. }
-            | Credentials::OauthSecret { .. }
-            | Credentials::OauthCertificate { .. } => {
-                return Err(other_credentials());
             }
         };
         Ok(Self {
@@ -288,12 +298,6 @@ fn acquire<P: Sspi + SspiImpl>(
         .map_err(credentials_error)
 }
 
-fn ntlm(identity: &AuthIdentity) -> Result<Protocol, ContextError> {
-    let mut ntlm = Ntlm::with_config(NtlmConfig::new(COMPUTER.to_owned()));
-    let handle = acquire(&mut ntlm, identity)?;
-    Ok(Protocol::Ntlm(Box::new(ntlm), handle))
-}
-
 fn choice(credentials: &Credentials) -> Result<Choice<'_>, ContextError> {
     match credentials {
         Credentials::Ntlm {
@@ -301,6 +305,7 @@ fn choice(credentials: &Credentials) -> Result<Choice<'_>, ContextError> {
             channel_binding,
             ..
         } => Ok(Choice {
+            kind: Kind::Ntlm,
             user,
             realm: None,
             kdc: &[],
@@ -315,6 +320,7 @@ fn choice(credentials: &Credentials) -> Result<Choice<'_>, ContextError> {
             channel_binding,
             ..
         } => Ok(Choice {
+            kind: Kind::Kerberos,
             user,
             realm: Some(realm),
             kdc,
@@ -326,9 +332,11 @@ fn choice(credentials: &Credentials) -> Result<Choice<'_>, ContextError> {
             realm,
             kdc,
             service,
+            ntlm,
             channel_binding,
             ..
         } => Ok(Choice {
+            kind: Kind::Negotiate { ntlm: *ntlm },
             user,
             realm: realm.as_deref(),
             kdc,
@@ -337,12 +345,10 @@ fn choice(credentials: &Credentials) -> Result<Choice<'_>, ContextError> {
         }),
         Credentials::Basic { .. }
         | Credentials::OauthSecret { .. }
-        | Credentials::OauthCertificate { .. } => Err(other_credentials()),
+        | Credentials::OauthCertificate { .. } => Err(ContextError::Credentials(
+            "they do not sign connections in".to_owned(),
+        )),
     }
-}
-
-fn other_credentials() -> ContextError {
-    ContextError::Credentials("they do not sign connections in".to_owned())
 }
 
 /// Returns the account's name. In a realm it is a plain principal: an enterprise name (`name@domain`) is known to

@@ -69,7 +69,6 @@ pub struct SignInToken {
 /// Opens connections, and keeps those that are signed in and carry no request.
 pub(super) struct BoundConnections {
     dialer: OutboundDialer,
-    most_idle: usize,
     idle: Arc<IdleConnections>,
 }
 
@@ -84,7 +83,6 @@ pub(super) struct UsedConnection {
     idle: Arc<IdleConnections>,
     name: String,
     connection: BoundConnection,
-    most_idle: usize,
     /// Whether the connection can carry further requests of its identity.
     is_signed_in: bool,
 }
@@ -93,7 +91,7 @@ impl UsedConnection {
     /// Makes the connection available for the next request if it is signed in. The body of the answer has been read.
     pub(super) fn release(self) {
         if self.is_signed_in && !self.connection.is_closed() {
-            self.idle.put(self.name, self.connection, self.most_idle);
+            self.idle.put(self.name, self.connection);
         }
     }
 }
@@ -103,8 +101,7 @@ impl BoundConnections {
     pub(super) fn new(dialer: OutboundDialer, most_idle: usize) -> Self {
         Self {
             dialer,
-            most_idle,
-            idle: Arc::default(),
+            idle: Arc::new(IdleConnections::new(most_idle)),
         }
     }
 
@@ -147,11 +144,8 @@ impl BoundConnections {
                 .step(given.take(), connection.certificate.clone())
                 .await
                 .map_err(CallError::SignIn)?;
-            let authorization =
-                secret_header(&format!("{scheme} {}", token.value)).map_err(|error| CallError::Broken {
-                    host: host.to_owned(),
-                    reason: error.to_string(),
-                })?;
+            let authorization = secret_header(&format!("{scheme} {}", token.value))
+                .map_err(|error| interrupted(host, &error.to_string()))?;
             let sent = request(call, Some(authorization), token.may_complete);
             let response = match (connection.send(sent, host).await, token.may_complete) {
                 (Ok(response), _) => response,
@@ -199,7 +193,6 @@ impl BoundConnections {
                 idle: Arc::clone(&self.idle),
                 name,
                 connection,
-                most_idle: self.most_idle,
                 is_signed_in,
             },
         }

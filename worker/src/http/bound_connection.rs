@@ -100,8 +100,11 @@ impl BoundConnection {
 }
 
 /// The unused connections of all identities.
-#[derive(Default)]
-pub(super) struct IdleConnections(Mutex<Idle>);
+pub(super) struct IdleConnections {
+    /// Connections that are kept for an identity at a server.
+    most: usize,
+    idle: Mutex<Idle>,
+}
 
 #[derive(Default)]
 struct Idle {
@@ -130,8 +133,16 @@ impl Idle {
 }
 
 impl IdleConnections {
+    /// Returns no connection yet. At most `most` are kept for an identity at a server.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            idle: Mutex::default(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Idle> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the connection of this name that was used last, if one is still open.
@@ -150,12 +161,12 @@ impl IdleConnections {
     }
 
     /// Keeps a connection for the next request.
-    pub(super) fn put(&self, name: String, connection: BoundConnection, most_idle: usize) {
+    pub(super) fn put(&self, name: String, connection: BoundConnection) {
         let now = monotonic();
         let mut idle = self.lock();
         idle.sweep(now);
         let own = idle.connections.entry(name).or_default();
-        if own.len() < most_idle {
+        if own.len() < self.most {
             own.push((connection, now));
         }
     }

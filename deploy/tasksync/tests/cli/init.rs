@@ -264,7 +264,7 @@ fn a_tenant_with_other_credentials_than_the_questions_describe_is_left_alone() {
 fn a_program_that_is_not_this_installation_s_service_is_not_taken_for_it() {
     let outer = tempfile::tempdir().unwrap();
     let folder = outer.path().join("new");
-    // A program of somebody else that answers everything with success.
+    // Another program, which answers everything with success.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let other_address = other.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
